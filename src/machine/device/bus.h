@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The machine's two address buses: which device answers at a port or at an MMIO address.
+//
+// A device registers ranges; a vCPU's access to an address without RAM goes to bus_read()/bus_write().
+// Nobody answering reads as all ones and ignores writes, as on a PC. Ranges may come and go while vCPUs run
+// (PCI BARs): look-ups take a read lock, changes the write lock; a handler runs without the bus lock, under
+// its device's own lock if it has one, and after bus_remove() returns no handler of that range is running
+// or will run (bus_remove must not be called from that range's own handler with its lock held... a BAR
+// change is: so ranges carry a count of running handlers, and removal from a handler of another range waits).
+#ifndef WIRT_MACHINE_DEVICE_BUS_H
+#define WIRT_MACHINE_DEVICE_BUS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+// Sizes are 1, 2, 4 or 8 bytes (ports: up to 4). `offset` is from the range's start and offset + size never
+// passes its end. An access of a size outside [min_size, max_size] is split or widened by the bus, so a
+// device may offer one size only. NULL read: all ones; NULL write: ignored.
+struct bus_ops {
+    uint64_t (*read)(void *device, uint64_t offset, unsigned size);
+    void (*write)(void *device, uint64_t offset, uint64_t value, unsigned size);
+    uint8_t min_size; // 0: 1
+    uint8_t max_size; // 0: 4 for ports, 8 for MMIO
+};
+
+enum bus_kind { BUS_PORT, BUS_MMIO };
+
+// Owned by the device, which embeds it; the bus links it.
+struct bus_range {
+    const char *name; // for --trace and messages
+    uint64_t start;
+    uint64_t length;
+    const struct bus_ops *ops;
+    void *device;
+    // Private to the bus.
+    bool linked;
+    _Atomic uint32_t running;
+};
+
+struct bus;
+
+struct bus *bus_create(enum bus_kind kind);
+void bus_destroy(struct bus *bus);
+
+// -1 and *err when it overlaps a range that is there. Later ranges never shadow earlier ones.
+int bus_add(struct bus *bus, struct bus_range *range, struct err *err);
+void bus_remove(struct bus *bus, struct bus_range *range);
+
+// An access by a vCPU. Returns whether any device answered; *value is all ones (of the size) if not.
+bool bus_read(struct bus *bus, uint64_t address, unsigned size, uint64_t *value);
+bool bus_write(struct bus *bus, uint64_t address, uint64_t value, unsigned size);
+
+// Each access is shown to the hook when set (--trace exits). Set before vCPUs run.
+typedef void bus_trace_hook(void *context, const struct bus_range *range, uint64_t address, unsigned size,
+                            bool write, uint64_t value);
+void bus_set_trace(struct bus *bus, bus_trace_hook *hook, void *context);
+
+#endif

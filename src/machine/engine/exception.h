@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Exceptions and interrupts: raising them while an instruction executes, and delivering them through the IDT.
+#ifndef WIRT_MACHINE_ENGINE_EXCEPTION_H
+#define WIRT_MACHINE_ENGINE_EXCEPTION_H
+
+#include "machine/engine/engine.h"
+
+// Record it; returns -1 so that a handler can `return raise_gp(vcpu, 0);`. The instruction has changed nothing yet.
+int raise_exception(struct vcpu *vcpu, enum exception vector);                        // without error code
+int raise_exception_error(struct vcpu *vcpu, enum exception vector, uint32_t error); // with
+int raise_page_fault(struct vcpu *vcpu, struct gva address, uint32_t error);
+static inline int raise_ud(struct vcpu *vcpu)
+{
+    return raise_exception(vcpu, EXC_UD);
+}
+static inline int raise_gp(struct vcpu *vcpu, uint32_t error)
+{
+    return raise_exception_error(vcpu, EXC_GP, error);
+}
+
+// Deliver engine_cpu.exception, which the instruction at state.rip raised (for software interrupts `next_rip` is pushed): real mode IVT,
+// protected mode gates, task gates, long mode with IST, privilege change, error codes, RF; on a fault while delivering, contributory rules,
+// #DF, and shutdown. Returns 0, or VCPU_EXIT_SHUTDOWN's sign -1: triple fault. Clears the exception.
+int exception_deliver(struct vcpu *vcpu, uint64_t next_rip);
+
+// Deliver an external interrupt or NMI (between instructions).
+int interrupt_deliver(struct vcpu *vcpu, uint8_t vector, bool nmi);
+
+// Between instructions: take NMI, external interrupts (IF, shadow), pending #DB traps, in the manual's order (SDM vol. 3, table 6-2), and INIT/SIPI.
+// Returns 1 when the caller must leave run() (*exit says why), else 0. Clears the event bits that it handled.
+int engine_take_events(struct vcpu *vcpu, enum vcpu_exit *exit);
+
+#endif
