@@ -30,7 +30,12 @@ extern const struct vcpu_backend_ops engine_backend;
 // Execution has a table of its own (fetch_*), used by tier 0 and by tier 1's block look-up.
 #define TLB_BITS      12
 #define TLB_ENTRIES   (1u << TLB_BITS)
-#define TLB_TAG_EMPTY 0x800ull // address + tag is never below 4096 for a page-aligned comparison: bit 11 breaks alignment
+
+// The tag of an empty entry: that of a page which belongs into another entry, so that no address hits.
+static inline uint64_t tlb_empty_tag(uint64_t index)
+{
+    return -((index ^ 1) << 12);
+}
 
 enum tlb_mode { TLB_SUPERVISOR, TLB_USER, TLB_MODE_COUNT };
 

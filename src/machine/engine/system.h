@@ -7,6 +7,9 @@
 
 #include "machine/engine/engine.h"
 
+enum segment_access { SEGMENT_READ, SEGMENT_WRITE };
+enum task_switch_kind { TASK_JUMP, TASK_CALL, TASK_IRET, TASK_INTERRUPT };
+
 // MOV to and from CRn / DRn; CLTS, LMSW. Flushes the TLB as the manual says and recomputes the mode.
 int system_read_cr(struct vcpu *vcpu, unsigned number, uint64_t *value);
 int system_write_cr(struct vcpu *vcpu, unsigned number, uint64_t value);
@@ -29,7 +32,7 @@ bool segment_verify(struct vcpu *vcpu, uint16_t selector, bool write, int *fault
 
 // Segment check and linear address of an access of `size` bytes at `offset` in segment `name`: limit, type, null, canonical. Raises #SS(0)
 // for SS-relative, else #GP(0). The fast case (64-bit, flat) is inline in mmu_access.h.
-int segment_linear(struct vcpu *vcpu, enum segment_name name, uint64_t offset, unsigned size, enum mmu_access_kind { SEGMENT_READ, SEGMENT_WRITE } kind,
+int segment_linear(struct vcpu *vcpu, enum segment_name name, uint64_t offset, unsigned size, enum segment_access access,
                    struct gva *linear);
 
 // Far transfers. `operand_size` is 2, 4 or 8. They set RIP and CS (and the stack) or raise.
@@ -41,7 +44,7 @@ int system_syscall(struct vcpu *vcpu, uint64_t next_rip);
 int system_sysret(struct vcpu *vcpu, unsigned operand_size);
 int system_sysenter(struct vcpu *vcpu);
 int system_sysexit(struct vcpu *vcpu, unsigned operand_size);
-int task_switch(struct vcpu *vcpu, uint16_t selector, enum task_switch_kind { TASK_JUMP, TASK_CALL, TASK_IRET, TASK_INTERRUPT } kind,
+int task_switch(struct vcpu *vcpu, uint16_t selector, enum task_switch_kind kind,
                 uint64_t next_rip, bool has_error, uint32_t error);
 
 // I/O permission: CPL <= IOPL or the TSS bitmap. 0 or -1 (#GP).
