@@ -27,7 +27,8 @@
 #ifndef WIRT_MACHINE_ENGINE_DECODE_H
 #define WIRT_MACHINE_ENGINE_DECODE_H
 
-#include "machine/cpu/feature.h"
+#include "machine/cpu/cpu_feature.h"
+#include "machine/cpu/cpu_state.h"
 #include "machine/engine/insn_op.h"
 #include "machine/engine/insn_op_vector.h"
 
@@ -38,13 +39,12 @@
 #define INSN_MAX_BYTES 15
 
 // The default operand size of the code segment: CS.D clear, CS.D set, CS.L set.
-enum code_mode { CODE_16, CODE_32, CODE_64 };
+enum code_mode { CODE_16 = 16, CODE_32 = 32, CODE_64 = 64 };
 
 enum decode_error {
-    DECODE_NEED_MORE =
-        -1, // `available` ends inside the instruction: fetch on, a fault there is the guest's
-    DECODE_INVALID = -2,  // #UD
-    DECODE_TOO_LONG = -3, // more than 15 bytes: #GP(0)
+    DECODE_NEED_MORE = -1, // `available` ends inside the instruction: fetch on
+    DECODE_INVALID = -2,   // #UD
+    DECODE_TOO_LONG = -3,  // more than 15 bytes: #GP(0)
 };
 
 // ---- What the table says about a shape of instruction ----
@@ -59,8 +59,7 @@ enum insn_op {
 
 enum insn_class {
     CLASS_INTEGER, // general registers, memory, arithmetic flags: nothing else
-    CLASS_STACK,   // PUSH, POP, PUSHA, POPA, ENTER, LEAVE (PUSHF and POPF are SYSTEM, near CALL is
-                   // CALL)
+    CLASS_STACK,   // PUSH, POP, PUSHA, POPA, ENTER, LEAVE (PUSHF and POPF are SYSTEM)
     CLASS_BRANCH,  // near jumps, conditional or not, LOOP
     CLASS_CALL,    // near calls
     CLASS_RET,     // near returns
@@ -151,64 +150,40 @@ struct insn_operand {
     uint8_t access; // enum operand_access
 };
 
-// Flags, at their places in EFLAGS.
-enum insn_flag {
-    FLAG_CF = 0x001,
-    FLAG_PF = 0x004,
-    FLAG_AF = 0x010,
-    FLAG_ZF = 0x040,
-    FLAG_SF = 0x080,
-    FLAG_TF = 0x100,
-    FLAG_IF = 0x200,
-    FLAG_DF = 0x400,
-    FLAG_OF = 0x800,
-    FLAGS_ARITHMETIC = 0x8d5, // OSZAPC
-};
-
 enum insn_attribute {
-    INSN_LOCKABLE =
-        1u << 0,         // LOCK allowed when the first operand is memory (decode() has checked it)
-    INSN_CPL0 = 1u << 1, // #GP unless CPL is 0
-    INSN_DEFAULT_64 = 1u << 2, // operand size 64 by default in 64-bit mode (no 32-bit form)
-    INSN_INVALID_64 = 1u << 3, // not in 64-bit mode
-    INSN_ONLY_64 = 1u << 4,    // only in 64-bit mode
-    INSN_ALIGNED = 1u << 5,    // memory operand must be aligned to its size: #GP
-    INSN_NO_ACCESS = 1u << 6, // the memory operand is an address, not an access: LEA, NOP, PREFETCH
-    INSN_FLAGS_MAYBE =
-        1u << 7,          // flags_written may also keep their values: shift by 0, REP with count 0
-    INSN_REP = 1u << 8,   // REP or REPE/REPNE repeats it
-    INSN_MODRM = 1u << 9, // has a ModRM byte
-    INSN_VEX = 1u << 10,  // VEX encoded: #UD in real and virtual-8086 mode
-    INSN_PROTECTED = 1u << 11, // #UD in real and virtual-8086 mode: ARPL, LAR, LLDT, ...
-    INSN_SHADOW =
-        1u << 12, // inhibits interrupts until after the next instruction: STI, MOV SS, POP SS
-    INSN_END =
-        1u << 13, // control does not (only) go on to the next instruction: jumps, INT, HLT, UD
-    INSN_BIT_OFFSET = 1u << 14, // BT group with a register: the offset also selects the memory word
-    INSN_IGNORES_66 = 1u << 15, // 66 does not change the operand size
-    INSN_CLEARS_UPPER =
-        1u << 16, // VEX: bits above the destination are zeroed (all but VZEROUPPER and its like)
-    INSN_NON_TEMPORAL = 1u << 17, // MOVNT and its like: bypasses caches, otherwise a plain access
-    INSN_LOCKS_ALWAYS = 1u << 18, // atomic without LOCK when the operand is memory: XCHG
-    INSN_FALLBACK =
-        1u << 19, // has an older meaning where the feature is not offered: insn_fall_back()
-    INSN_MASKED =
-        1u << 20, // accesses only the elements that a mask selects: VMASKMOV, MASKMOVDQU, gathers
-    INSN_IMPLICIT_MEMORY =
-        1u << 21, // accesses memory that is no operand: stack, XLAT, MASKMOV (rDI), ENTER
+    INSN_LOCKABLE = 1u << 0,         // LOCK is allowed with memory; decode() has checked it
+    INSN_CPL0 = 1u << 1,             // #GP unless CPL is 0
+    INSN_DEFAULT_64 = 1u << 2,       // operand size 64 by default in 64-bit mode
+    INSN_INVALID_64 = 1u << 3,       // not in 64-bit mode
+    INSN_ONLY_64 = 1u << 4,          // only in 64-bit mode
+    INSN_ALIGNED = 1u << 5,          // memory operand must be aligned to its size: #GP
+    INSN_NO_ACCESS = 1u << 6,        // memory operand is an address only: LEA, NOP, PREFETCH
+    INSN_FLAGS_MAYBE = 1u << 7,      // flags_written may keep their values: shifts by 0, REP
+    INSN_REP = 1u << 8,              // REP, or REPE and REPNE, repeat it
+    INSN_MODRM = 1u << 9,            // has a ModRM byte
+    INSN_VEX = 1u << 10,             // VEX encoded: #UD in real and virtual-8086 mode
+    INSN_PROTECTED = 1u << 11,       // #UD in real and virtual-8086 mode: ARPL, LAR, LLDT
+    INSN_SHADOW = 1u << 12,          // inhibits interrupts after it: STI, MOV SS, POP SS
+    INSN_END = 1u << 13,             // control may not go on to the next instruction
+    INSN_BIT_OFFSET = 1u << 14,      // BT and its like by register: the offset moves the address
+    INSN_IGNORES_66 = 1u << 15,      // 66 does not change the operand size
+    INSN_CLEARS_UPPER = 1u << 16,    // VEX: zeroes the bits above its destination
+    INSN_NON_TEMPORAL = 1u << 17,    // MOVNT and its like, otherwise a plain access
+    INSN_LOCKS_ALWAYS = 1u << 18,    // atomic without LOCK when the operand is memory: XCHG
+    INSN_FALLBACK = 1u << 19,        // older meaning without the feature: insn_fall_back()
+    INSN_MASKED = 1u << 20,          // accesses only elements that a mask selects
+    INSN_IMPLICIT_MEMORY = 1u << 21, // accesses memory that is no operand: stack, XLAT, MASKMOV
 };
 
 struct insn_form {
-    uint16_t op;     // enum insn_op
-    uint8_t class;   // enum insn_class
-    uint8_t feature; // enum cpu_feature: needed to exist
-    struct insn_operand
-        operands[4];          // destination first, as in Intel syntax; OPERAND_NONE ends them
-    uint16_t flags_read;      // FLAG_*
-    uint16_t flags_written;   // to a defined value (see INSN_FLAGS_MAYBE)
-    uint16_t flags_undefined; // left with an undefined value; never also in flags_written
-    uint16_t implicit_read;   // general registers that are no operands, bit n is register n (RSP of
-                              // PUSH, ...)
+    uint16_t op;                     // enum insn_op
+    uint8_t class;                   // enum insn_class
+    uint8_t feature;                 // enum cpu_feature: needed to exist
+    struct insn_operand operands[4]; // destination first; OPERAND_NONE ends them
+    uint16_t flags_read;             // FLAG_* of cpu_state.h
+    uint16_t flags_written;          // to a defined value (see INSN_FLAGS_MAYBE)
+    uint16_t flags_undefined;        // left with an undefined value; never also in flags_written
+    uint16_t implicit_read;          // general registers that are no operands: bit n is register n
     uint16_t implicit_written;
     uint16_t fallback;    // private to decode.c: index of the form that insn_fall_back() takes
     uint32_t attributes;  // INSN_*
@@ -222,41 +197,33 @@ enum insn_encoding { ENCODING_LEGACY, ENCODING_VEX };
 enum insn_map { MAP_ONE, MAP_0F, MAP_0F38, MAP_0F3A }; // values as VEX.mmmmm
 
 enum insn_prefix {
-    PREFIX_LOCK = 1,  // F0
-    PREFIX_REPNE = 2, // F2 is the effective one of F2 and F3 (XACQUIRE, BND and mandatory uses too)
-    PREFIX_REP = 4,   // F3 is the effective one
+    PREFIX_LOCK = 1,      // F0
+    PREFIX_REPNE = 2,     // F2 is the later of F2 and F3 (mandatory prefixes included)
+    PREFIX_REP = 4,       // F3 is the later
     PREFIX_OPSIZE = 8,    // 66
     PREFIX_ADDRSIZE = 16, // 67
     PREFIX_SEGMENT = 32,  // a segment override that counts (in 64-bit mode FS and GS only)
 };
 
-enum insn_rex {
-    REX_B = 1,
-    REX_X = 2,
-    REX_R = 4,
-    REX_W = 8,
-    REX_PRESENT = 0x40
-}; // W, R, X, B from VEX too
-
-enum insn_seg { SEG_ES, SEG_CS, SEG_SS, SEG_DS, SEG_FS, SEG_GS, SEG_NONE = 0xff };
+// W, R, X and B come from VEX, too; PRESENT does not.
+enum insn_rex { REX_B = 1, REX_X = 2, REX_R = 4, REX_W = 8, REX_PRESENT = 0x40 };
 
 enum { INSN_REG_NONE = 0xff, INSN_REG_RIP = 0x10 }; // for base and index
 
 struct insn {
     const struct insn_form *form;
-    uint64_t immediate;   // extended to 64 bits; relative displacement of a branch; offset of a far
-                          // pointer
-    int64_t displacement; // of the memory operand, sign-extended; moffs: the offset
-    uint16_t immediate2; // ENTER's level, far pointer's selector, EXTRQ's and INSERTQ's second byte
-    uint8_t length;      // 1 to 15
-    uint8_t mode;        // enum code_mode it was decoded in
-    uint8_t encoding;    // enum insn_encoding
-    uint8_t map;         // enum insn_map
-    uint8_t opcode;      // last opcode byte
-    uint8_t opcode_at;   // its offset in the instruction
-    uint8_t prefixes;    // PREFIX_* (VEX.pp appears in vex_pp only)
-    uint8_t rex;         // REX_*
-    uint8_t segment_override; // enum insn_seg as prefixed and counting, or SEG_NONE
+    uint64_t immediate;       // extended; of a branch the displacement, of a far pointer the offset
+    int64_t displacement;     // of the memory operand, sign-extended; moffs: the offset
+    uint16_t immediate2;      // ENTER's level, far pointer's selector, EXTRQ's second byte
+    uint8_t length;           // 1 to 15
+    uint8_t mode;             // enum code_mode it was decoded in
+    uint8_t encoding;         // enum insn_encoding
+    uint8_t map;              // enum insn_map
+    uint8_t opcode;           // last opcode byte
+    uint8_t opcode_at;        // its offset in the instruction
+    uint8_t prefixes;         // PREFIX_* (VEX.pp appears in vex_pp only)
+    uint8_t rex;              // REX_*
+    uint8_t segment_override; // enum segment_name as prefixed and counting, or SEG_NONE
     uint8_t segment;          // effective segment of the memory operand, SEG_NONE without one
     uint8_t vex_pp;           // 0 none, 1: 66, 2: F3, 3: F2
     uint8_t vex_l;            // 0: 128 bits, 1: 256 bits
@@ -266,12 +233,11 @@ struct insn {
     uint8_t modrm;            // the byte
     uint8_t modrm_at;         // its offset, 0 without one
     uint8_t mod;              // 0 to 3; 3 without ModRM
-    uint8_t reg;  // ModRM.reg extended by REX.R or VEX.R; of FIXED_SEG operands the segment
-    uint8_t rm;   // ModRM.rm extended by REX.B; opcode's register extended by REX.B for Z operands.
-                  // With memory: the raw three bits
-    uint8_t base; // 0 to 15, INSN_REG_RIP or INSN_REG_NONE; 16-bit addressing too (BX, BP, SI, DI)
-    uint8_t index;              // 0 to 15 or INSN_REG_NONE; with VSIB a vector register
-    uint8_t scale;              // 0 to 3: shift
+    uint8_t reg;   // ModRM.reg extended by REX.R or VEX.R; of FIXED_SEG operands the segment
+    uint8_t rm;    // ModRM.rm, or the opcode's register, extended by REX.B; with memory raw bits
+    uint8_t base;  // 0 to 15, INSN_REG_RIP or INSN_REG_NONE; 16-bit addressing too (BX, BP, SI, DI)
+    uint8_t index; // 0 to 15 or INSN_REG_NONE; with VSIB a vector register
+    uint8_t scale; // 0 to 3: shift
     uint8_t displacement_bytes; // 0, 1, 2, 4, 8
     uint8_t displacement_at;    // offset in the instruction, 0 without one
     uint8_t immediate_bytes;    // 0, 1, 2, 4, 8

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The operations that the decoder tells apart: one per mnemonic, or finer where one mnemonic means different
-// work (MOV to a segment register is not MOV). X(enumerator suffix, name to print).
+// The operations that the decoder tells apart: one per mnemonic, or finer where one mnemonic means
+// different work (MOV to a segment register is not MOV). X(enumerator suffix, name to print).
 //
-// The condition of JCC, SETCC and CMOVCC is the low nibble of the opcode (insn->opcode & 15). Sizes are never
-// part of an operation: MOVS is MOVSB to MOVSQ, CBW is CBW, CWDE and CDQE, IRET is IRET, IRETD and IRETQ.
+// The condition of JCC, SETCC and CMOVCC is the opcode's low nibble (insn->opcode & 15). Sizes are
+// never part of an operation: MOVS is MOVSB to MOVSQ, CBW is CBW, CWDE and CDQE, IRET is all three.
 #ifndef WIRT_MACHINE_ENGINE_INSN_OP_H
 #define WIRT_MACHINE_ENGINE_INSN_OP_H
 
