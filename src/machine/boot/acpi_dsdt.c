@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The differentiated system description: the PCI host bridge with its windows and interrupt routing, the ISA devices, and soft off.
+#include "base/bits.h"
+#include "machine/boot/acpi.h"
+#include "machine/boot/aml.h"
+#include "machine/device/memory_map.h"
+
+#define PCI_SLOTS 32u
+#define PCI_PINS  4u
+
+static void build_sleep_states(struct aml *aml)
+{
+    aml_name(aml, "\\_S5");
+    size_t package = aml_open_package(aml, 4);
+    aml_integer(aml, ACPI_S5_TYPE);
+    aml_integer(aml, 0);
+    aml_integer(aml, 0);
+    aml_integer(aml, 0);
+    aml_close(aml, package);
+}
+
+static void build_bridge_windows(struct aml *aml)
+{
+    size_t resources = aml_open_resources(aml, "_CRS");
+    aml_resource_word_range(aml, AML_RANGE_BUS, 0, 0xFF);
+    aml_resource_word_range(aml, AML_RANGE_IO, 0, MAP_PORT_PCI_CONFIG - 1);
+    aml_resource_io(aml, MAP_PORT_PCI_CONFIG, 8);
+    aml_resource_word_range(aml, AML_RANGE_IO, MAP_PORT_PCI_CONFIG + 8, 0xFFFF);
+    aml_resource_memory_range(aml, MAP_PCI_BAR32_START, MAP_PCI_BAR32_START + MAP_PCI_BAR32_LENGTH - 1);
+    aml_resource_memory_range(aml, MAP_PCI_BAR64_START, MAP_PCI_BAR64_START + MAP_PCI_BAR64_LENGTH - 1);
+    aml_close_resources(aml, resources);
+}
+
+// Pin p of slot s is wired to I/O APIC input 16 + (s + p) % 8 (pci/ does the same).
+static void build_interrupt_routing(struct aml *aml)
+{
+    aml_name(aml, "_PRT");
+    size_t table = aml_open_package(aml, PCI_SLOTS * PCI_PINS);
+    for (unsigned slot = 0; slot < PCI_SLOTS; slot++)
+        for (unsigned pin = 0; pin < PCI_PINS; pin++) {
+            size_t route = aml_open_package(aml, 4);
+            aml_integer(aml, (uint64_t)slot << 16 | 0xFFFF);
+            aml_integer(aml, pin);
+            aml_integer(aml, 0);
+            aml_integer(aml, MAP_IRQ_PCI_FIRST + (slot + pin) % 8);
+            aml_close(aml, route);
+        }
+    aml_close(aml, table);
+}
+
+static void build_isa_device(struct aml *aml, const char *name, const char *id, uint16_t port, uint8_t ports, int irq)
+{
+    size_t device = aml_open_device(aml, name);
+    aml_name(aml, "_HID");
+    aml_eisa_id(aml, id);
+    size_t resources = aml_open_resources(aml, "_CRS");
+    aml_resource_io(aml, port, ports);
+    if (irq >= 0)
+        aml_resource_irq(aml, (unsigned)irq);
+    aml_close_resources(aml, resources);
+    aml_close(aml, device);
+}
+
+static void build_keyboard_controller(struct aml *aml)
+{
+    size_t device = aml_open_device(aml, "KBD");
+    aml_name(aml, "_HID");
+    aml_eisa_id(aml, "PNP0303");
+    size_t resources = aml_open_resources(aml, "_CRS");
+    aml_resource_io(aml, 0x60, 1);
+    aml_resource_io(aml, 0x64, 1);
+    aml_resource_irq(aml, 1);
+    aml_close_resources(aml, resources);
+    aml_close(aml, device);
+}
+
+static void build_pvpanic(struct aml *aml)
+{
+    size_t device = aml_open_device(aml, "PEVT");
+    aml_name(aml, "_HID");
+    aml_string(aml, "QEMU0001");
+    size_t resources = aml_open_resources(aml, "_CRS");
+    aml_resource_io(aml, MAP_PORT_PVPANIC, 1);
+    aml_close_resources(aml, resources);
+    aml_close(aml, device);
+}
+
+// Reserves the ECAM window as a motherboard resource.
+static void build_motherboard(struct aml *aml)
+{
+    size_t device = aml_open_device(aml, "MBRD");
+    aml_name(aml, "_HID");
+    aml_eisa_id(aml, "PNP0C02");
+    size_t resources = aml_open_resources(aml, "_CRS");
+    aml_resource_fixed_memory(aml, (uint32_t)MAP_ECAM_START, (uint32_t)MAP_ECAM_LENGTH);
+    aml_close_resources(aml, resources);
+    aml_close(aml, device);
+}
+
+static void build_host_bridge(struct aml *aml)
+{
+    size_t device = aml_open_device(aml, "PCI0");
+    aml_name(aml, "_HID");
+    aml_eisa_id(aml, "PNP0A08");
+    aml_name(aml, "_CID");
+    aml_eisa_id(aml, "PNP0A03");
+    aml_name_integer(aml, "_UID", 0);
+    aml_name_integer(aml, "_SEG", 0);
+    aml_name_integer(aml, "_BBN", 0);
+    build_bridge_windows(aml);
+    build_interrupt_routing(aml);
+    aml_close(aml, device);
+}
+
+void acpi_build_dsdt(struct aml *aml, const struct acpi_machine *machine)
+{
+    (void)machine;
+    build_sleep_states(aml);
+    size_t scope = aml_open_scope(aml, "\\_SB");
+    build_host_bridge(aml);
+    build_motherboard(aml);
+    build_isa_device(aml, "COM1", "PNP0501", 0x3F8, 8, 4);
+    build_isa_device(aml, "RTC", "PNP0B00", 0x70, 2, 8);
+    build_keyboard_controller(aml);
+    build_pvpanic(aml);
+    aml_close(aml, scope);
+}
