@@ -59,6 +59,8 @@ struct engine_exception {
 
 enum engine_tier { TIER_INTERPRETED, TIER_TRANSLATED, TIER_COUNT };
 
+struct interp_cpu;
+
 struct engine_cpu {
     struct engine_exception exception;
     // Derived from state on every change (engine_mode_changed()): what the decoder and the MMU need at hand.
@@ -66,6 +68,10 @@ struct engine_cpu {
     uint8_t cpl;
     uint8_t tlb_mode;   // enum tlb_mode for data accesses at this CPL (SMAP with AC=0 makes a difference: see mmu.h)
     bool paging;
+    bool flat64;            // 64-bit code and no alignment checking (CR0.AM, RFLAGS.AC, CPL 3): the linear address of an
+                            // access is its offset, for FS and GS plus the base, and a TLB hit needs no further check
+    uint64_t next_rip;      // tier 0: where the instruction being executed will leave RIP; branches change it
+    struct interp_cpu *interp; // tier 0's part (interp.h), owned; tier 1 has one beneath it too
     uint64_t retired[TIER_COUNT]; // guest instructions by tier
     uint64_t exits[8];            // by enum engine_exit_reason (stats.h), for --stats
     struct tlb tlb[TLB_MODE_COUNT];

@@ -1,0 +1,35 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Tier 0, the reference interpreter, as the rest of the engine sees it.
+//
+// interp.c fetches, decodes (with a cache) and dispatches; interp_table.c says which handler executes which operation;
+// the handlers stand in interp_<subject>.c. Whatever changes nothing but registers and arithmetic flags is computed by the
+// host's own instruction; x87 and vector instructions run on the guest's register file in interp_vector.c.
+//
+// Threads: everything here runs on the vCPU's own thread.
+#ifndef WIRT_MACHINE_ENGINE_INTERP_H
+#define WIRT_MACHINE_ENGINE_INTERP_H
+
+#include "machine/engine/engine.h"
+
+// Set up and drop engine_cpu.interp, the MMU and the derived mode: for both backends' vcpu_init and vcpu_fini.
+int interp_cpu_init(struct vcpu *vcpu, struct err *err);
+void interp_cpu_fini(struct vcpu *vcpu);
+
+enum interp_step {
+    INTERP_STEP_DONE,     // one instruction retired, or one exception delivered
+    INTERP_STEP_HALT,     // HLT: state.run_state says so
+    INTERP_STEP_SHUTDOWN, // triple fault
+};
+
+// Execute the instruction at state.rip, whole (a repeated string instruction: until an event is pending), and deliver the exception
+// that it raised. Does not look at events before it: the caller does (engine_take_events()).
+enum interp_step interp_step(struct vcpu *vcpu);
+
+// Tier 0's run loop: vcpu_backend_ops.run of the interpreter.
+enum vcpu_exit interp_run(struct vcpu *vcpu);
+
+// Deterministic machines: bring the clock up to the instructions retired so far (before anything reads the time).
+void interp_sync_clock(struct vcpu *vcpu);
+
+#endif
