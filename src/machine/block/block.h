@@ -96,7 +96,6 @@ struct block_options {
     size_t chain_length;
     struct block_pool *pool;         // shared; NULL: the disk makes a pool of its own
     bool read_only;
-    bool share;                      // do not take the lock that keeps other writers out (block_lock.h)
     bool no_discard;                 // discards do nothing: keeps a preallocated image as it is
     enum block_durability durability;
     enum block_on_error on_error;
@@ -137,9 +136,10 @@ uint64_t block_disk_size(const struct block_disk *disk);
 int block_disk_resize(struct block_disk *disk, uint64_t size, struct err *err);
 
 void block_submit(struct block_disk *disk, struct block_request *request);
-// Returns when nothing is in flight (held requests count as not in flight). Submitting stays allowed.
+// Returns when nothing is in flight: each request's `done` was called or waits in its queue (so run the
+// queue afterwards), or the request is held. Submitting stays allowed.
 void block_disk_drain(struct block_disk *disk);
-// Nothing new is started between the two; requests submitted meanwhile wait. Nests.
+// Between the two nothing runs: pause waits for what is in flight, later requests wait for resume. Nests.
 void block_disk_pause(struct block_disk *disk);
 void block_disk_resume(struct block_disk *disk);
 // Start held requests again (BLOCK_ERROR_STOP); returns how many.

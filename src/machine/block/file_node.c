@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The lowest node: a regular file or block device behind a descriptor.
+//
+// With O_DIRECT, transfers that are not aligned (small metadata, odd memory) go through a bounce buffer, of
+// which there is a fixed number; a write to part of a block reads the block first, one such write at a time.
+// Without O_DIRECT every transfer goes straight through. What the file system turns out not to support
+// (holes, zero ranges) is remembered and not tried again.
+#include <errno.h>
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/err.h"
+#include "machine/block/block_driver.h"
+#include "os/file.h"
+
+#define BOUNCE_BUFFERS 4
+#define BOUNCE_BYTES   (256 * KIB)
+#define VEC_WINDOW     64
+
+struct file_node {
+    struct block_node node;
+    int fd; // owned
+    struct os_file_facts facts;
+    atomic_bool no_holes; // learned
+    atomic_bool no_zero;
+
+    pthread_mutex_t bounce_lock;
+    pthread_cond_t bounce_free;
+    void *bounce[BOUNCE_BUFFERS]; // under bounce_lock; owned, made at first use
+    unsigned bounce_used;         // under bounce_lock: bit mask
+    pthread_mutex_t partial_lock; // held while part of a block is read, changed and written
+};
+
+static struct file_node *file_of(struct block_node *node)
+{
+    return CONTAINER_OF(node, struct file_node, node);
+}
+
+static int bounce_get(struct file_node *file)
+{
+    pthread_mutex_lock(&file->bounce_lock);
+    while (file->bounce_used == BIT(BOUNCE_BUFFERS) - 1)
+        pthread_cond_wait(&file->bounce_free, &file->bounce_lock);
+    int index = __builtin_ctz(~file->bounce_used);
+    file->bounce_used |= 1u << index;
+    if (!file->bounce[index])
+        file->bounce[index] = os_aligned_alloc(BOUNCE_BYTES);
+    pthread_mutex_unlock(&file->bounce_lock);
+    return index;
+}
+
+static void bounce_put(struct file_node *file, int index)
+{
+    pthread_mutex_lock(&file->bounce_lock);
+    file->bounce_used &= ~(1u << index);
+    pthread_mutex_unlock(&file->bounce_lock);
+    pthread_cond_signal(&file->bounce_free);
+}
+
+static bool goes_straight(const struct file_node *file, uint64_t offset, struct block_vec vec)
+{
+    uint32_t alignment = file->facts.direct_alignment;
+    return alignment == 1 || (!((offset | vec.length) & (alignment - 1)) && block_vec_aligned(vec, alignment));
+}
+
+// One bounce buffer's worth of an unaligned transfer.
+static int bounce_piece(struct file_node *file, void *buffer, uint64_t offset, struct block_vec vec, bool write)
+{
+    uint64_t alignment = file->facts.direct_alignment;
+    uint64_t start = align_down(offset, alignment), end = align_up(offset + vec.length, alignment);
+    char *inside = (char *)buffer + (offset - start);
+    if (!write) {
+        int rc = os_pread(file->fd, buffer, end - start, start);
+        if (!rc)
+            block_vec_fill(vec, inside);
+        return rc;
+    }
+    bool partial = start != offset || end != offset + vec.length;
+    int rc = 0;
+    if (partial) {
+        pthread_mutex_lock(&file->partial_lock);
+        rc = os_pread(file->fd, buffer, alignment, start);
+        if (!rc && end - start > alignment)
+            rc = os_pread(file->fd, (char *)buffer + (end - start - alignment), alignment, end - alignment);
+    }
+    if (!rc) {
+        block_vec_gather(vec, inside);
+        rc = os_pwrite(file->fd, buffer, end - start, start);
+    }
+    if (partial)
+        pthread_mutex_unlock(&file->partial_lock);
+    return rc;
+}
+
+static int transfer_bounced(struct file_node *file, uint64_t offset, struct block_vec vec, bool write)
+{
+    int index = bounce_get(file), rc = file->bounce[index] ? 0 : -ENOMEM;
+    while (!rc && vec.length) {
+        size_t room = BOUNCE_BYTES - (offset & (file->facts.direct_alignment - 1));
+        size_t n = vec.length < room ? vec.length : room;
+        rc = bounce_piece(file, file->bounce[index], offset, block_vec_slice(vec, 0, n), write);
+        offset += n;
+        vec = block_vec_slice(vec, n, vec.length - n);
+    }
+    bounce_put(file, index);
+    return rc;
+}
+
+static int transfer(struct file_node *file, uint64_t offset, struct block_vec vec, bool write)
+{
+    if (!goes_straight(file, offset, vec))
+        return transfer_bounced(file, offset, vec, write);
+    while (vec.length) {
+        struct iovec iov[VEC_WINDOW];
+        size_t n;
+        int count = block_vec_window(vec, iov, VEC_WINDOW, &n);
+        int rc = write ? os_pwritev(file->fd, iov, count, offset) : os_preadv(file->fd, iov, count, offset);
+        if (rc)
+            return rc;
+        offset += n;
+        vec = block_vec_slice(vec, n, vec.length - n);
+    }
+    return 0;
+}
+
+static int file_read(struct block_node *node, uint64_t offset, struct block_vec vec)
+{
+    return transfer(file_of(node), offset, vec, false);
+}
+
+static int file_write(struct block_node *node, uint64_t offset, struct block_vec vec, uint32_t flags)
+{
+    return transfer(file_of(node), offset, vec, true);
+}
+
+static int file_flush(struct block_node *node)
+{
+    return os_fdatasync(file_of(node)->fd);
+}
+
+static int file_discard(struct block_node *node, uint64_t offset, uint64_t length)
+{
+    struct file_node *file = file_of(node);
+    if (file->no_holes)
+        return 0;
+    int rc = os_file_punch_hole(file->fd, &file->facts, offset, length);
+    if (rc == -EOPNOTSUPP || rc == -ENOSYS) {
+        file->no_holes = true;
+        rc = 0;
+    }
+    return rc;
+}
+
+static int file_zero(struct block_node *node, uint64_t offset, uint64_t length, uint32_t flags)
+{
+    struct file_node *file = file_of(node);
+    // A hole reads as zeros in a file; a discarded range of a device may read as anything.
+    if ((flags & BLOCK_UNMAP) && file->facts.regular && !file->no_holes && offset + length <= node->size) {
+        int rc = os_file_punch_hole(file->fd, &file->facts, offset, length);
+        if (rc != -EOPNOTSUPP)
+            return rc;
+        file->no_holes = true;
+    }
+    if (file->no_zero)
+        return -EOPNOTSUPP;
+    int rc = os_file_zero_range(file->fd, &file->facts, offset, length);
+    if (rc == -EOPNOTSUPP && file->facts.regular)
+        file->no_zero = true;
+    return rc;
+}
+
+static int file_extent(struct block_node *node, uint64_t offset, uint64_t length, struct block_extent *extent)
+{
+    bool data;
+    uint64_t end;
+    int rc = os_file_extent(file_of(node)->fd, offset, offset + length, &data, &end);
+    if (rc)
+        return rc;
+    *extent = (struct block_extent){.length = end - offset,
+                                    .zero = !data,
+                                    .allocated = true,
+                                    .host_valid = true,
+                                    .host_offset = offset};
+    return 0;
+}
+
+static int file_resize(struct block_node *node, uint64_t size, struct err *err)
+{
+    struct file_node *file = file_of(node);
+    if (file->facts.block_device) {
+        if (size <= file->facts.size_bytes)
+            return 0;
+        return err_set(err, ERR_LIMIT, "'%s' is a block device and cannot grow", node->name);
+    }
+    int rc = os_file_truncate(file->fd, size);
+    if (rc)
+        return err_set_errno(err, -rc, "cannot resize '%s'", node->name);
+    node->size = size;
+    return 0;
+}
+
+static void file_release(struct block_node *node)
+{
+    struct file_node *file = file_of(node);
+    for (int i = 0; i < BOUNCE_BUFFERS; i++)
+        os_aligned_free(file->bounce[i]);
+    pthread_mutex_destroy(&file->bounce_lock);
+    pthread_mutex_destroy(&file->partial_lock);
+    pthread_cond_destroy(&file->bounce_free);
+    os_file_close(&file->fd);
+}
+
+static const struct block_ops file_ops = {
+    .name = "file",
+    .read = file_read,
+    .write = file_write,
+    .flush = file_flush,
+    .discard = file_discard,
+    .zero = file_zero,
+    .extent = file_extent,
+    .resize = file_resize,
+    .release = file_release,
+};
+
+struct block_node *block_file_open(int fd, const char *name, bool read_only, uint64_t memory_limit, struct err *err)
+{
+    struct os_file_facts facts;
+    int rc = os_file_facts(fd, &facts);
+    if (!rc && !read_only && !facts.writable)
+        rc = -EACCES;
+    struct file_node *file = rc ? NULL : (void *)block_node_create(sizeof(*file), &file_ops, NULL);
+    if (!file) {
+        err_set_errno(err, rc ? -rc : ENOMEM, "cannot use '%s'", name);
+        os_file_close(&fd);
+        return NULL;
+    }
+    file->fd = fd;
+    file->facts = facts;
+    pthread_mutex_init(&file->bounce_lock, NULL);
+    pthread_mutex_init(&file->partial_lock, NULL);
+    pthread_cond_init(&file->bounce_free, NULL);
+    file->node.name = strdup(name);
+    file->node.size = facts.size_bytes;
+    file->node.memory_limit = memory_limit;
+    file->node.read_only = read_only;
+    uint32_t block = facts.block_device ? facts.logical_block_size : 512;
+    file->node.limits = (struct block_limits){
+        .logical_block_size = block,
+        .physical_block_size = facts.physical_block_size,
+        .discard_granularity = read_only ? 0 : block,
+        .read_only = read_only,
+        .can_discard = !read_only,
+        .can_zero = !read_only,
+    };
+    return &file->node;
+}
+
+int block_file_fd(const struct block_node *node)
+{
+    return ((const struct file_node *)(const void *)node)->fd;
+}
