@@ -78,7 +78,7 @@ enum page_kind guest_memory_page(struct guest_memory *memory, struct gpa page, v
 void guest_memory_set_code_watcher(struct guest_memory *memory, guest_code_watcher *watcher, void *context);
 
 // Dirty tracking. While it is on every write path sets PAGE_DIRTY; collect moves the flags of all RAM into
-// `bitmap` (a bit a page, RAM offset order, ORed) and clears them. The engine's TLBs must be flushed of
+// `bitmap` (a bit a page, RAM offset order, ORed), clears them and says how many. The engine's TLBs must be flushed of
 // writable entries by the caller (vcpu_request_all(VCPU_EVENT_TLB_FLUSH)) around both.
 void guest_memory_track_dirty(struct guest_memory *memory, bool on);
 bool guest_memory_tracks_dirty(const struct guest_memory *memory);
