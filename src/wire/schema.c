@@ -84,7 +84,8 @@ static int check_array(const struct schema_member *member, const json_t *array, 
     json_array_foreach(array, index, value)
     {
         char inner[PATH_BYTES];
-        snprintf(inner, sizeof(inner), "%s[%zu]", path, index);
+        if (snprintf(inner, sizeof(inner), "%s[%zu]", path, index) >= PATH_BYTES)
+            return err_set(err, ERR_USAGE, "%.40s…: is nested too deep", path);
         if (check_value(&element, member->element_type, value, inner, err))
             return -1;
     }
@@ -108,7 +109,8 @@ int schema_check(const struct schema_object *schema, const json_t *value, const 
     json_object_foreach((json_t *)value, key, member_value)
     {
         char inner[PATH_BYTES];
-        snprintf(inner, sizeof(inner), "%s%s%.40s", path, *path ? "." : "", key);
+        if (snprintf(inner, sizeof(inner), "%s%s%.40s", path, *path ? "." : "", key) >= PATH_BYTES)
+            return err_set(err, ERR_USAGE, "%.40s…: is nested too deep", path);
         const struct schema_member *member = find_member(schema, key);
         if (!member)
             return err_set(err, ERR_USAGE, "%s: there is no such member in %s", inner, schema->name);
