@@ -84,7 +84,7 @@ bool os_file_find_holder(int fd, int *pid, char *name, size_t name_size)
         return false;
     bool found = false;
     for (struct dirent *entry; !found && (entry = readdir(processes));) {
-        *pid = atoi(entry->d_name);
+        *pid = (int)strtol(entry->d_name, NULL, 10);
         found = *pid > 0 && *pid != getpid() && process_has(*pid, &wanted);
     }
     closedir(processes);

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: Apache-2.0
+# A front for Meson and the tools. `make help` lists what there is.
+#
+#     BUILD=DIR       the build directory (build)
+#     DESTDIR, PREFIX for make install
+#     SEED=N          the seed of random tests; printed by make soak
+
+BUILD ?= build
+PREFIX ?= /usr/local
+export BUILD
+
+.PHONY: all build setup demo test soak lint bench fuzz install fresh clean help
+.DEFAULT_GOAL := all
+
+all: build ## build everything (release); the programs run from the build directory
+	@echo "wirt is built: try $(BUILD)/src/bin/wirt --help, or make demo"
+
+setup: ## install missing Debian packages (with sudo when not root)
+	@tools/setup
+
+$(BUILD)/build.ninja: | setup
+	@meson setup $(BUILD) --buildtype=release -Dprefix=$(PREFIX) >$(BUILD)-setup.log 2>&1 || { cat $(BUILD)-setup.log; exit 1; }
+	@mv $(BUILD)-setup.log $(BUILD)/meson-logs/setup.log
+
+build: setup $(BUILD)/build.ninja
+	@ninja -C $(BUILD) --quiet
+
+demo: build ## boot Debian 12 in a VM and stand in its shell
+	@tools/demo
+
+test: build ## all tests but the long ones (at most 12 minutes on 2 cores)
+	@tools/test
+
+soak: build ## the long tests: minutes to hours; seed and commit are printed
+	@tools/test --soak
+
+lint: setup $(BUILD)/build.ninja ## format, clang-tidy, cppcheck, layers, policy, manual pages
+	@tools/lint
+
+bench: build ## workloads under wirt beside QEMU's TCG
+	@bench/run
+
+fuzz: setup ## fuzz each target (FUZZ_SECONDS in all, 240)
+	@tools/fuzz
+
+install: build ## install to PREFIX (/usr/local), below DESTDIR when set
+	@meson install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir $(DESTDIR))
+
+fresh: ## prove make demo and make test on a fresh minimal Debian 12
+	@tools/fresh
+
+clean: ## remove what was built; guest images in build/guest stay
+	@if [ -f $(BUILD)/build.ninja ]; then ninja -C $(BUILD) --quiet -t clean; fi
+	@rm -rf build-*
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r what why; do printf '%-14s %s\n' "$$what" "$$why"; done
