@@ -106,6 +106,9 @@ enum exception {
 #define XSAVE_BYTES     832
 #define XCR0_SUPPORTED  7u
 
+// What inhibits interrupts for one instruction: STI maskable ones; MOV SS and POP SS NMI and debug traps too.
+enum interrupt_shadow { SHADOW_NONE, SHADOW_STI, SHADOW_MOV_SS, SHADOW_COUNT };
+
 enum cpu_run_state { CPU_RUNNING, CPU_HALTED, CPU_WAIT_FOR_SIPI, CPU_SHUTDOWN, CPU_RUN_STATE_COUNT };
 
 struct cpu_state {
@@ -126,7 +129,7 @@ struct cpu_state {
     uint64_t mcg_status;
     uint64_t kvm_system_time, kvm_wall_clock, kvm_eoi, kvm_steal_time, kvm_poll_control, kvm_async_pf; // paravirtual MSRs as written
     uint8_t run_state;          // enum cpu_run_state
-    bool interrupt_shadow;      // the instruction after STI, MOV SS or POP SS has not been executed
+    uint8_t interrupt_shadow;   // enum interrupt_shadow: the instruction after it has not been executed
     bool nmi_blocked;           // until IRET
     bool nmi_pending;
     // An exception that is recognized and not yet delivered (saved between instructions at most).

@@ -32,6 +32,14 @@ bool lapic_msr_write(struct lapic *lapic, uint32_t msr, uint64_t value);
 uint64_t lapic_get_tpr(struct lapic *lapic); // CR8
 void lapic_set_tpr(struct lapic *lapic, uint64_t cr8);
 
+// A message has arrived at this LAPIC (any thread): fixed and lowest priority set IRR, NMI, INIT and SIPI become events.
+struct apic_message;
+void lapic_accept(struct lapic *lapic, const struct apic_message *message);
+// The pins: LINT0 is the PIC's output (bootstrap CPU), LINT1 the NMI line. Any thread.
+void lapic_set_lint0(struct lapic *lapic, bool level);
+// Is this LAPIC's register page at `page` (xAPIC mode, enabled)?
+bool lapic_answers_at(const struct lapic *lapic, uint64_t page);
+
 // Highest vector that may be delivered, or -1; then moves it into service.
 int lapic_pending_vector(struct lapic *lapic);
 int lapic_acknowledge(struct lapic *lapic);

@@ -23,11 +23,11 @@
 extern const struct vcpu_backend_ops interpreter_backend;
 extern const struct vcpu_backend_ops engine_backend;
 
-// The soft TLB: one set of arrays for CPL 0-2 ("supervisor") and one for CPL 3, indexed by the low TLB_BITS bits of the
-// page number of the linear address. read_tag[i] and write_tag[i] hold the *negated* linear page address when the access is permitted without
-// any further check or effect (RAM; accessed and, for writes, dirty set; no code and no watch on the page), so that
-// address + tag < 4096 on a hit; TLB_TAG_EMPTY never hits. host = linear address + addend.
-// Execution has a table of its own (fetch_*), used by tier 0 and by tier 1's block look-up.
+// The soft TLB for data: a table for each kind of accessor, indexed by the low TLB_BITS bits of the page number of the linear
+// address. read_tag[i] and write_tag[i] hold the *negated* linear page address when the access is permitted without any further
+// check or effect (RAM; accessed and, for writes, dirty set; no code and no watchpoint on the page), so that
+// address + tag < 4096 on a hit; the tag of an empty entry never hits. host = linear address + addend.
+// Execution has tables of its own, used by tier 0 and by tier 1's block look-up.
 #define TLB_BITS      12
 #define TLB_ENTRIES   (1u << TLB_BITS)
 
@@ -37,15 +37,37 @@ static inline uint64_t tlb_empty_tag(uint64_t index)
     return -((index ^ 1) << 12);
 }
 
-enum tlb_mode { TLB_SUPERVISOR, TLB_USER, TLB_MODE_COUNT };
+static inline uint32_t tlb_index(uint64_t linear)
+{
+    return (uint32_t)(linear >> 12) & (TLB_ENTRIES - 1);
+}
+
+// Who accesses. SUPERVISOR: CPL 0 to 2, and implicit system accesses at any CPL; with CR4.SMAP it never holds user pages.
+// SUPERVISOR_AC: CPL 0 to 2 while CR4.SMAP and RFLAGS.AC are set. USER: CPL 3.
+enum tlb_mode { TLB_SUPERVISOR, TLB_SUPERVISOR_AC, TLB_USER, TLB_MODE_COUNT };
+enum fetch_mode { FETCH_SUPERVISOR, FETCH_USER, FETCH_MODE_COUNT };
+
+// Which entries of a table are filled, so that a flush costs what was filled, and what INVLPG and MOV CR3 must know of them.
+enum { TLB_SHIFT_MASK = 0x3F, TLB_GLOBAL = 0x40, TLB_FILLED = 0x80 };
+struct tlb_book {
+    uint32_t count;
+    uint16_t filled[TLB_ENTRIES]; // indices, each at most once
+    uint8_t kind[TLB_ENTRIES];    // TLB_FILLED | TLB_GLOBAL | log2 of the guest's page size
+};
+_Static_assert(TLB_BITS <= 16, "tlb_book.filled holds an index");
 
 struct tlb {
     uint64_t read_tag[TLB_ENTRIES];
     uint64_t write_tag[TLB_ENTRIES];
     uint64_t addend[TLB_ENTRIES];
-    uint64_t fetch_tag[TLB_ENTRIES];
-    uint64_t fetch_addend[TLB_ENTRIES];
-    uint64_t fetch_physical[TLB_ENTRIES]; // guest physical page of the fetch entry
+    struct tlb_book book;
+};
+
+struct fetch_tlb {
+    uint64_t tag[TLB_ENTRIES];
+    uint64_t addend[TLB_ENTRIES];
+    uint64_t physical[TLB_ENTRIES]; // guest physical page
+    struct tlb_book book;
 };
 
 // An exception raised while executing an instruction, before it is delivered. Handlers return -1 after filling it.
@@ -63,27 +85,52 @@ struct interp_cpu;
 
 struct engine_cpu {
     struct engine_exception exception;
-    // Derived from state on every change (engine_mode_changed()): what the decoder and the MMU need at hand.
+    // Derived from state on every change (engine_mode_changed(), engine_flags_changed()): what the decoder and the MMU need at hand.
     uint8_t code_mode;  // 16, 32 or 64
     uint8_t cpl;
-    uint8_t tlb_mode;   // enum tlb_mode for data accesses at this CPL (SMAP with AC=0 makes a difference: see mmu.h)
+    uint8_t tlb_mode;   // enum tlb_mode for data accesses
+    uint8_t fetch_mode; // enum fetch_mode
     bool paging;
     bool flat64;            // 64-bit code and no alignment checking (CR0.AM, RFLAGS.AC, CPL 3): the linear address of an
                             // access is its offset, for FS and GS plus the base, and a TLB hit needs no further check
     uint64_t next_rip;      // tier 0: where the instruction being executed will leave RIP; branches change it
     struct interp_cpu *interp; // tier 0's part (interp.h), owned; tier 1 has one beneath it too
+    uint8_t canonical_shift; // 64 minus the width of a linear address: 16, with 5-level paging 7
+    // The run loop must call debug_before_instruction() and debug_after_instruction(): TF or RF is set, or DR7 arms an instruction breakpoint.
+    bool step_checks;
+    bool data_breakpoints;   // DR7 arms a data breakpoint: watched pages stay out of the TLB
+    bool interrupt_held;     // a vector is pending that IF forbids; engine_flags_changed() raises the event again
+    uint64_t debug_hits;     // DR6 bits of a #DB trap to be delivered before the next instruction; makes the run loop call engine_take_events()
     uint64_t retired[TIER_COUNT]; // guest instructions by tier
     uint64_t exits[8];            // by enum engine_exit_reason (stats.h), for --stats
     struct tlb tlb[TLB_MODE_COUNT];
+    struct fetch_tlb fetch[FETCH_MODE_COUNT];
+    uint64_t large_start[2], large_end[2]; // linear range that has entries of large pages: lower and upper half
     void *translator; // tier 1's part of the context
 };
 
 static inline struct engine_cpu *engine_cpu_of(struct vcpu *vcpu)
 {
-    return (struct engine_cpu *)vcpu->backend_data;
+    return (struct engine_cpu *)(void *)((char *)vcpu + VCPU_CONTEXT_OFFSET);
 }
 
-// After any change of CS, SS, CR0, CR4, EFER or RFLAGS.VM/AC: recompute the derived members.
+// Make the context usable (empty TLBs, derived members); for the backends' vcpu_init.
+void engine_cpu_init(struct vcpu *vcpu);
+
+// After any change of CS, SS, CR0, CR4 or EFER: recompute the derived members. Includes engine_flags_changed().
 void engine_mode_changed(struct vcpu *vcpu);
+
+// After RFLAGS bits other than the status flags and DF changed (POPF, STI, IRET, CLAC…): AC, TF, RF, VM and IF have consequences.
+void engine_flags_changed(struct vcpu *vcpu);
+
+// Everything may have changed from outside: for the backends' state_changed.
+void engine_state_changed(struct vcpu *vcpu);
+
+// What a run loop does for each instruction it executes one by one:
+//   1. If `events` or `debug_hits` is not 0: engine_take_events(); it may deliver an interrupt, or ask to leave.
+//   2. If `step_checks`: debug_before_instruction(); -1 is a #DB fault to be delivered.
+//   3. state.interrupt_shadow = SHADOW_NONE; execute. STI and MOV SS set the shadow anew.
+//   4. On success, if `step_checks` was set in 2: debug_after_instruction() with RFLAGS as they were before.
+//   5. On -1: exception_deliver(); -1 from that is a triple fault: VCPU_EXIT_SHUTDOWN.
 
 #endif

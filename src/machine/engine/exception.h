@@ -19,6 +19,10 @@ static inline int raise_gp(struct vcpu *vcpu, uint32_t error)
     return raise_exception_error(vcpu, EXC_GP, error);
 }
 
+// INT3, INTO, INT1 (`checked` false) and INT n (true: #GP in virtual-8086 mode with IOPL below 3; with CR4.VME the redirection bitmap
+// may send it to the 8086 handler). Returns -1: what is recorded is to be delivered with the address of the next instruction.
+int raise_software_interrupt(struct vcpu *vcpu, uint8_t vector, bool checked);
+
 // Deliver engine_cpu.exception, which the instruction at state.rip raised (for software interrupts `next_rip` is pushed): real mode IVT,
 // protected mode gates, task gates, long mode with IST, privilege change, error codes, RF; on a fault while delivering, contributory rules,
 // #DF, and shutdown. Returns 0, or VCPU_EXIT_SHUTDOWN's sign -1: triple fault. Clears the exception.

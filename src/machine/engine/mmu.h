@@ -46,7 +46,8 @@ bool mmu_debug_translate(struct vcpu *vcpu, struct gva address, struct gpa *phys
 void mmu_flush_all(struct vcpu *vcpu);        // everything, also global
 void mmu_flush_non_global(struct vcpu *vcpu); // MOV to CR3
 void mmu_flush_page(struct vcpu *vcpu, struct gva address); // INVLPG
-void mmu_flush_write(struct vcpu *vcpu);      // only the write permissions (a page got its first translation, dirty tracking)
+void mmu_flush_write(struct vcpu *vcpu);      // only the write permissions (dirty tracking)
+void mmu_flush_write_page(struct vcpu *vcpu, const void *host_page); // of one page of RAM (it got its first translation)
 
 // 8, 16, 32, 64-bit conveniences (NORMAL privilege); defined in mmu_access.h inline with the TLB hit path.
 #endif

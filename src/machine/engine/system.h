@@ -5,6 +5,7 @@
 #ifndef WIRT_MACHINE_ENGINE_SYSTEM_H
 #define WIRT_MACHINE_ENGINE_SYSTEM_H
 
+#include "base/bits.h"
 #include "machine/engine/engine.h"
 
 enum segment_access { SEGMENT_READ, SEGMENT_WRITE };
@@ -50,7 +51,20 @@ int task_switch(struct vcpu *vcpu, uint16_t selector, enum task_switch_kind kind
 // I/O permission: CPL <= IOPL or the TSS bitmap. 0 or -1 (#GP).
 int system_check_io(struct vcpu *vcpu, uint16_t port, unsigned size);
 
-// Instruction breakpoints and data watchpoints in DR0-3 are recorded here and delivered between instructions.
+// DR6 bits that are recorded in engine_cpu.debug_hits.
+#define DR6_BREAKPOINTS 0xFu
+#define DR6_BD          BIT(13)
+#define DR6_BS          BIT(14)
+#define DR6_BT          BIT(15)
+#define DR6_FIXED       0xFFFF0FF0ull
+
+// Debug registers. Instruction breakpoints are faults: debug_before_instruction() returns -1 with #DB recorded (RF suppresses them).
+// debug_after_instruction() clears RF (unless the instruction set it: `sets_rf` for IRET and task switches) and records the single-step trap when TF
+// was set in `rflags_before`. Data and I/O breakpoints are recorded by the access and delivered by engine_take_events().
+int debug_before_instruction(struct vcpu *vcpu);
+void debug_after_instruction(struct vcpu *vcpu, uint64_t rflags_before, bool sets_rf);
 void debug_check_data(struct vcpu *vcpu, struct gva address, unsigned size, bool write);
+void debug_check_io(struct vcpu *vcpu, uint16_t port, unsigned size);
+bool debug_page_watched(struct vcpu *vcpu, struct gva page);
 
 #endif
