@@ -8,6 +8,12 @@
 
 // Nanoseconds on the monotonic clock, which never jumps.
 uint64_t os_clock_monotonic_ns(void);
+// Wall-clock time in nanoseconds since 1970, UTC; it may jump.
+uint64_t os_clock_wall_ns(void);
 void os_clock_sleep_until_ns(uint64_t monotonic_ns);
+
+// Ticks of the time-stamp counter a second: from CPUID where it tells, else measured once (about 2 ms) against the
+// monotonic clock. Thread safe.
+uint64_t os_clock_tsc_hz(void);
 
 #endif
