@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "os/process.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+// In the child: everything that must not fail silently reports errno through the pipe, which exec closes.
+static _Noreturn void child(const char *program, char *const arguments[], const int *fds, size_t fd_count, pid_t parent, int report)
+{
+    if (prctl(PR_SET_PDEATHSIG, SIGTERM))
+        goto failed;
+    if (getppid() != parent)
+        _exit(1);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    for (size_t i = 0; i < fd_count; i++)
+        if (fcntl(fds[i], F_SETFD, 0))
+            goto failed;
+    execv(program, arguments);
+failed:;
+    int reason = errno;
+    (void)!write(report, &reason, sizeof(reason));
+    _exit(127);
+}
+
+int os_process_start(const char *program, char *const arguments[], const int *fds, size_t fd_count, pid_t *pid, struct err *err)
+{
+    int report[2];
+    if (pipe2(report, O_CLOEXEC))
+        return err_set_errno(err, errno, "cannot start %s", program);
+    pid_t parent = getpid();
+    *pid = fork();
+    if (*pid < 0) {
+        int reason = errno;
+        close(report[0]);
+        close(report[1]);
+        return err_set_errno(err, reason, "cannot start %s", program);
+    }
+    if (*pid == 0)
+        child(program, arguments, fds, fd_count, parent, report[1]);
+    close(report[1]);
+    int reason;
+    ssize_t n;
+    do
+        n = read(report[0], &reason, sizeof(reason));
+    while (n < 0 && errno == EINTR);
+    close(report[0]);
+    if (n != sizeof(reason))
+        return 0;
+    os_process_wait(*pid);
+    return err_set_errno(err, reason, "cannot start %s", program);
+}
+
+int os_process_wait(pid_t pid)
+{
+    int status;
+    while (waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR)
+            return 127;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+int os_process_find_program(const char *name, char *path, size_t path_bytes, struct err *err)
+{
+    char self[PATH_MAX];
+    ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
+    if (n < 0)
+        return err_set_errno(err, errno, "cannot find out where this program is");
+    self[n] = 0;
+    *strrchr(self, '/') = 0;
+    static const char *const places[] = {"", "../libexec/wirt/"};
+    for (size_t i = 0; i < sizeof(places) / sizeof(places[0]); i++) {
+        int length = snprintf(path, path_bytes, "%s/%s%s", self, places[i], name);
+        if (length > 0 && (size_t)length < path_bytes && !access(path, X_OK))
+            return 0;
+    }
+    return err_set(err, ERR_HOST, "%s is neither in %s nor in its ../libexec/wirt; was wirt installed whole?", name, self);
+}

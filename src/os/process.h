@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Starting other programs of wirt and waiting for them.
+//
+// The child gets no descriptors but 0, 1, 2 and those it is given by number (all others are close-on-exec or closed), dies with its
+// parent, and starts with default signal handling.
+#ifndef WIRT_OS_PROCESS_H
+#define WIRT_OS_PROCESS_H
+
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+// `fds` keep their numbers in the child. -1 and *err when the program cannot be started (also when exec fails).
+int os_process_start(const char *program, char *const arguments[], const int *fds, size_t fd_count, pid_t *pid, struct err *err);
+
+// Waits for the end: the exit status, or 128 + signal number.
+int os_process_wait(pid_t pid);
+
+// The path of another program of wirt beside the running one: in its folder (build tree), else in ../libexec/wirt. 0 or -1.
+int os_process_find_program(const char *name, char *path, size_t path_bytes, struct err *err);
+
+#endif
