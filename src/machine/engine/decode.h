@@ -71,7 +71,8 @@ enum insn_class {
     CLASS_X87,     // x87: CR0.EM, CR0.TS, pending exceptions
     CLASS_MMX,     // MMX registers: CR0.EM (#UD), CR0.TS, pending x87 exceptions
     CLASS_SSE,     // XMM registers, legacy encoding: CR0.EM (#UD), CR4.OSFXSR (#UD), CR0.TS
-    CLASS_AVX,     // XMM and YMM registers, VEX encoding: CR4.OSXSAVE and XCR0 (#UD), CR0.TS
+    CLASS_AVX,     // XMM and YMM registers, VEX encoding: CR4.OSXSAVE and XCR0 (#UD), CR0.TS;
+                   // needs CPU_FEATURE_AVX besides form->feature
     CLASS_COUNT
 };
 
@@ -173,6 +174,8 @@ enum insn_attribute {
     INSN_FALLBACK = 1u << 19,        // older meaning without the feature: insn_fall_back()
     INSN_MASKED = 1u << 20,          // accesses only elements that a mask selects
     INSN_IMPLICIT_MEMORY = 1u << 21, // accesses memory that is no operand: stack, XLAT, MASKMOV
+    INSN_USES_VVVV = 1u << 22,       // VEX.vvvv is an operand; else it must be 1111
+    INSN_TOUCHES_MMX = 1u << 23,     // of CLASS_SSE, but uses an MMX register or switches to MMX
 };
 
 struct insn_form {
@@ -185,10 +188,14 @@ struct insn_form {
     uint16_t flags_undefined;        // left with an undefined value; never also in flags_written
     uint16_t implicit_read;          // general registers that are no operands: bit n is register n
     uint16_t implicit_written;
-    uint16_t fallback;    // private to decode.c: index of the form that insn_fall_back() takes
-    uint32_t attributes;  // INSN_*
-    uint32_t match_mask;  // private to decode.c: which selector bits this form asks about,
-    uint32_t match_value; // and what they must be
+    uint32_t attributes; // INSN_*
+    // Private to the decoder (decode_table.h):
+    uint16_t fallback;    // index of the form that insn_fall_back() takes
+    uint16_t match_mask;  // which selector bits this form asks about,
+    uint16_t match_value; // and what they must be
+    uint8_t immediate;    // enum immediate_kind
+    uint8_t immediate2;
+    uint8_t check; // enum form_check
 };
 
 // ---- What the bytes say ----
@@ -224,7 +231,8 @@ struct insn {
     uint8_t prefixes;         // PREFIX_* (VEX.pp appears in vex_pp only)
     uint8_t rex;              // REX_*
     uint8_t segment_override; // enum segment_name as prefixed and counting, or SEG_NONE
-    uint8_t segment;          // effective segment of the memory operand, SEG_NONE without one
+    uint8_t segment;          // effective segment: of the memory operand, of a string's source
+                              // (destination: ES), of XLAT and MASKMOV; else SEG_NONE
     uint8_t vex_pp;           // 0 none, 1: 66, 2: F3, 3: F2
     uint8_t vex_l;            // 0: 128 bits, 1: 256 bits
     uint8_t vex_vvvv;         // register number (already complemented)
@@ -232,7 +240,7 @@ struct insn {
     uint8_t address_size;     // 2, 4, 8
     uint8_t modrm;            // the byte
     uint8_t modrm_at;         // its offset, 0 without one
-    uint8_t mod;              // 0 to 3; 3 without ModRM
+    uint8_t mod;              // 0 to 3; 3 without ModRM, 0 for an absolute offset (moffs)
     uint8_t reg;   // ModRM.reg extended by REX.R or VEX.R; of FIXED_SEG operands the segment
     uint8_t rm;    // ModRM.rm, or the opcode's register, extended by REX.B; with memory raw bits
     uint8_t base;  // 0 to 15, INSN_REG_RIP or INSN_REG_NONE; 16-bit addressing too (BX, BP, SI, DI)
@@ -262,9 +270,11 @@ static inline bool insn_is_high_byte(const struct insn *insn, unsigned number, u
            insn->encoding == ENCODING_LEGACY;
 }
 
+// Has it a memory operand by ModRM or an absolute offset? (String instructions have theirs
+// elsewhere.)
 static inline bool insn_has_memory(const struct insn *insn)
 {
-    return insn->segment != SEG_NONE;
+    return insn->mod != 3;
 }
 
 const char *insn_op_name(enum insn_op op);
