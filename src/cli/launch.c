@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/launch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "os/file.h"
+#include "os/memory.h"
+#include "os/process.h"
+#include "os/tap.h"
+#include "os/tty.h"
+#include "os/unix_socket.h"
+
+#define MAX_FDS          256
+#define DEFAULT_FIRMWARE "/usr/share/seabios/bios-256k.bin"
+#define PATH_BYTES       4096
+#define MAX_NETS         16
+
+struct launch {
+    int fds[MAX_FDS]; // for wirt-vm, owned
+    size_t fd_count;
+    pid_t helpers[MAX_NETS]; // wirt-net processes
+    size_t helper_count;
+    const char *sockets[2]; // paths to remove at the end, borrowed from the configuration
+    size_t socket_count;
+};
+
+// Remember a descriptor and write its number into the object. Takes the descriptor over.
+static int give(struct launch *launch, json_t *object, int fd, struct err *err)
+{
+    if (fd < 0)
+        return -1;
+    if (launch->fd_count == MAX_FDS) {
+        os_file_close(&fd);
+        return err_set(err, ERR_LIMIT, "a machine takes %d files at most", MAX_FDS);
+    }
+    launch->fds[launch->fd_count++] = fd;
+    json_object_set_new(object, "fd", json_integer(fd));
+    return 0;
+}
+
+static const char *path_of(const json_t *object, const char *member)
+{
+    const char *path = json_string_value(json_object_get(object, member));
+    return path ? path : "";
+}
+
+static int open_read(struct launch *launch, json_t *file, const char *flag, struct err *err)
+{
+    if (give(launch, file, os_file_open(path_of(file, "file"), 0, err), err))
+        return err_wrap(err, "%s %s", flag, path_of(file, "file"));
+    return 0;
+}
+
+// "FILE words": where no file has the whole name, the words behind the first space are a module's arguments.
+static int open_initrd(struct launch *launch, json_t *file, struct err *err)
+{
+    const char *whole = path_of(file, "file");
+    const char *space = strchr(whole, ' ');
+    int fd = os_file_open(whole, 0, err);
+    if (fd < 0 && space && !json_object_get(file, "arguments")) {
+        char *path = strndup(whole, (size_t)(space - whole));
+        json_object_set_new(file, "arguments", json_string(space + 1));
+        json_object_set_new(file, "file", json_string(path));
+        fd = os_file_open(path, 0, err);
+        free(path);
+    }
+    if (give(launch, file, fd, err))
+        return err_wrap(err, "--initrd %s", path_of(file, "file"));
+    return 0;
+}
+
+static int open_boot(struct launch *launch, json_t *config, struct err *err)
+{
+    json_t *boot = json_object_get(config, "boot");
+    if (!boot) {
+        boot = json_object();
+        json_object_set_new(config, "boot", boot);
+    }
+    json_t *kernel = json_object_get(boot, "kernel");
+    if (kernel && open_read(launch, kernel, "--kernel", err))
+        return -1;
+    size_t index;
+    json_t *initrd;
+    json_array_foreach(json_object_get(boot, "initrds"), index, initrd)
+        if (open_initrd(launch, initrd, err))
+            return -1;
+    if (kernel)
+        return 0;
+    json_t *firmware = json_object_get(boot, "firmware");
+    if (!firmware) {
+        firmware = json_pack("{s:s}", "file", DEFAULT_FIRMWARE);
+        json_object_set_new(boot, "firmware", firmware);
+    }
+    if (open_read(launch, firmware, "--firmware", err))
+        return err_wrap(err, "no --kernel is given and the firmware cannot be read (Debian's package seabios has it)");
+    return 0;
+}
+
+static int open_disks(struct launch *launch, json_t *config, struct err *err)
+{
+    size_t index;
+    json_t *disk;
+    json_array_foreach(json_object_get(config, "disks"), index, disk)
+    {
+        unsigned flags = json_is_true(json_object_get(disk, "readonly")) ? 0 : OS_FILE_WRITE;
+        if (give(launch, disk, os_file_open(path_of(disk, "file"), flags, err), err))
+            return err_wrap(err, "--disk %s", path_of(disk, "file"));
+    }
+    return 0;
+}
+
+static int open_listener(struct launch *launch, json_t *file, const char *member, const char *flag, struct err *err)
+{
+    const char *path = path_of(file, member);
+    if (give(launch, file, os_unix_listen(path, err), err))
+        return err_wrap(err, "%s", flag);
+    return 0;
+}
+
+static int open_console(struct launch *launch, json_t *config, struct err *err)
+{
+    json_t *console = json_object_get(config, "console");
+    if (!console) {
+        console = json_pack("{s:s}", "kind", "stdio");
+        json_object_set_new(config, "console", console);
+    }
+    const char *kind = path_of(console, "kind");
+    if (!strcmp(kind, "socket"))
+        return open_listener(launch, console, "path", "--console", err);
+    if (!strcmp(kind, "file")) {
+        if (give(launch, console, os_file_open(path_of(console, "path"), OS_FILE_WRITE | OS_FILE_CREATE, err), err))
+            return err_wrap(err, "--console file=%s", path_of(console, "path"));
+    }
+    if (!strcmp(kind, "stdio") && os_tty_is_terminal(0) && os_tty_is_terminal(1))
+        json_object_set_new(console, "escape", json_true());
+    return 0;
+}
+
+// A wirt-net process of its own for each card: its end of a socket pair is its descriptor, forwards are its words.
+static int start_user_net(struct launch *launch, json_t *net, struct err *err)
+{
+    char program[PATH_BYTES], number[16];
+    int ends[2];
+    if (os_process_find_program("wirt-net", program, sizeof(program), err) || os_unix_pair(ends, true, err))
+        return -1;
+    const json_t *forwards = json_object_get(net, "forward");
+    size_t count = json_array_size(forwards);
+    char **words = calloc(count + 4, sizeof(*words));
+    char(*texts)[32] = calloc(count + 1, sizeof(*texts));
+    snprintf(number, sizeof(number), "%d", ends[1]);
+    words[0] = program;
+    words[1] = (char *)"--fd";
+    words[2] = number;
+    for (size_t i = 0; i < count; i++) {
+        const json_t *forward = json_array_get(forwards, i);
+        snprintf(texts[i], sizeof(texts[i]), "--forward=tcp:%lld:%lld", json_integer_value(json_object_get(forward, "host_port")),
+                 json_integer_value(json_object_get(forward, "guest_port")));
+        words[3 + i] = texts[i];
+    }
+    pid_t *pid = &launch->helpers[launch->helper_count];
+    int result = os_process_start(program, words, &ends[1], 1, pid, err);
+    free(words);
+    free(texts);
+    os_file_close(&ends[1]);
+    if (result) {
+        os_file_close(&ends[0]);
+        return -1;
+    }
+    launch->helper_count++;
+    return give(launch, net, ends[0], err);
+}
+
+static int open_nets(struct launch *launch, json_t *config, struct err *err)
+{
+    size_t index;
+    json_t *net;
+    json_array_foreach(json_object_get(config, "nets"), index, net)
+    {
+        const char *kind = path_of(net, "kind");
+        if (!strcmp(kind, "tap") && give(launch, net, os_tap_open(path_of(net, "interface"), err), err))
+            return err_wrap(err, "--net tap=%s", path_of(net, "interface"));
+        if (!strcmp(kind, "user") && start_user_net(launch, net, err))
+            return err_wrap(err, "--net user");
+    }
+    return 0;
+}
+
+static int open_sockets(struct launch *launch, json_t *config, struct err *err)
+{
+    static const struct {
+        const char *member, *flag;
+    } sockets[] = {{"control", "--control"}, {"gdb", "--gdb"}};
+    for (size_t i = 0; i < 2; i++) {
+        json_t *file = json_object_get(config, sockets[i].member);
+        if (!file)
+            continue;
+        if (open_listener(launch, file, "file", sockets[i].flag, err))
+            return -1;
+        launch->sockets[launch->socket_count++] = path_of(file, "file");
+    }
+    return 0;
+}
+
+// The configuration as a descriptor: a memfd that holds its text.
+static int config_descriptor(const json_t *config, struct err *err)
+{
+    char *text = json_dumps(config, JSON_COMPACT);
+    size_t length = strlen(text);
+    int fd = os_memfd_create("wirt-config", length, err);
+    if (fd >= 0 && os_pwrite(fd, text, length, 0)) {
+        os_file_close(&fd);
+        err_set(err, ERR_IO, "cannot write the configuration");
+    }
+    free(text);
+    return fd;
+}
+
+static int start(struct launch *launch, const json_t *config, pid_t *pid, struct err *err)
+{
+    char program[PATH_BYTES], number[16];
+    if (os_process_find_program("wirt-vm", program, sizeof(program), err))
+        return -1;
+    json_t *holder = json_object();
+    int result = give(launch, holder, config_descriptor(config, err), err);
+    snprintf(number, sizeof(number), "%lld", json_integer_value(json_object_get(holder, "fd")));
+    json_decref(holder);
+    char *const arguments[] = {(char *)"wirt-vm", (char *)"--config-fd", number, NULL};
+    return result ? result : os_process_start(program, arguments, launch->fds, launch->fd_count, pid, err);
+}
+
+static void cleanup(struct launch *launch)
+{
+    for (size_t i = 0; i < launch->fd_count; i++)
+        os_file_close(&launch->fds[i]);
+    launch->fd_count = 0;
+}
+
+int launch_vm(json_t *config, struct err *err)
+{
+    struct launch launch = {0};
+    struct os_tty_state tty = {0};
+    pid_t pid;
+    int status = -1;
+    if (open_boot(&launch, config, err) || open_disks(&launch, config, err) || open_console(&launch, config, err) ||
+        open_sockets(&launch, config, err) || open_nets(&launch, config, err))
+        goto out;
+    // wirt-vm makes the terminal raw; whatever becomes of it, the terminal is put back here.
+    os_tty_save(&tty, 0);
+    if (!start(&launch, config, &pid, err)) {
+        cleanup(&launch);
+        status = os_process_wait(pid);
+    }
+    os_tty_restore(&tty);
+out:
+    cleanup(&launch); // closes the sockets to wirt-net, which ends it
+    for (size_t i = 0; i < launch.helper_count; i++)
+        os_process_wait(launch.helpers[i]);
+    for (size_t i = 0; i < launch.socket_count; i++)
+        os_unix_remove(launch.sockets[i]);
+    return status;
+}

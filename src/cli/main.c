@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+#include <stdio.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "cli/help.h"
+
+const struct cli_verb cli_verbs[] = {
+    {"run", cli_run, "run one virtual machine in the foreground", help_run},
+    {"ctl", cli_ctl, "talk to a running machine through its control socket", help_ctl},
+    {"help", cli_help, "explain a command", help_help},
+    {"version", cli_version, "print the version", help_version},
+    {NULL, NULL, NULL, NULL},
+};
+
+const struct cli_verb *cli_find_verb(const char *name)
+{
+    for (const struct cli_verb *verb = cli_verbs; verb->name; verb++)
+        if (!strcmp(verb->name, name))
+            return verb;
+    return NULL;
+}
+
+int cli_fail(const char *verb, const struct err *err)
+{
+    fprintf(stderr, "wirt %s: %s\n", verb, err->text);
+    return err_exit_status(err->code);
+}
+
+static void print_verbs(FILE *to)
+{
+    for (const struct cli_verb *verb = cli_verbs; verb->name; verb++)
+        fprintf(to, "  wirt %-9s %s\n", verb->name, verb->summary);
+}
+
+static void print_welcome(FILE *to)
+{
+    fputs(help_welcome, to);
+    print_verbs(to);
+    fputs("\n`wirt help VERB` explains one of them.\n", to);
+}
+
+int cli_help(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_welcome(stdout);
+        return 0;
+    }
+    const struct cli_verb *verb = cli_find_verb(argv[1]);
+    if (!verb) {
+        fprintf(stderr, "wirt help: there is no command \"%s\"; these are:\n", argv[1]);
+        print_verbs(stderr);
+        return err_exit_status(ERR_USAGE);
+    }
+    fputs(verb->help, stdout);
+    return 0;
+}
+
+int cli_version(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    puts("wirt " WIRT_VERSION);
+    return 0;
+}
+
+int cli_main(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_welcome(stdout);
+        return 0;
+    }
+    const char *word = argv[1];
+    if (!strcmp(word, "--help") || !strcmp(word, "-h"))
+        word = "help";
+    if (!strcmp(word, "--version"))
+        word = "version";
+    const struct cli_verb *verb = cli_find_verb(word);
+    if (!verb) {
+        fprintf(stderr, "wirt: there is no command \"%s\"; these are:\n", word);
+        print_verbs(stderr);
+        return err_exit_status(ERR_USAGE);
+    }
+    for (int i = 2; i < argc && strcmp(argv[i], "--"); i++)
+        if (!strcmp(argv[i], "--help")) {
+            fputs(verb->help, stdout);
+            return 0;
+        }
+    return verb->run(argc - 1, argv + 1);
+}

@@ -1,0 +1,15 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/cli.h"
+#include "cli/launch.h"
+#include "cli/run_options.h"
+
+int cli_run(int argc, char **argv)
+{
+    struct err err = {0};
+    json_t *config = run_options_parse(argc, argv, &err);
+    if (!config)
+        return cli_fail("run", &err);
+    int status = launch_vm(config, &err);
+    json_decref(config);
+    return status < 0 ? cli_fail("run", &err) : status;
+}

@@ -1,0 +1,381 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/run_options.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/units.h"
+#include "wire/schema.h"
+
+#define MIN_MEMORY (16 * MIB)
+#define MAX_MEMORY (64 * GIB)
+
+struct option_context {
+    const char *flag;
+    const char *value;
+    json_t *config;
+    bool json; // --json: statistics for programs
+};
+
+struct option {
+    const char *flag;
+    bool takes_value;
+    int (*apply)(struct option_context *context, struct err *err);
+};
+
+static json_t *child_object(json_t *parent, const char *name)
+{
+    json_t *child = json_object_get(parent, name);
+    if (!child) {
+        child = json_object();
+        json_object_set_new(parent, name, child);
+    }
+    return child;
+}
+
+static json_t *child_array(json_t *parent, const char *name)
+{
+    json_t *child = json_object_get(parent, name);
+    if (!child) {
+        child = json_array();
+        json_object_set_new(parent, name, child);
+    }
+    return child;
+}
+
+static int refuse(const struct option_context *c, struct err *err, const char *right)
+{
+    return err_set(err, ERR_USAGE, "%s %s: should be %s", c->flag, *c->value ? c->value : "\"\"", right);
+}
+
+// A string value goes into JSON: it must be UTF-8.
+static int set_string(const struct option_context *c, json_t *object, const char *name, const char *text, struct err *err)
+{
+    json_t *value = json_string(text);
+    if (!value)
+        return err_set(err, ERR_USAGE, "%s: the value is not valid UTF-8", c->flag);
+    json_object_set_new(object, name, value);
+    return 0;
+}
+
+static int set_file(struct option_context *c, json_t *parent, const char *name, struct err *err)
+{
+    if (!*c->value)
+        return refuse(c, err, "the path of a file");
+    json_t *file = json_object();
+    json_object_set_new(parent, name, file);
+    return set_string(c, file, "file", c->value, err);
+}
+
+static int set_choice(struct option_context *c, const char *name, const char *const *choices, const char *right, struct err *err)
+{
+    for (; *choices; choices++)
+        if (!strcmp(c->value, *choices))
+            return set_string(c, c->config, name, c->value, err);
+    return refuse(c, err, right);
+}
+
+static int apply_kernel(struct option_context *c, struct err *err)
+{
+    return set_file(c, child_object(c->config, "boot"), "kernel", err);
+}
+
+static int apply_firmware(struct option_context *c, struct err *err)
+{
+    return set_file(c, child_object(c->config, "boot"), "firmware", err);
+}
+
+// "FILE words": the words are a multiboot module's arguments, unless a file of the whole name is meant; the launcher decides.
+static int apply_initrd(struct option_context *c, struct err *err)
+{
+    if (!*c->value)
+        return refuse(c, err, "the path of a file");
+    json_t *file = json_object();
+    json_array_append_new(child_array(child_object(c->config, "boot"), "initrds"), file);
+    return set_string(c, file, "file", c->value, err);
+}
+
+static int apply_append(struct option_context *c, struct err *err)
+{
+    return set_string(c, child_object(c->config, "boot"), "append", c->value, err);
+}
+
+static int apply_cpus(struct option_context *c, struct err *err)
+{
+    uint64_t n;
+    if (!units_parse_number(c->value, 1, 8, &n))
+        return refuse(c, err, "a number from 1 to 8");
+    json_object_set_new(c->config, "cpus", json_integer((json_int_t)n));
+    return 0;
+}
+
+static int apply_memory(struct option_context *c, struct err *err)
+{
+    uint64_t bytes;
+    if (!units_parse_size(c->value, MIB, &bytes) || bytes < MIN_MEMORY || bytes > MAX_MEMORY)
+        return refuse(c, err, "a size from 16M to 64G, as in 512M or 2G");
+    json_object_set_new(c->config, "memory", json_integer((json_int_t)align_down(bytes, MIB)));
+    return 0;
+}
+
+static int apply_accel(struct option_context *c, struct err *err)
+{
+    static const char *const choices[] = {"auto", "kvm", "engine", "interpreter", NULL};
+    return set_choice(c, "accel", choices, "auto, kvm, engine or interpreter", err);
+}
+
+static int apply_on_reboot(struct option_context *c, struct err *err)
+{
+    static const char *const choices[] = {"restart", "exit", NULL};
+    return set_choice(c, "on_reboot", choices, "restart or exit", err);
+}
+
+static int apply_cpu(struct option_context *c, struct err *err)
+{
+    if (!*c->value)
+        return refuse(c, err, "host, x86-64, x86-64-v2 or x86-64-v3, with ,+FEATURE or ,-FEATURE behind it");
+    return set_string(c, c->config, "cpu", c->value, err);
+}
+
+static int apply_timeout(struct option_context *c, struct err *err)
+{
+    uint64_t n;
+    if (!units_parse_number(c->value, 1, 31536000, &n))
+        return refuse(c, err, "a whole number of seconds, at least 1");
+    json_object_set_new(c->config, "timeout", json_integer((json_int_t)n));
+    return 0;
+}
+
+static int apply_deterministic(struct option_context *c, struct err *err)
+{
+    (void)err;
+    json_object_set_new(c->config, "deterministic", json_true());
+    return 0;
+}
+
+static int apply_stats(struct option_context *c, struct err *err)
+{
+    (void)err;
+    if (!json_object_get(c->config, "stats"))
+        json_object_set_new(c->config, "stats", json_string("text"));
+    return 0;
+}
+
+static int apply_json(struct option_context *c, struct err *err)
+{
+    (void)err;
+    c->json = true;
+    return 0;
+}
+
+static int apply_control(struct option_context *c, struct err *err)
+{
+    return set_file(c, c->config, "control", err);
+}
+
+static int apply_gdb(struct option_context *c, struct err *err)
+{
+    return set_file(c, c->config, "gdb", err);
+}
+
+static int apply_trace(struct option_context *c, struct err *err)
+{
+    static const char *const kinds[] = {"exits", "interrupts", "faults", "modes", "translate", "hash", NULL};
+    for (const char *const *kind = kinds; *kind; kind++)
+        if (!strcmp(c->value, *kind)) {
+            json_array_append_new(child_array(c->config, "trace"), json_string(*kind));
+            return 0;
+        }
+    return refuse(c, err, "exits, interrupts, faults, modes, translate or hash");
+}
+
+static int apply_console(struct option_context *c, struct err *err)
+{
+    static const char right[] = "stdio, file=PATH, socket=PATH or none";
+    const char *equals = strchr(c->value, '=');
+    json_t *console = json_object();
+    json_object_set_new(c->config, "console", console);
+    if (!equals) {
+        if (strcmp(c->value, "stdio") && strcmp(c->value, "none"))
+            return refuse(c, err, right);
+        return set_string(c, console, "kind", c->value, err);
+    }
+    size_t length = (size_t)(equals - c->value);
+    bool file = length == 4 && !memcmp(c->value, "file", 4);
+    if ((!file && (length != 6 || memcmp(c->value, "socket", 6))) || !equals[1])
+        return refuse(c, err, right);
+    json_object_set_new(console, "kind", json_string(file ? "file" : "socket"));
+    return set_string(c, console, "path", equals + 1, err);
+}
+
+static int disk_property(struct option_context *c, json_t *disk, const char *word, struct err *err)
+{
+    if (!strcmp(word, "readonly")) {
+        json_object_set_new(disk, "readonly", json_true());
+        return 0;
+    }
+    if (!strncmp(word, "serial=", 7)) {
+        size_t length = strlen(word + 7);
+        if (!length || length > 20)
+            return refuse(c, err, "serial= with 1 to 20 bytes");
+        return set_string(c, disk, "serial", word + 7, err);
+    }
+    if (!strcmp(word, "format=raw") || !strcmp(word, "format=qcow2"))
+        return set_string(c, disk, "format", word + 7, err);
+    return refuse(c, err, "FILE[,readonly][,serial=S][,format=raw|qcow2]");
+}
+
+static int apply_disk(struct option_context *c, struct err *err)
+{
+    char *words = strdup(c->value);
+    json_t *disk = json_object();
+    json_array_append_new(child_array(c->config, "disks"), disk);
+    char *rest = words;
+    const char *path = strsep(&rest, ",");
+    int result = *path ? set_string(c, disk, "file", path, err) : refuse(c, err, "FILE[,readonly][,serial=S][,format=raw|qcow2]");
+    while (!result && rest)
+        result = disk_property(c, disk, strsep(&rest, ","), err);
+    free(words);
+    return result;
+}
+
+static int net_forward(struct option_context *c, json_t *net, const char *word, struct err *err)
+{
+    uint64_t host, guest;
+    char ports[32];
+    if (strncmp(word, "forward=tcp:", 12) || strlen(word + 12) >= sizeof(ports))
+        return refuse(c, err, "user[,forward=tcp:HOSTPORT:GUESTPORT]…, tap=IFNAME or none");
+    memcpy(ports, word + 12, strlen(word + 12) + 1);
+    char *rest = ports;
+    const char *first = strsep(&rest, ":");
+    if (!rest || !units_parse_number(first, 1, 65535, &host) || !units_parse_number(rest, 1, 65535, &guest))
+        return refuse(c, err, "forward=tcp:HOSTPORT:GUESTPORT with ports from 1 to 65535");
+    json_array_append_new(child_array(net, "forward"), json_pack("{s:I, s:I}", "host_port", (json_int_t)host, "guest_port", (json_int_t)guest));
+    return 0;
+}
+
+static int apply_net(struct option_context *c, struct err *err)
+{
+    if (!strcmp(c->value, "none"))
+        return 0;
+    json_t *net = json_object();
+    json_array_append_new(child_array(c->config, "nets"), net);
+    if (!strncmp(c->value, "tap=", 4)) {
+        size_t length = strlen(c->value + 4);
+        if (!length || length > 15)
+            return refuse(c, err, "tap= with an interface name of 1 to 15 bytes");
+        json_object_set_new(net, "kind", json_string("tap"));
+        return set_string(c, net, "interface", c->value + 4, err);
+    }
+    char *words = strdup(c->value);
+    char *rest = words;
+    int result = strcmp(strsep(&rest, ","), "user") ? refuse(c, err, "user[,forward=tcp:HOSTPORT:GUESTPORT]…, tap=IFNAME or none") : 0;
+    if (!result)
+        json_object_set_new(net, "kind", json_string("user"));
+    while (!result && rest)
+        result = net_forward(c, net, strsep(&rest, ","), err);
+    free(words);
+    return result;
+}
+
+// Members of the file are replaced whole by later options of the same name, lists are appended to.
+static int apply_config(struct option_context *c, struct err *err)
+{
+    json_error_t error;
+    json_t *file = json_load_file(c->value, JSON_REJECT_DUPLICATES, &error);
+    if (!file)
+        return err_set(err, ERR_USAGE, "%s %s: line %d: %s", c->flag, c->value, error.line, error.text);
+    int result = schema_check(&schema_config, file, "", err);
+    if (result)
+        err_wrap(err, "%s %s", c->flag, c->value);
+    else
+        json_object_update(c->config, file);
+    json_decref(file);
+    return result;
+}
+
+static const struct option options[] = {
+    {"--kernel", true, apply_kernel},
+    {"--initrd", true, apply_initrd},
+    {"--append", true, apply_append},
+    {"--firmware", true, apply_firmware},
+    {"--disk", true, apply_disk},
+    {"--net", true, apply_net},
+    {"--cpus", true, apply_cpus},
+    {"--memory", true, apply_memory},
+    {"--accel", true, apply_accel},
+    {"--cpu", true, apply_cpu},
+    {"--console", true, apply_console},
+    {"--control", true, apply_control},
+    {"--config", true, apply_config},
+    {"--timeout", true, apply_timeout},
+    {"--on-reboot", true, apply_on_reboot},
+    {"--gdb", true, apply_gdb},
+    {"--trace", true, apply_trace},
+    {"--deterministic", false, apply_deterministic},
+    {"--stats", false, apply_stats},
+    {"--json", false, apply_json},
+};
+
+static const struct option *find_option(const char *word, size_t length)
+{
+    for (size_t i = 0; i < ARRAY_LENGTH(options); i++)
+        if (strlen(options[i].flag) == length && !memcmp(options[i].flag, word, length))
+            return &options[i];
+    return NULL;
+}
+
+// One flag, as "--flag value" or "--flag=value". Moves *index past it.
+static int parse_one(struct option_context *c, int argc, char **argv, int *index, struct err *err)
+{
+    const char *word = argv[(*index)++];
+    size_t length = strcspn(word, "=");
+    const struct option *option = find_option(word, length);
+    if (!option)
+        return err_set(err, ERR_USAGE, "%s: there is no such option; `wirt help run` lists them", word);
+    c->flag = option->flag;
+    c->value = "";
+    if (option->takes_value) {
+        if (word[length] == '=')
+            c->value = word + length + 1;
+        else if (*index < argc)
+            c->value = argv[(*index)++];
+        else
+            return err_set(err, ERR_USAGE, "%s: needs a value; `wirt help run` shows it", word);
+    } else if (word[length]) {
+        return err_set(err, ERR_USAGE, "%s: takes no value", option->flag);
+    }
+    return option->apply(c, err);
+}
+
+// Relations between members that the schema cannot express.
+static int check_relations(const json_t *config, struct err *err)
+{
+    const json_t *boot = json_object_get(config, "boot");
+    bool kernel = json_object_get(boot, "kernel");
+    if (!kernel && (json_object_get(boot, "initrds") || json_object_get(boot, "append")))
+        return err_set(err, ERR_USAGE, "%s needs --kernel", json_object_get(boot, "initrds") ? "--initrd" : "--append");
+    if (kernel && json_object_get(boot, "firmware"))
+        return err_set(err, ERR_USAGE, "--firmware and --kernel exclude each other");
+    if (json_is_true(json_object_get(config, "deterministic")) && json_integer_value(json_object_get(config, "cpus")) > 1)
+        return err_set(err, ERR_USAGE, "--deterministic needs --cpus 1");
+    return 0;
+}
+
+json_t *run_options_parse(int argc, char **argv, struct err *err)
+{
+    struct option_context context = {.config = json_object()};
+    int index = 1;
+    while (index < argc)
+        if (parse_one(&context, argc, argv, &index, err))
+            goto failed;
+    if (context.json)
+        json_object_set_new(context.config, "stats", json_string("json"));
+    if (schema_check(&schema_config, context.config, "", err) || check_relations(context.config, err))
+        goto failed;
+    return context.config;
+failed:
+    json_decref(context.config);
+    return NULL;
+}

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "os/tap.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/if_tun.h>
+#include <net/if.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#define VNET_HEADER_BYTES 12
+
+int os_tap_open(const char *name, struct err *err)
+{
+    // TUNSETIFF would make an interface that is missing, when the user may: a typing error must not.
+    if (!if_nametoindex(name))
+        return err_set(err, ERR_NOT_FOUND, "there is no interface of this name; `ip tuntap add dev %s mode tap user NAME` makes one", name);
+    int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    if (fd < 0)
+        return err_set_errno(err, errno, "cannot open /dev/net/tun");
+    struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
+    memcpy(request.ifr_name, name, strlen(name) < IFNAMSIZ ? strlen(name) : IFNAMSIZ - 1);
+    int header = VNET_HEADER_BYTES;
+    if (ioctl(fd, TUNSETIFF, &request) || ioctl(fd, TUNSETVNETHDRSZ, &header)) {
+        int reason = errno;
+        close(fd);
+        return err_set_errno(err, reason, "cannot attach to the interface");
+    }
+    return fd;
+}

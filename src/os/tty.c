@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "os/tty.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+bool os_tty_is_terminal(int fd)
+{
+    return isatty(fd);
+}
+
+void os_tty_save(struct os_tty_state *state, int fd)
+{
+    state->fd = fd;
+    state->saved = isatty(fd) && !tcgetattr(fd, &state->settings);
+}
+
+void os_tty_raw(const struct os_tty_state *state)
+{
+    if (!state->saved)
+        return;
+    struct termios raw = state->settings;
+    cfmakeraw(&raw);
+    tcsetattr(state->fd, TCSADRAIN, &raw);
+}
+
+// A process in the background would be stopped by SIGTTOU for this; it is blocked meanwhile.
+void os_tty_restore(const struct os_tty_state *state)
+{
+    if (!state->saved)
+        return;
+    sigset_t output, before;
+    sigemptyset(&output);
+    sigaddset(&output, SIGTTOU);
+    pthread_sigmask(SIG_BLOCK, &output, &before);
+    tcsetattr(state->fd, TCSADRAIN, &state->settings);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "os/unix_socket.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define MAX_FDS 16
+
+static int make_address(const char *path, struct sockaddr_un *address, struct err *err)
+{
+    *address = (struct sockaddr_un){.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof(address->sun_path))
+        return err_set(err, ERR_USAGE, "socket path \"%s\" is longer than %zu bytes", path, sizeof(address->sun_path) - 1);
+    memcpy(address->sun_path, path, strlen(path) + 1);
+    return 0;
+}
+
+// Remove what a process that died has left; refuse to touch anything else.
+static int remove_stale(const char *path, const struct sockaddr_un *address, struct err *err)
+{
+    struct stat st;
+    if (lstat(path, &st))
+        return errno == ENOENT ? 0 : err_set_errno(err, errno, "cannot listen on \"%s\"", path);
+    if (!S_ISSOCK(st.st_mode))
+        return err_set(err, ERR_EXISTS, "cannot listen on \"%s\": there is a file of that name that is no socket", path);
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return err_set_errno(err, errno, "cannot make a socket");
+    int result = connect(fd, (const struct sockaddr *)address, sizeof(*address));
+    int reason = errno;
+    close(fd);
+    if (result == 0 || reason != ECONNREFUSED)
+        return err_set(err, ERR_BUSY, "cannot listen on \"%s\": another process does", path);
+    if (unlink(path))
+        return err_set_errno(err, errno, "cannot replace the stale socket \"%s\"", path);
+    return 0;
+}
+
+int os_unix_listen(const char *path, struct err *err)
+{
+    struct sockaddr_un address;
+    if (make_address(path, &address, err) || remove_stale(path, &address, err))
+        return -1;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return err_set_errno(err, errno, "cannot make a socket");
+    mode_t mask = umask(0177);
+    int result = bind(fd, (const struct sockaddr *)&address, sizeof(address));
+    int reason = errno;
+    umask(mask);
+    if (result || listen(fd, 8)) {
+        reason = result ? reason : errno;
+        close(fd);
+        return err_set_errno(err, reason, "cannot listen on \"%s\"", path);
+    }
+    return fd;
+}
+
+int os_unix_accept(int listener, bool blocking)
+{
+    return accept4(listener, NULL, NULL, SOCK_CLOEXEC | (blocking ? 0 : SOCK_NONBLOCK));
+}
+
+int os_unix_connect(const char *path, struct err *err)
+{
+    struct sockaddr_un address;
+    if (make_address(path, &address, err))
+        return -1;
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0)
+        return err_set_errno(err, errno, "cannot make a socket");
+    if (connect(fd, (const struct sockaddr *)&address, sizeof(address))) {
+        int reason = errno;
+        close(fd);
+        return err_set_errno(err, reason, "cannot connect to \"%s\"", path);
+    }
+    return fd;
+}
+
+void os_unix_remove(const char *path)
+{
+    unlink(path);
+}
+
+int os_unix_pair(int ends[2], bool datagrams, struct err *err)
+{
+    if (socketpair(AF_UNIX, (datagrams ? SOCK_SEQPACKET : SOCK_STREAM) | SOCK_CLOEXEC, 0, ends))
+        return err_set_errno(err, errno, "cannot make a socket pair");
+    return 0;
+}
+
+ssize_t os_unix_receive(int socket, void *buffer, size_t length, int *fds, size_t fd_max, size_t *fd_count)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(MAX_FDS * sizeof(int))];
+    } control;
+    struct iovec iov = {buffer, length};
+    struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+    *fd_count = 0;
+    ssize_t n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
+    if (n < 0)
+        return n;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&message); c; c = CMSG_NXTHDR(&message, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < count; i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(c) + i * sizeof(int), sizeof(fd));
+            if (*fd_count < fd_max)
+                fds[(*fd_count)++] = fd;
+            else
+                close(fd);
+        }
+    }
+    return n;
+}
+
+ssize_t os_unix_send(int socket, const void *buffer, size_t length, const int *fds, size_t fd_count)
+{
+    union {
+        struct cmsghdr header;
+        char bytes[CMSG_SPACE(MAX_FDS * sizeof(int))];
+    } control = {0};
+    struct iovec iov = {(void *)(uintptr_t)buffer, length};
+    struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1};
+    if (fd_count > MAX_FDS) {
+        errno = EINVAL;
+        return -1;
+    }
+    if (fd_count) {
+        message.msg_control = &control;
+        message.msg_controllen = CMSG_SPACE(fd_count * sizeof(int));
+        struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(fd_count * sizeof(int));
+        memcpy(CMSG_DATA(c), fds, fd_count * sizeof(int));
+    }
+    return sendmsg(socket, &message, MSG_NOSIGNAL);
+}

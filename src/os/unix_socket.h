@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Unix sockets: listening, connecting, pairs, and passing descriptors beside bytes.
+#ifndef WIRT_OS_UNIX_SOCKET_H
+#define WIRT_OS_UNIX_SOCKET_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+// A listening stream socket at `path`, mode 0600. A socket file that nobody listens on any more is replaced; anything else there is an error.
+// Close-on-exec, not blocking. -1 and *err on failure.
+int os_unix_listen(const char *path, struct err *err);
+// A connection that waits to be accepted, close-on-exec; -1 when there is none (errno EAGAIN) or it failed.
+int os_unix_accept(int listener, bool blocking);
+int os_unix_connect(const char *path, struct err *err);
+void os_unix_remove(const char *path); // a listening socket's file, at the end
+int os_unix_pair(int ends[2], bool datagrams, struct err *err);
+
+// Like read(2) and write(2) on a socket without SIGPIPE, with up to `fd_max` descriptors received beside the bytes (close-on-exec; *fd_count
+// of them). -1 with errno.
+ssize_t os_unix_receive(int socket, void *buffer, size_t length, int *fds, size_t fd_max, size_t *fd_count);
+ssize_t os_unix_send(int socket, const void *buffer, size_t length, const int *fds, size_t fd_count);
+
+#endif
