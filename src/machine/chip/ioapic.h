@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The I/O APIC with 24 inputs (Intel 82093AA data sheet; version 0x20 with the EOI register of later chipsets).
+#ifndef WIRT_MACHINE_CHIP_IOAPIC_H
+#define WIRT_MACHINE_CHIP_IOAPIC_H
+
+#include "machine/chip/chip.h"
+#include "machine/cpu/lapic.h"
+
+#define IOAPIC_INPUTS 24u
+
+struct ioapic;
+
+// Carries a message to the local APICs. Called with the ioapic's lock held, on any thread.
+typedef void ioapic_send(void *context, const struct apic_message *message);
+
+struct ioapic *ioapic_create(struct bus *mmio, ioapic_send *send, void *context, struct err *err);
+void ioapic_destroy(struct ioapic *ioapic);
+struct device *ioapic_device(struct ioapic *ioapic);
+
+void ioapic_set_line(struct ioapic *ioapic, unsigned input, bool level);
+// A local APIC ended a level-triggered interrupt. In the form that struct cpu_system wants.
+void ioapic_eoi(void *ioapic, uint8_t vector);
+
+#endif
