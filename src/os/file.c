@@ -121,7 +121,7 @@ static void advance(struct iovec **iov, int *count, size_t done)
         (*iov)++;
         (*count)--;
     }
-    if (done) {
+    if (*count) {
         (*iov)->iov_base = (char *)(*iov)->iov_base + done;
         (*iov)->iov_len -= done;
     }

@@ -56,6 +56,7 @@ static int check_string(const struct schema_member *member, const json_t *value,
 static int check_value(const struct schema_member *member, enum schema_type type, const json_t *value, const char *path,
                        struct err *err)
 {
+    assert(type < SCHEMA_TYPE_COUNT);
     if (!has_type(value, type))
         return err_set(err, ERR_USAGE, "%s: must be %s", path, type_names[type]);
     if (type == SCHEMA_OBJECT)

@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
-#include <unistd.h>
+#include <sys/types.h>
 
 #include "base/bits.h"
 #include "base/err.h"
