@@ -11,7 +11,8 @@
 #define LIMIT_LINES_A_SECOND 5
 
 static const char *const level_names[] = {"error", "warn", "info", "debug"};
-static_assert(sizeof(level_names) / sizeof(level_names[0]) == LOG_LEVEL_COUNT, "a name for each level");
+static_assert(sizeof(level_names) / sizeof(level_names[0]) == LOG_LEVEL_COUNT,
+              "a name for each level");
 
 static void sink_stderr(enum log_level level, const char *line)
 {
@@ -42,7 +43,8 @@ void log_set_sink(log_sink *sink)
     current_sink = sink ? sink : sink_stderr;
 }
 
-static void emit(enum log_level level, const char *module, const char *format, va_list args)
+__attribute__((format(printf, 3, 0))) static void emit(enum log_level level, const char *module,
+                                                       const char *format, va_list args)
 {
     char line[LINE_BYTES];
     int n = snprintf(line, sizeof(line), "%s: %s: ", level_names[level], module);
@@ -61,7 +63,8 @@ void log_line(enum log_level level, const char *module, const char *format, ...)
 }
 
 // The window is a whole second; a line that loses the race for a new window is counted in either.
-void log_line_limited(struct log_limit *limit, enum log_level level, const char *module, const char *format, ...)
+void log_line_limited(struct log_limit *limit, enum log_level level, const char *module,
+                      const char *format, ...)
 {
     if (level > current_level)
         return;
