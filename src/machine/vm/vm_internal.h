@@ -61,6 +61,10 @@ struct vm {
     bool finish; // threads shall end
 };
 
+// vm_run.c
+void vm_run_init(struct vm *vm);
+void vm_clock_woken(void *vm); // vm_clock_wake
+
 // vcpu_thread.c
 int vm_threads_start(struct vm *vm, struct err *err); // they park at once
 void vm_threads_park(struct vm *vm);                  // returns when all are parked
