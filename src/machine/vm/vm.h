@@ -31,7 +31,7 @@ const char *vm_state_name(enum vm_state state);
 struct vm *vm_create(const struct vm_config *config, struct err *err);
 void vm_destroy(struct vm *vm);
 
-// Runs the machine to its end on the calling thread. Returns the exit status.
+// Runs the machine to its end on the calling thread. Returns the exit status, or -1 and *err when it could not start.
 int vm_run(struct vm *vm, struct err *err);
 
 // ---- Requests, from any thread.

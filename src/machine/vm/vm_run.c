@@ -174,7 +174,7 @@ int vm_run(struct vm *vm, struct err *err)
 {
     if (vm_threads_start(vm, err)) {
         vm_threads_finish(vm);
-        return err_exit_status(ERR_HOST);
+        return -1;
     }
     if (vm->config->timeout_seconds)
         os_loop_timer_arm(vm->loop, &vm->timeout_timer, os_clock_monotonic_ns() + vm->config->timeout_seconds * NS_PER_SECOND);
