@@ -27,7 +27,8 @@ uint64_t os_clock_wall_ns(void)
 
 void os_clock_sleep_until_ns(uint64_t monotonic_ns)
 {
-    struct timespec until = {(time_t)(monotonic_ns / 1000000000ull), (long)(monotonic_ns % 1000000000ull)};
+    struct timespec until = {(time_t)(monotonic_ns / 1000000000ull),
+                             (long)(monotonic_ns % 1000000000ull)};
     while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &until, NULL) == EINTR)
         ;
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// eventfd(2). A raise can only fail when the counter is at its maximum, and then it is raised already.
+// eventfd(2). A raise can only fail when the counter is at its maximum, and then it is raised
+// already.
 #include "os/event_counter.h"
 
 #include <errno.h>

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Thin over the system calls, with one idea: a transfer is all or nothing for the caller. Short transfers
-// happen at the end of a file, on signals and on full disks; the loop distinguishes them by what the next
-// call says. Holes use fallocate() on files and BLKDISCARD or BLKZEROOUT on block devices.
+// Thin over the system calls, with one idea: a transfer is all or nothing for the caller. Short
+// transfers happen at the end of a file, on signals and on full disks; the loop distinguishes them
+// by what the next call says. Holes use fallocate() on files and BLKDISCARD or BLKZEROOUT on block
+// devices.
 #include "os/file.h"
 
 #include <errno.h>
@@ -55,6 +56,26 @@ int os_file_duplicate(int fd)
     return copy < 0 ? -errno : copy;
 }
 
+bool os_file_real_path(const char *path, char *real, size_t size)
+{
+    char resolved[PATH_MAX];
+    if (!realpath(path, resolved) || strlen(resolved) >= size)
+        return false;
+    strcpy(real, resolved);
+    return true;
+}
+
+bool os_file_descriptor_path(int fd, char *real, size_t size)
+{
+    char link[64];
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, real, size);
+    if (n <= 0 || (size_t)n >= size)
+        return false;
+    real[n] = 0;
+    return real[0] == '/';
+}
+
 static int block_device_facts(int fd, struct os_file_facts *facts)
 {
     int logical = 512;
@@ -71,7 +92,8 @@ static int block_device_facts(int fd, struct os_file_facts *facts)
 int os_file_facts(int fd, struct os_file_facts *facts)
 {
     struct stat st;
-    *facts = (struct os_file_facts){.logical_block_size = 512, .physical_block_size = 512, .direct_alignment = 1};
+    *facts = (struct os_file_facts){
+        .logical_block_size = 512, .physical_block_size = 512, .direct_alignment = 1};
     int mode = fcntl(fd, F_GETFL);
     if (mode < 0 || fstat(fd, &st) != 0)
         return -errno;
@@ -92,11 +114,12 @@ int os_file_facts(int fd, struct os_file_facts *facts)
         facts->physical_block_size = 4096;
     }
     if (mode & O_DIRECT) {
-        // 4096 satisfies every device in use; finer alignment would only save a bounce now and then.
+        // 4096 satisfies every device in use; finer alignment would only save a bounce now and
+        // then.
         facts->direct_alignment = facts->block_device ? facts->logical_block_size : 4096;
         struct statx stx;
-        if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) == 0 && (stx.stx_mask & STATX_DIOALIGN) &&
-            stx.stx_dio_offset_align) {
+        if (statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &stx) == 0 &&
+            (stx.stx_mask & STATX_DIOALIGN) && stx.stx_dio_offset_align) {
             uint32_t memory = stx.stx_dio_mem_align, offset = stx.stx_dio_offset_align;
             facts->direct_alignment = memory > offset ? memory : offset;
         }
@@ -203,7 +226,8 @@ int os_file_punch_hole(int fd, const struct os_file_facts *facts, uint64_t offse
         offset = (offset + block - 1) / block * block;
         return offset < end ? device_range(fd, BLKDISCARD, offset, end - offset) : 0;
     }
-    if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length) == 0)
+    if (fallocate(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)length) ==
+        0)
         return 0;
     return -errno;
 }
@@ -225,7 +249,8 @@ int os_file_allocate(int fd, uint64_t offset, uint64_t length)
     return fallocate(fd, 0, (off_t)offset, (off_t)length) ? -errno : 0;
 }
 
-int os_file_copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, size_t length, size_t *copied)
+int os_file_copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, size_t length,
+                       size_t *copied)
 {
     off_t in = (off_t)from_offset, out = (off_t)to_offset;
     ssize_t n = copy_file_range(from, &in, to, &out, length, 0);

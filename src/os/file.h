@@ -3,8 +3,8 @@
 // Files and block devices by descriptor: whole transfers at an offset, durability, holes, locks.
 //
 // The transfer functions either move everything or fail: they go on after short transfers and
-// interruptions, and a read past the end of the file gives zeros. All functions are thread safe, keep no
-// state, and return 0 or a negative errno, except those that take a `struct err`.
+// interruptions, and a read past the end of the file gives zeros. All functions are thread safe,
+// keep no state, and return 0 or a negative errno, except those that take a `struct err`.
 #ifndef WIRT_OS_FILE_H
 #define WIRT_OS_FILE_H
 
@@ -30,6 +30,11 @@ int os_file_open(const char *path, unsigned flags, struct err *err);
 void os_file_close(int *fd);
 int os_file_duplicate(int fd);
 
+// The path with symbolic links resolved; false when it cannot be told or does not fit.
+bool os_file_real_path(const char *path, char *real, size_t size);
+// The same for an open descriptor, as /proc shows it.
+bool os_file_descriptor_path(int fd, char *real, size_t size);
+
 // What a descriptor is, asked once when it is opened.
 struct os_file_facts {
     uint64_t size_bytes;
@@ -37,7 +42,7 @@ struct os_file_facts {
     uint64_t device, inode;      // identity
     uint32_t logical_block_size; // 512 for a file
     uint32_t physical_block_size;
-    uint32_t direct_alignment;   // of offset, length and memory when opened with O_DIRECT, else 1
+    uint32_t direct_alignment; // of offset, length and memory when opened with O_DIRECT, else 1
     bool block_device;
     bool regular;
     bool writable;
@@ -60,21 +65,23 @@ int os_file_zero_range(int fd, const struct os_file_facts *facts, uint64_t offse
 // Take space for a range without writing it; the file grows to cover it.
 int os_file_allocate(int fd, uint64_t offset, uint64_t length);
 // Share the source's blocks (reflink) or let the kernel copy; *copied may be less than length.
-int os_file_copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, size_t length, size_t *copied);
-// Is there data at `offset`, and where does that stretch (data or hole) end? Everything is data where
-// the file system cannot tell. *end is at most `limit`.
+int os_file_copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, size_t length,
+                       size_t *copied);
+// Is there data at `offset`, and where does that stretch (data or hole) end? Everything is data
+// where the file system cannot tell. *end is at most `limit`.
 int os_file_extent(int fd, uint64_t offset, uint64_t limit, bool *data, uint64_t *end);
 // Drop clean cached pages of the whole file.
 void os_file_drop_cache(int fd);
 
-// Open-file-description locks on single bytes or ranges. Try returns -EAGAIN when somebody else holds it.
+// Open-file-description locks on single bytes or ranges. Try returns -EAGAIN when somebody else
+// holds it.
 int os_file_lock(int fd, uint64_t offset, uint64_t length, bool exclusive);
 int os_file_unlock(int fd, uint64_t offset, uint64_t length);
 // Would the lock be refused now? 0 or -EAGAIN.
 int os_file_lock_test(int fd, uint64_t offset, uint64_t length, bool exclusive);
 
-// The process that has the same file open, other than ourselves, when /proc lets it be found: writes its
-// pid and name. Returns false when nobody is found.
+// The process that has the same file open, other than ourselves, when /proc lets it be found:
+// writes its pid and name. Returns false when nobody is found.
 bool os_file_find_holder(int fd, int *pid, char *name, size_t name_size);
 
 // Page-aligned memory for O_DIRECT; NULL when there is none.

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Open-file-description locks: they belong to the open file, not to the process, so two opens in one
-// process exclude each other, and a descriptor handed to another process carries its locks along.
-// The kernel does not say which process holds such a lock (l_pid is -1), so the holder is looked for
-// among the descriptors in /proc that show the same file.
+// Open-file-description locks: they belong to the open file, not to the process, so two opens in
+// one process exclude each other, and a descriptor handed to another process carries its locks
+// along. The kernel does not say which process holds such a lock (l_pid is -1), so the holder is
+// looked for among the descriptors in /proc that show the same file.
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -15,7 +15,8 @@
 
 #include "os/file.h"
 
-static int lock_call(int fd, int command, short type, uint64_t offset, uint64_t length, struct flock *lock)
+static int lock_call(int fd, int command, short type, uint64_t offset, uint64_t length,
+                     struct flock *lock)
 {
     *lock = (struct flock){
         .l_type = type, .l_whence = SEEK_SET, .l_start = (off_t)offset, .l_len = (off_t)length};
@@ -56,7 +57,8 @@ static bool process_has(int pid, const struct stat *wanted)
     bool found = false;
     for (struct dirent *entry; !found && (entry = readdir(descriptors));) {
         struct stat st;
-        found = entry->d_name[0] != '.' && fstatat(dirfd(descriptors), entry->d_name, &st, 0) == 0 &&
+        found = entry->d_name[0] != '.' &&
+                fstatat(dirfd(descriptors), entry->d_name, &st, 0) == 0 &&
                 st.st_dev == wanted->st_dev && st.st_ino == wanted->st_ino;
     }
     closedir(descriptors);

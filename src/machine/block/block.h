@@ -2,23 +2,28 @@
 //
 // Disks, as their users see them: virtual devices, block jobs, `wirt disk`.
 //
-// A disk is opened from descriptors, never from a path: the process that runs a guest has no business in
-// the file system. Whoever starts it opens the image and its backing chain (block_chain.h) and hands the
-// descriptors over. The formats and the filters below are block_driver.h's business; users never see them.
+// A disk is opened from descriptors, never from a path: the process that runs a guest has no
+// business in the file system. Whoever starts it opens the image and its backing chain
+// (block_chain.h) and hands the descriptors over. The formats and the filters below are
+// block_driver.h's business; users never see them.
 //
-// Requests. The submitter owns a `struct block_request` (typically embedded in its own request), fills the
-// first group of members, and calls block_submit(). Nothing is allocated, copied or queued elsewhere. The
-// request and its memory belong to the disk until `done` is called, exactly once, with 0 or a negative
-// errno. block_submit() never calls `done` itself and never blocks for I/O. Where `done` runs:
-//   - with `queue` NULL, on one of the pool's threads: it must be short and must not wait for the disk;
-//   - else on the thread that calls block_queue_run() on that queue, after its descriptor became readable.
-// Requests may complete in any order, and overlapping requests in flight together have no defined order,
-// as with hardware. A flush covers every write whose `done` was called before the flush was submitted.
+// Requests. The submitter owns a `struct block_request` (typically embedded in its own request),
+// fills the first group of members, and calls block_submit(). Nothing is allocated, copied or
+// queued elsewhere. The request and its memory belong to the disk until `done` is called, exactly
+// once, with 0 or a negative errno. block_submit() never calls `done` itself and never blocks for
+// I/O. Where `done` runs:
+//   - with `queue` NULL, on one of the pool's threads: it must be short and must not wait for the
+//   disk;
+//   - else on the thread that calls block_queue_run() on that queue, after its descriptor became
+//   readable.
+// Requests may complete in any order, and overlapping requests in flight together have no defined
+// order, as with hardware. A flush covers every write whose `done` was called before the flush was
+// submitted.
 //
-// Threads. Every function may be called from any thread, except as noted; the disk must not be closed
-// while others use it. Guest-supplied offsets and lengths are checked here once, so a device only has to
-// multiply sectors without overflow; a range outside the disk completes with -EINVAL, a write to a
-// read-only disk with -EROFS, a full file system with -ENOSPC.
+// Threads. Every function may be called from any thread, except as noted; the disk must not be
+// closed while others use it. Guest-supplied offsets and lengths are checked here once, so a device
+// only has to multiply sectors without overflow; a range outside the disk completes with -EINVAL, a
+// write to a read-only disk with -EROFS, a full file system with -ENOSPC.
 #ifndef WIRT_MACHINE_BLOCK_BLOCK_H
 #define WIRT_MACHINE_BLOCK_BLOCK_H
 
@@ -32,7 +37,14 @@ struct block_disk;
 struct block_pool;
 struct block_queue;
 
-enum block_op { BLOCK_READ, BLOCK_WRITE, BLOCK_FLUSH, BLOCK_DISCARD, BLOCK_WRITE_ZEROES, BLOCK_OP_COUNT };
+enum block_op {
+    BLOCK_READ,
+    BLOCK_WRITE,
+    BLOCK_FLUSH,
+    BLOCK_DISCARD,
+    BLOCK_WRITE_ZEROES,
+    BLOCK_OP_COUNT
+};
 const char *block_op_name(enum block_op op);
 
 enum block_request_flags {
@@ -43,14 +55,14 @@ enum block_request_flags {
 struct block_request {
     // Filled by the submitter, untouched by the disk.
     enum block_op op;
-    uint32_t flags;           // enum block_request_flags
-    uint64_t offset;          // in bytes, any alignment; ignored by a flush
-    uint64_t length;          // in bytes; for read and write it must equal the sum of iov
-    const struct iovec *iov;  // borrowed until done; read and write only
+    uint32_t flags;          // enum block_request_flags
+    uint64_t offset;         // in bytes, any alignment; ignored by a flush
+    uint64_t length;         // in bytes; for read and write it must equal the sum of iov
+    const struct iovec *iov; // borrowed until done; read and write only
     int iov_count;
     struct block_queue *queue; // NULL: done runs on a pool thread
     void (*done)(struct block_request *request, int result);
-    void *user;               // for the submitter
+    void *user; // for the submitter
 
     // The disk's own while in flight.
     struct block_request *next;
@@ -66,7 +78,8 @@ void block_queue_destroy(struct block_queue *queue); // NULL is fine; nothing ma
 int block_queue_fd(const struct block_queue *queue);
 // Call `done` for everything that waits; returns how many. One thread at a time.
 unsigned block_queue_run(struct block_queue *queue);
-// Wait until at least one completion is there, then run. For loops that have nothing else to wait for.
+// Wait until at least one completion is there, then run. For loops that have nothing else to wait
+// for.
 unsigned block_queue_wait(struct block_queue *queue);
 
 // ---- The pool of I/O threads. One serves any number of disks; make it before the sandbox closes.
@@ -83,7 +96,7 @@ struct block_image {
 enum block_durability {
     BLOCK_WRITE_BACK,    // durable after a flush (the default; a guest knows)
     BLOCK_WRITE_THROUGH, // every write is durable when it completes
-    BLOCK_UNSAFE         // flushes do nothing: for scratch disks and conversions that sync at the end
+    BLOCK_UNSAFE // flushes do nothing: for scratch disks and conversions that sync at the end
 };
 
 enum block_on_error {
@@ -94,34 +107,34 @@ enum block_on_error {
 struct block_options {
     const struct block_image *chain; // [0] is the disk itself, then its backing images downwards
     size_t chain_length;
-    struct block_pool *pool;         // shared; NULL: the disk makes a pool of its own
+    struct block_pool *pool; // shared; NULL: the disk makes a pool of its own
     bool read_only;
-    bool no_discard;                 // discards do nothing: keeps a preallocated image as it is
+    bool no_discard; // discards do nothing: keeps a preallocated image as it is
     enum block_durability durability;
     enum block_on_error on_error;
     void (*on_stop)(void *user, enum block_op op, int error); // on a pool thread; short
     void *user;
-    uint64_t metadata_bytes;         // bound on the memory for caches of each image; 0: 32 MiB
+    uint64_t metadata_bytes; // bound on the memory for caches of each image; 0: 32 MiB
 
     // Instruments (block_filter.h), outermost first.
-    int log_fd;                      // > 0: every write and flush is recorded there, in order; borrowed
-    uint64_t delay_ns;               // each request takes at least so long
+    int log_fd;        // > 0: every write and flush is recorded there, in order; borrowed
+    uint64_t delay_ns; // each request takes at least so long
     struct block_fault {
-        int error;                   // positive errno; 0: no faults
-        unsigned ops;                // 1 << enum block_op: what may fail
-        uint64_t after;              // that many matching requests succeed first
-        uint64_t count;              // then so many fail; 0: all
+        int error;      // positive errno; 0: no faults
+        unsigned ops;   // 1 << enum block_op: what may fail
+        uint64_t after; // that many matching requests succeed first
+        uint64_t count; // then so many fail; 0: all
     } fault;
 };
 
 struct block_disk *block_disk_open(const struct block_options *options, struct err *err);
-// Waits for what is in flight, makes everything durable, closes. NULL is fine. Returns the last flush's
-// result: 0 or a negative errno.
+// Waits for what is in flight, makes everything durable, closes. NULL is fine. Returns the last
+// flush's result: 0 or a negative errno.
 int block_disk_close(struct block_disk *disk);
 
 // What a disk offers; asked once when it is opened, constant but for the size.
 struct block_limits {
-    uint32_t logical_block_size;  // smallest efficient unit for a guest: 512 or 4096
+    uint32_t logical_block_size; // smallest efficient unit for a guest: 512 or 4096
     uint32_t physical_block_size;
     uint32_t optimal_io_size;     // cluster size of the format, or 0
     uint64_t discard_granularity; // 0: discard is not offered
@@ -136,10 +149,11 @@ uint64_t block_disk_size(const struct block_disk *disk);
 int block_disk_resize(struct block_disk *disk, uint64_t size, struct err *err);
 
 void block_submit(struct block_disk *disk, struct block_request *request);
-// Returns when nothing is in flight: each request's `done` was called or waits in its queue (so run the
-// queue afterwards), or the request is held. Submitting stays allowed.
+// Returns when nothing is in flight: each request's `done` was called or waits in its queue (so run
+// the queue afterwards), or the request is held. Submitting stays allowed.
 void block_disk_drain(struct block_disk *disk);
-// Between the two nothing runs: pause waits for what is in flight, later requests wait for resume. Nests.
+// Between the two nothing runs: pause waits for what is in flight, later requests wait for resume.
+// Nests.
 void block_disk_pause(struct block_disk *disk);
 void block_disk_resume(struct block_disk *disk);
 // Start held requests again (BLOCK_ERROR_STOP); returns how many.
@@ -156,18 +170,20 @@ int block_write_zeroes(struct block_disk *disk, uint64_t offset, uint64_t length
 
 // What lies at an offset: one stretch of equal kind, for sparse copies and `wirt disk map`.
 struct block_extent {
-    uint64_t length;      // at least 1, at most what was asked
-    bool zero;            // reads as zeros, known without reading
-    bool allocated;       // this image, not a backing one, decides the content
+    uint64_t length; // at least 1, at most what was asked
+    bool zero;       // reads as zeros, known without reading
+    bool allocated;  // this image, not a backing one, decides the content
     bool compressed;
-    unsigned depth;       // which image of the chain decides: 0 is the disk itself
-    bool host_valid;      // host_offset says where the bytes lie in that image's file
+    unsigned depth;  // which image of the chain decides: 0 is the disk itself
+    bool host_valid; // host_offset says where the bytes lie in that image's file
     uint64_t host_offset;
 };
-int block_disk_extent(struct block_disk *disk, uint64_t offset, uint64_t length, struct block_extent *extent);
+int block_disk_extent(struct block_disk *disk, uint64_t offset, uint64_t length,
+                      struct block_extent *extent);
 
 // ---- Statistics since the disk was opened.
-#define BLOCK_LATENCY_BUCKETS 32 // bucket n counts requests that took less than 2^n µs (and not less than 2^(n-1))
+#define BLOCK_LATENCY_BUCKETS                                                                      \
+    32 // bucket n counts requests that took less than 2^n µs (and not less than 2^(n-1))
 struct block_stats {
     struct block_op_stats {
         uint64_t requests, bytes, errors;

@@ -2,18 +2,19 @@
 //
 // Disks, as formats and filters provide them.
 //
-// A disk is a stack of nodes. The lowest is a file node (file.c: raw bytes on a descriptor); a format node
-// stands on a file node and gives the guest's view of it; a filter node stands on any node and looks like
-// it (log, fault, delay, throttle). Each node may also have a backing node, which decides what it does not
-// hold itself. A node owns the nodes below it.
+// A disk is a stack of nodes. The lowest is a file node (file.c: raw bytes on a descriptor); a
+// format node stands on a file node and gives the guest's view of it; a filter node stands on any
+// node and looks like it (log, fault, delay, throttle). Each node may also have a backing node,
+// which decides what it does not hold itself. A node owns the nodes below it.
 //
-// Operations are synchronous, and run on pool threads: any number at once, in any order, so a node does its
-// own locking. They are given checked ranges (inside the node's size, no overflow) and return 0 or -errno.
-// An operation left NULL has the meaning that stands beside it; "next" means the same operation of
-// `node->next`. Use the block_node_*() functions to call a node; they fill in these meanings.
+// Operations are synchronous, and run on pool threads: any number at once, in any order, so a node
+// does its own locking. They are given checked ranges (inside the node's size, no overflow) and
+// return 0 or -errno. An operation left NULL has the meaning that stands beside it; "next" means
+// the same operation of `node->next`. Use the block_node_*() functions to call a node; they fill in
+// these meanings.
 //
-// A format's code never allocates by what an image says without asking block_node_memory() first: no image
-// makes us use more memory than the caller of block_disk_open() allowed.
+// A format's code never allocates by what an image says without asking block_node_memory() first:
+// no image makes us use more memory than the caller of block_disk_open() allowed.
 #ifndef WIRT_MACHINE_BLOCK_BLOCK_DRIVER_H
 #define WIRT_MACHINE_BLOCK_BLOCK_DRIVER_H
 
@@ -26,18 +27,23 @@ struct os_file_facts;
 struct block_ops {
     const char *name; // of the format or filter, as users write it
 
-    int (*read)(struct block_node *node, uint64_t offset, struct block_vec vec);                  // next
-    int (*write)(struct block_node *node, uint64_t offset, struct block_vec vec, uint32_t flags); // next
-    int (*flush)(struct block_node *node);                                                        // next
+    int (*read)(struct block_node *node, uint64_t offset, struct block_vec vec); // next
+    int (*write)(struct block_node *node, uint64_t offset, struct block_vec vec,
+                 uint32_t flags);          // next
+    int (*flush)(struct block_node *node); // next
     // Contents become undefined for raw, zeros or the old ones in general. May do nothing.
     int (*discard)(struct block_node *node, uint64_t offset, uint64_t length); // next
     // -EOPNOTSUPP makes the caller write zeros instead.
     int (*zero)(struct block_node *node, uint64_t offset, uint64_t length, uint32_t flags); // next
+    // One whole cluster, or what is left of the disk, stored compressed. NULL: the format has none.
+    int (*write_compressed)(struct block_node *node, uint64_t offset, struct block_vec vec);
     // One stretch from `offset` on. `depth` counts from this node.
-    int (*extent)(struct block_node *node, uint64_t offset, uint64_t length, struct block_extent *extent); // next
+    int (*extent)(struct block_node *node, uint64_t offset, uint64_t length,
+                  struct block_extent *extent);                             // next
     int (*resize)(struct block_node *node, uint64_t size, struct err *err); // next
-    // Last chance to write what is cached. Then `release` frees the node's own memory, not the node itself.
-    int (*finish)(struct block_node *node); // nothing
+    // Last chance to write what is cached. Then `release` frees the node's own memory, not the node
+    // itself.
+    int (*finish)(struct block_node *node);   // nothing
     void (*release)(struct block_node *node); // nothing
 };
 
@@ -50,30 +56,45 @@ struct block_node {
     struct block_limits limits; // constant after opening
     uint64_t memory_limit;      // bound on what this node may allocate
     bool read_only;
+    bool grows; // a file: may be written beyond its end, and reads as zeros there
 };
 
-// Allocate a node's struct, of which `struct block_node` is the first member. It takes `next` over (also
-// when it fails), and inherits its size, limits, name and memory bound. NULL when out of memory.
-struct block_node *block_node_create(size_t struct_size, const struct block_ops *ops, struct block_node *next);
+// Allocate a node's struct, of which `struct block_node` is the first member. It takes `next` over
+// (also when it fails), and inherits its size, limits, name and memory bound. NULL when out of
+// memory.
+struct block_node *block_node_create(size_t struct_size, const struct block_ops *ops,
+                                     struct block_node *next);
 // finish, release, then everything below. NULL is fine. The first error of finish.
 int block_node_close(struct block_node *node);
 
 int block_node_read(struct block_node *node, uint64_t offset, struct block_vec vec);
-int block_node_write(struct block_node *node, uint64_t offset, struct block_vec vec, uint32_t flags);
+int block_node_write(struct block_node *node, uint64_t offset, struct block_vec vec,
+                     uint32_t flags);
 int block_node_flush(struct block_node *node);
 int block_node_discard(struct block_node *node, uint64_t offset, uint64_t length);
 // Falls back to writing zeros.
 int block_node_zero(struct block_node *node, uint64_t offset, uint64_t length, uint32_t flags);
-int block_node_extent(struct block_node *node, uint64_t offset, uint64_t length, struct block_extent *extent);
+// Write zeros, whatever the node could do better.
+int block_node_write_zeros(struct block_node *node, uint64_t offset, uint64_t length);
+int block_node_extent(struct block_node *node, uint64_t offset, uint64_t length,
+                      struct block_extent *extent);
 int block_node_resize(struct block_node *node, uint64_t size, struct err *err);
 int block_node_read_buffer(struct block_node *node, uint64_t offset, void *buffer, size_t length);
-int block_node_write_buffer(struct block_node *node, uint64_t offset, const void *buffer, size_t length);
-// Read where a part or all may lie beyond the node's end, which reads as zeros (a short backing image).
+int block_node_write_buffer(struct block_node *node, uint64_t offset, const void *buffer,
+                            size_t length);
+// Read where a part or all may lie beyond the node's end, which reads as zeros (a short backing
+// image).
 int block_node_read_padded(struct block_node *node, uint64_t offset, struct block_vec vec);
 
 // ---- The lowest node: bytes of a descriptor, which it owns from here on.
-struct block_node *block_file_open(int fd, const char *name, bool read_only, uint64_t memory_limit, struct err *err);
+struct block_node *block_file_open(int fd, const char *name, bool read_only, uint64_t memory_limit,
+                                   struct err *err);
 int block_file_fd(const struct block_node *node);
+
+struct block_backing {
+    char name[1024];
+    char format[32];
+};
 
 // ---- Formats. One table, in order.
 struct block_format {
@@ -83,16 +104,21 @@ struct block_format {
     bool can_write;
     // Does the beginning of a file look like this format? For commands only. NULL: raw.
     bool (*probe)(const uint8_t *header, size_t length, const char *name);
+    // Which image does this one stand on? An empty name: none; an empty format: not recorded. NULL:
+    // never.
+    int (*backing)(struct block_node *file, struct block_backing *backing, struct err *err);
     // Make a node over a file node, which it takes over whatever happens.
     struct block_node *(*open)(struct block_node *file, bool read_only, struct err *err);
 };
 extern const struct block_format *const block_formats[]; // ends with NULL
 const struct block_format *block_format_find(const char *name);
 const struct block_format *block_format_by_suffix(const char *path);
-const struct block_format *block_format_probe(const uint8_t *header, size_t length, const char *name);
+const struct block_format *block_format_probe(const uint8_t *header, size_t length,
+                                              const char *name);
 
 // ---- A disk on a stack that the caller built. It takes the node over, whatever happens.
-struct block_disk *block_disk_on(struct block_node *node, const struct block_options *options, struct err *err);
+struct block_disk *block_disk_on(struct block_node *node, const struct block_options *options,
+                                 struct err *err);
 struct block_node *block_disk_node(struct block_disk *disk);
 
 #endif

@@ -2,10 +2,11 @@
 //
 // A disk: requests in, completions out, and the account between.
 //
-// A request is counted from block_submit() until it is delivered, put aside because the disk is paused, or
-// held because of an error. The count, the lists and the statistics are under one lock, taken twice per
-// request for a few instructions. pause() raises `paused` and waits for the count to reach zero; a thread
-// that starts a request looks at `paused` under the same lock, so none slips through.
+// A request is counted from block_submit() until it is delivered, put aside because the disk is
+// paused, or held because of an error. The count, the lists and the statistics are under one lock,
+// taken twice per request for a few instructions. pause() raises `paused` and waits for the count
+// to reach zero; a thread that starts a request looks at `paused` under the same lock, so none
+// slips through.
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
@@ -38,12 +39,12 @@ struct block_disk {
     void *user;
 
     pthread_mutex_t lock;
-    pthread_cond_t quiet;         // in_flight reached zero
-    pthread_cond_t resumed;       // paused reached zero
-    unsigned in_flight;           // under lock, and so are all below
+    pthread_cond_t quiet;   // in_flight reached zero
+    pthread_cond_t resumed; // paused reached zero
+    unsigned in_flight;     // under lock, and so are all below
     unsigned paused;
-    struct request_list waiting;  // submitted while paused
-    struct request_list held;     // failed under BLOCK_ERROR_STOP
+    struct request_list waiting; // submitted while paused
+    struct request_list held;    // failed under BLOCK_ERROR_STOP
     struct block_stats stats;
 };
 
@@ -92,7 +93,8 @@ static int check(struct block_disk *disk, const struct block_request *request)
 
 static int flush(struct block_disk *disk)
 {
-    return disk->durability == BLOCK_UNSAFE || disk->node->read_only ? 0 : block_node_flush(disk->node);
+    return disk->durability == BLOCK_UNSAFE || disk->node->read_only ? 0
+                                                                     : block_node_flush(disk->node);
 }
 
 static int perform(struct block_disk *disk, const struct block_request *request)
@@ -102,9 +104,11 @@ static int perform(struct block_disk *disk, const struct block_request *request)
         return rc;
     switch (request->op) {
     case BLOCK_READ:
-        return block_node_read(disk->node, request->offset, block_vec(request->iov, request->length));
+        return block_node_read(disk->node, request->offset,
+                               block_vec(request->iov, request->length));
     case BLOCK_WRITE:
-        rc = block_node_write(disk->node, request->offset, block_vec(request->iov, request->length), 0);
+        rc = block_node_write(disk->node, request->offset, block_vec(request->iov, request->length),
+                              0);
         break;
     case BLOCK_WRITE_ZEROES:
         rc = block_node_zero(disk->node, request->offset, request->length,
@@ -312,15 +316,19 @@ static int run_here(struct block_disk *disk, struct block_request request)
 int block_read(struct block_disk *disk, uint64_t offset, void *buffer, size_t length)
 {
     struct iovec iov = {buffer, length};
-    return run_here(disk, (struct block_request){
-                              .op = BLOCK_READ, .offset = offset, .length = length, .iov = &iov, .iov_count = 1});
+    return run_here(
+        disk,
+        (struct block_request){
+            .op = BLOCK_READ, .offset = offset, .length = length, .iov = &iov, .iov_count = 1});
 }
 
 int block_write(struct block_disk *disk, uint64_t offset, const void *buffer, size_t length)
 {
     struct iovec iov = {(void *)(uintptr_t)buffer, length};
-    return run_here(disk, (struct block_request){
-                              .op = BLOCK_WRITE, .offset = offset, .length = length, .iov = &iov, .iov_count = 1});
+    return run_here(
+        disk,
+        (struct block_request){
+            .op = BLOCK_WRITE, .offset = offset, .length = length, .iov = &iov, .iov_count = 1});
 }
 
 int block_flush(struct block_disk *disk)
@@ -330,16 +338,19 @@ int block_flush(struct block_disk *disk)
 
 int block_discard(struct block_disk *disk, uint64_t offset, uint64_t length)
 {
-    return run_here(disk, (struct block_request){.op = BLOCK_DISCARD, .offset = offset, .length = length});
+    return run_here(
+        disk, (struct block_request){.op = BLOCK_DISCARD, .offset = offset, .length = length});
 }
 
 int block_write_zeroes(struct block_disk *disk, uint64_t offset, uint64_t length, uint32_t flags)
 {
-    return run_here(disk, (struct block_request){
-                              .op = BLOCK_WRITE_ZEROES, .flags = flags, .offset = offset, .length = length});
+    return run_here(
+        disk, (struct block_request){
+                  .op = BLOCK_WRITE_ZEROES, .flags = flags, .offset = offset, .length = length});
 }
 
-int block_disk_extent(struct block_disk *disk, uint64_t offset, uint64_t length, struct block_extent *extent)
+int block_disk_extent(struct block_disk *disk, uint64_t offset, uint64_t length,
+                      struct block_extent *extent)
 {
     if (!length || !range_within(offset, length, disk->node->size))
         return -EINVAL;
@@ -384,8 +395,8 @@ struct block_node *block_disk_node(struct block_disk *disk)
 // ---- Opening and closing
 
 // Put an opened image on top of those below it.
-static struct block_node *stack_image(const struct block_image *image, struct block_node *backing, bool read_only,
-                                      uint64_t memory, struct err *err)
+static struct block_node *stack_image(const struct block_image *image, struct block_node *backing,
+                                      bool read_only, uint64_t memory, struct err *err)
 {
     int fd = image->fd;
     const struct block_format *format = block_format_find(image->format);
@@ -429,7 +440,8 @@ struct block_disk *block_disk_open(const struct block_options *options, struct e
     return node ? block_disk_on(node, options, err) : NULL;
 }
 
-struct block_disk *block_disk_on(struct block_node *node, const struct block_options *options, struct err *err)
+struct block_disk *block_disk_on(struct block_node *node, const struct block_options *options,
+                                 struct err *err)
 {
     struct block_disk *disk = calloc(1, sizeof(*disk));
     struct block_pool *pool = options->pool;

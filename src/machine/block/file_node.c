@@ -2,10 +2,10 @@
 //
 // The lowest node: a regular file or block device behind a descriptor.
 //
-// With O_DIRECT, transfers that are not aligned (small metadata, odd memory) go through a bounce buffer, of
-// which there is a fixed number; a write to part of a block reads the block first, one such write at a time.
-// Without O_DIRECT every transfer goes straight through. What the file system turns out not to support
-// (holes, zero ranges) is remembered and not tried again.
+// With O_DIRECT, transfers that are not aligned (small metadata, odd memory) go through a bounce
+// buffer, of which there is a fixed number; a write to part of a block reads the block first, one
+// such write at a time. Without O_DIRECT every transfer goes straight through. What the file system
+// turns out not to support (holes, zero ranges) is remembered and not tried again.
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -15,6 +15,7 @@
 #include "base/bits.h"
 #include "base/err.h"
 #include "machine/block/block_driver.h"
+#include "machine/block/buffers.h"
 #include "os/file.h"
 
 #define BOUNCE_BUFFERS 4
@@ -27,11 +28,9 @@ struct file_node {
     struct os_file_facts facts;
     atomic_bool no_holes; // learned
     atomic_bool no_zero;
+    atomic_bool sync_failed;
 
-    pthread_mutex_t bounce_lock;
-    pthread_cond_t bounce_free;
-    void *bounce[BOUNCE_BUFFERS]; // under bounce_lock; owned, made at first use
-    unsigned bounce_used;         // under bounce_lock: bit mask
+    struct block_buffers bounce;
     pthread_mutex_t partial_lock; // held while part of a block is read, changed and written
 };
 
@@ -40,35 +39,16 @@ static struct file_node *file_of(struct block_node *node)
     return CONTAINER_OF(node, struct file_node, node);
 }
 
-static int bounce_get(struct file_node *file)
-{
-    pthread_mutex_lock(&file->bounce_lock);
-    while (file->bounce_used == BIT(BOUNCE_BUFFERS) - 1)
-        pthread_cond_wait(&file->bounce_free, &file->bounce_lock);
-    int index = __builtin_ctz(~file->bounce_used);
-    file->bounce_used |= 1u << index;
-    if (!file->bounce[index])
-        file->bounce[index] = os_aligned_alloc(BOUNCE_BYTES);
-    pthread_mutex_unlock(&file->bounce_lock);
-    return index;
-}
-
-static void bounce_put(struct file_node *file, int index)
-{
-    pthread_mutex_lock(&file->bounce_lock);
-    file->bounce_used &= ~(1u << index);
-    pthread_mutex_unlock(&file->bounce_lock);
-    pthread_cond_signal(&file->bounce_free);
-}
-
 static bool goes_straight(const struct file_node *file, uint64_t offset, struct block_vec vec)
 {
     uint32_t alignment = file->facts.direct_alignment;
-    return alignment == 1 || (!((offset | vec.length) & (alignment - 1)) && block_vec_aligned(vec, alignment));
+    return alignment == 1 ||
+           (!((offset | vec.length) & (alignment - 1)) && block_vec_aligned(vec, alignment));
 }
 
 // One bounce buffer's worth of an unaligned transfer.
-static int bounce_piece(struct file_node *file, void *buffer, uint64_t offset, struct block_vec vec, bool write)
+static int bounce_piece(struct file_node *file, void *buffer, uint64_t offset, struct block_vec vec,
+                        bool write)
 {
     uint64_t alignment = file->facts.direct_alignment;
     uint64_t start = align_down(offset, alignment), end = align_up(offset + vec.length, alignment);
@@ -85,7 +65,8 @@ static int bounce_piece(struct file_node *file, void *buffer, uint64_t offset, s
         pthread_mutex_lock(&file->partial_lock);
         rc = os_pread(file->fd, buffer, alignment, start);
         if (!rc && end - start > alignment)
-            rc = os_pread(file->fd, (char *)buffer + (end - start - alignment), alignment, end - alignment);
+            rc = os_pread(file->fd, (char *)buffer + (end - start - alignment), alignment,
+                          end - alignment);
     }
     if (!rc) {
         block_vec_gather(vec, inside);
@@ -96,17 +77,19 @@ static int bounce_piece(struct file_node *file, void *buffer, uint64_t offset, s
     return rc;
 }
 
-static int transfer_bounced(struct file_node *file, uint64_t offset, struct block_vec vec, bool write)
+static int transfer_bounced(struct file_node *file, uint64_t offset, struct block_vec vec,
+                            bool write)
 {
-    int index = bounce_get(file), rc = file->bounce[index] ? 0 : -ENOMEM;
+    void *buffer = block_buffers_get(&file->bounce);
+    int rc = buffer ? 0 : -ENOMEM;
     while (!rc && vec.length) {
         size_t room = BOUNCE_BYTES - (offset & (file->facts.direct_alignment - 1));
         size_t n = vec.length < room ? vec.length : room;
-        rc = bounce_piece(file, file->bounce[index], offset, block_vec_slice(vec, 0, n), write);
+        rc = bounce_piece(file, buffer, offset, block_vec_slice(vec, 0, n), write);
         offset += n;
         vec = block_vec_slice(vec, n, vec.length - n);
     }
-    bounce_put(file, index);
+    block_buffers_put(&file->bounce, buffer);
     return rc;
 }
 
@@ -118,7 +101,8 @@ static int transfer(struct file_node *file, uint64_t offset, struct block_vec ve
         struct iovec iov[VEC_WINDOW];
         size_t n;
         int count = block_vec_window(vec, iov, VEC_WINDOW, &n);
-        int rc = write ? os_pwritev(file->fd, iov, count, offset) : os_preadv(file->fd, iov, count, offset);
+        int rc = write ? os_pwritev(file->fd, iov, count, offset)
+                       : os_preadv(file->fd, iov, count, offset);
         if (rc)
             return rc;
         offset += n;
@@ -132,14 +116,34 @@ static int file_read(struct block_node *node, uint64_t offset, struct block_vec 
     return transfer(file_of(node), offset, vec, false);
 }
 
-static int file_write(struct block_node *node, uint64_t offset, struct block_vec vec, uint32_t flags)
+// Formats write beyond the end.
+static void grew(struct block_node *node, uint64_t end)
 {
-    return transfer(file_of(node), offset, vec, true);
+    uint64_t size = node->size;
+    while (size < end && !atomic_compare_exchange_weak(&node->size, &size, end))
+        ;
 }
 
+static int file_write(struct block_node *node, uint64_t offset, struct block_vec vec,
+                      uint32_t flags)
+{
+    int rc = transfer(file_of(node), offset, vec, true);
+    if (!rc)
+        grew(node, offset + vec.length);
+    return rc;
+}
+
+// When a sync fails, the kernel drops what it could not write and calls the pages clean; a later
+// sync would succeed and be a lie. So a failure is final.
 static int file_flush(struct block_node *node)
 {
-    return os_fdatasync(file_of(node)->fd);
+    struct file_node *file = file_of(node);
+    if (file->sync_failed)
+        return -EIO;
+    int rc = os_fdatasync(file->fd);
+    if (rc)
+        file->sync_failed = true;
+    return rc;
 }
 
 static int file_discard(struct block_node *node, uint64_t offset, uint64_t length)
@@ -159,7 +163,8 @@ static int file_zero(struct block_node *node, uint64_t offset, uint64_t length, 
 {
     struct file_node *file = file_of(node);
     // A hole reads as zeros in a file; a discarded range of a device may read as anything.
-    if ((flags & BLOCK_UNMAP) && file->facts.regular && !file->no_holes && offset + length <= node->size) {
+    if ((flags & BLOCK_UNMAP) && file->facts.regular && !file->no_holes &&
+        offset + length <= node->size) {
         int rc = os_file_punch_hole(file->fd, &file->facts, offset, length);
         if (rc != -EOPNOTSUPP)
             return rc;
@@ -170,10 +175,13 @@ static int file_zero(struct block_node *node, uint64_t offset, uint64_t length, 
     int rc = os_file_zero_range(file->fd, &file->facts, offset, length);
     if (rc == -EOPNOTSUPP && file->facts.regular)
         file->no_zero = true;
+    if (!rc)
+        grew(node, offset + length);
     return rc;
 }
 
-static int file_extent(struct block_node *node, uint64_t offset, uint64_t length, struct block_extent *extent)
+static int file_extent(struct block_node *node, uint64_t offset, uint64_t length,
+                       struct block_extent *extent)
 {
     bool data;
     uint64_t end;
@@ -206,11 +214,8 @@ static int file_resize(struct block_node *node, uint64_t size, struct err *err)
 static void file_release(struct block_node *node)
 {
     struct file_node *file = file_of(node);
-    for (int i = 0; i < BOUNCE_BUFFERS; i++)
-        os_aligned_free(file->bounce[i]);
-    pthread_mutex_destroy(&file->bounce_lock);
+    block_buffers_fini(&file->bounce);
     pthread_mutex_destroy(&file->partial_lock);
-    pthread_cond_destroy(&file->bounce_free);
     os_file_close(&file->fd);
 }
 
@@ -226,7 +231,8 @@ static const struct block_ops file_ops = {
     .release = file_release,
 };
 
-struct block_node *block_file_open(int fd, const char *name, bool read_only, uint64_t memory_limit, struct err *err)
+struct block_node *block_file_open(int fd, const char *name, bool read_only, uint64_t memory_limit,
+                                   struct err *err)
 {
     struct os_file_facts facts;
     int rc = os_file_facts(fd, &facts);
@@ -240,13 +246,13 @@ struct block_node *block_file_open(int fd, const char *name, bool read_only, uin
     }
     file->fd = fd;
     file->facts = facts;
-    pthread_mutex_init(&file->bounce_lock, NULL);
+    block_buffers_init(&file->bounce, BOUNCE_BUFFERS, BOUNCE_BYTES);
     pthread_mutex_init(&file->partial_lock, NULL);
-    pthread_cond_init(&file->bounce_free, NULL);
     file->node.name = strdup(name);
     file->node.size = facts.size_bytes;
     file->node.memory_limit = memory_limit;
     file->node.read_only = read_only;
+    file->node.grows = facts.regular;
     uint32_t block = facts.block_device ? facts.logical_block_size : 512;
     file->node.limits = (struct block_limits){
         .logical_block_size = block,

@@ -28,8 +28,8 @@ static struct log_node *log_of(struct block_node *node)
 }
 
 // Called with the lock held.
-static int log_record(struct log_node *log, unsigned op, uint32_t flags, uint64_t offset, uint64_t length,
-                      const struct block_vec *bytes)
+static int log_record(struct log_node *log, unsigned op, uint32_t flags, uint64_t offset,
+                      uint64_t length, const struct block_vec *bytes)
 {
     struct block_log_record record = {BLOCK_LOG_MAGIC, op, flags, offset, length};
     int rc = os_pwrite(log->fd, &record, sizeof(record), log->position);
@@ -156,7 +156,8 @@ static int fault_read(struct block_node *node, uint64_t offset, struct block_vec
     return rc ? rc : block_node_read(node->next, offset, vec);
 }
 
-static int fault_write(struct block_node *node, uint64_t offset, struct block_vec vec, uint32_t flags)
+static int fault_write(struct block_node *node, uint64_t offset, struct block_vec vec,
+                       uint32_t flags)
 {
     int rc = fault_now(node, BLOCK_WRITE);
     return rc ? rc : block_node_write(node->next, offset, vec, flags);
@@ -218,7 +219,8 @@ static int delay_read(struct block_node *node, uint64_t offset, struct block_vec
     return rc;
 }
 
-static int delay_write(struct block_node *node, uint64_t offset, struct block_vec vec, uint32_t flags)
+static int delay_write(struct block_node *node, uint64_t offset, struct block_vec vec,
+                       uint32_t flags)
 {
     uint64_t until = delay_until(node);
     int rc = block_node_write(node->next, offset, vec, flags);
@@ -252,7 +254,8 @@ struct block_node *block_filter_delay(struct block_node *node, uint64_t delay_ns
 
 // ---- by options
 
-struct block_node *block_filters_add(struct block_node *node, const struct block_options *options, struct err *err)
+struct block_node *block_filters_add(struct block_node *node, const struct block_options *options,
+                                     struct err *err)
 {
     if (node && options->fault.error)
         node = block_filter_fault(node, &options->fault);

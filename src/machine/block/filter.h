@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Filters: nodes that look like the one they stand on and do one thing more. They are test instruments
-// and live in the product, because a test should exercise the product.
+// Filters: nodes that look like the one they stand on and do one thing more. They are test
+// instruments and live in the product, because a test should exercise the product.
 #ifndef WIRT_MACHINE_BLOCK_FILTER_H
 #define WIRT_MACHINE_BLOCK_FILTER_H
 
 #include "machine/block/block_driver.h"
 
 // Those that the options ask for; takes `node` over, whatever happens.
-struct block_node *block_filters_add(struct block_node *node, const struct block_options *options, struct err *err);
+struct block_node *block_filters_add(struct block_node *node, const struct block_options *options,
+                                     struct err *err);
 
-// Records to `fd` (borrowed) what passes, in order: struct block_log_record. Writes, discards and flushes
-// pass one at a time, so that the record is the order in which the storage saw them. A flush is recorded
-// after it succeeded; a write that then failed may stand in the record too.
+// Records to `fd` (borrowed) what passes, in order: struct block_log_record. Writes, discards and
+// flushes pass one at a time, so that the record is the order in which the storage saw them. A
+// flush is recorded after it succeeded; a write that then failed may stand in the record too.
 struct block_node *block_filter_log(struct block_node *node, int fd);
 
 // Fails operations by countdown, see struct block_fault.

@@ -19,9 +19,12 @@ static const struct block_format raw_format = {
     .open = raw_open,
 };
 
+extern const struct block_format qcow2_format;
+
 // Probed in this order; raw is what is left.
 const struct block_format *const block_formats[] = {
     &raw_format,
+    &qcow2_format,
     NULL,
 };
 
@@ -58,7 +61,8 @@ const struct block_format *block_format_by_suffix(const char *path)
     return NULL;
 }
 
-const struct block_format *block_format_probe(const uint8_t *header, size_t length, const char *name)
+const struct block_format *block_format_probe(const uint8_t *header, size_t length,
+                                              const char *name)
 {
     for (const struct block_format *const *format = block_formats; *format; format++) {
         if ((*format)->probe && (*format)->probe(header, length, name))

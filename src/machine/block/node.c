@@ -8,7 +8,8 @@
 #include "base/bits.h"
 #include "machine/block/block_driver.h"
 
-struct block_node *block_node_create(size_t struct_size, const struct block_ops *ops, struct block_node *next)
+struct block_node *block_node_create(size_t struct_size, const struct block_ops *ops,
+                                     struct block_node *next)
 {
     struct block_node *node = calloc(1, struct_size);
     if (!node) {
@@ -23,6 +24,7 @@ struct block_node *block_node_create(size_t struct_size, const struct block_ops 
         node->limits = next->limits;
         node->memory_limit = next->memory_limit;
         node->read_only = next->read_only;
+        node->grows = next->grows;
     }
     return node;
 }
@@ -76,14 +78,15 @@ int block_node_discard(struct block_node *node, uint64_t offset, uint64_t length
 }
 
 // Write zeros from one small block of them, as many times as one call takes.
-static int write_zeros(struct block_node *node, uint64_t offset, uint64_t length)
+int block_node_write_zeros(struct block_node *node, uint64_t offset, uint64_t length)
 {
     static const char zeros[64 * KIB] __attribute__((aligned(4096)));
     struct iovec iov[32];
     for (size_t i = 0; i < ARRAY_LENGTH(iov); i++)
         iov[i] = (struct iovec){(void *)(uintptr_t)zeros, sizeof(zeros)};
     while (length) {
-        size_t n = length < sizeof(zeros) * ARRAY_LENGTH(iov) ? length : sizeof(zeros) * ARRAY_LENGTH(iov);
+        size_t n =
+            length < sizeof(zeros) * ARRAY_LENGTH(iov) ? length : sizeof(zeros) * ARRAY_LENGTH(iov);
         int rc = block_node_write(node, offset, block_vec(iov, n), 0);
         if (rc)
             return rc;
@@ -99,10 +102,11 @@ int block_node_zero(struct block_node *node, uint64_t offset, uint64_t length, u
     while (!at->ops->zero)
         at = at->next;
     int rc = length ? at->ops->zero(at, offset, length, flags) : 0;
-    return rc == -EOPNOTSUPP ? write_zeros(node, offset, length) : rc;
+    return rc == -EOPNOTSUPP ? block_node_write_zeros(node, offset, length) : rc;
 }
 
-int block_node_extent(struct block_node *node, uint64_t offset, uint64_t length, struct block_extent *extent)
+int block_node_extent(struct block_node *node, uint64_t offset, uint64_t length,
+                      struct block_extent *extent)
 {
     while (!node->ops->extent)
         node = node->next;
@@ -125,7 +129,8 @@ int block_node_read_buffer(struct block_node *node, uint64_t offset, void *buffe
     return block_node_read(node, offset, block_vec(&iov, length));
 }
 
-int block_node_write_buffer(struct block_node *node, uint64_t offset, const void *buffer, size_t length)
+int block_node_write_buffer(struct block_node *node, uint64_t offset, const void *buffer,
+                            size_t length)
 {
     struct iovec iov = {(void *)(uintptr_t)buffer, length};
     return block_node_write(node, offset, block_vec(&iov, length), 0);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A fixed number of threads and one list of requests. The list is threaded through the requests, so
-// nothing is allocated. A thread is woken only when one is idle; a busy one finds the next request by itself.
+// nothing is allocated. A thread is woken only when one is idle; a busy one finds the next request
+// by itself.
 #include <pthread.h>
 #include <stdlib.h>
 

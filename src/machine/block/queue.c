@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Completions on their way to the submitter's thread: a lock-free stack that pool threads push onto and
-// the owner takes whole. Only the push that finds it empty raises the descriptor, so a burst of completions
-// costs one wake-up. The owner clears the descriptor before it takes the stack: a push after the taking
-// finds it empty and raises again, so none is lost.
+// Completions on their way to the submitter's thread: a lock-free stack that pool threads push onto
+// and the owner takes whole. Only the push that finds it empty raises the descriptor, so a burst of
+// completions costs one wake-up. The owner clears the descriptor before it takes the stack: a push
+// after the taking finds it empty and raises again, so none is lost.
 #include <stdatomic.h>
 #include <stdlib.h>
 
@@ -48,8 +48,8 @@ int block_queue_fd(const struct block_queue *queue)
 
 void block_queue_push(struct block_queue *queue, struct block_request *request)
 {
-    // Once the request is on the stack, the owner may run it and destroy the queue as soon as it knows that
-    // nothing else is in flight; the disk counts the request until after this call.
+    // Once the request is on the stack, the owner may run it and destroy the queue as soon as it
+    // knows that nothing else is in flight; the disk counts the request until after this call.
     struct block_request *top = atomic_load(&queue->top);
     do {
         request->next = top;

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Every function walks the array from its front; the callers' arrays are short (a guest's descriptor
-// chain), so an index into them would cost more than it saves.
+// Every function walks the array from its front; the callers' arrays are short (a guest's
+// descriptor chain), so an index into them would cost more than it saves.
 #include "machine/block/vec.h"
 
 #include <stdint.h>
@@ -30,7 +30,8 @@ int block_vec_window(struct block_vec vec, struct iovec *out, int max, size_t *b
     *bytes = 0;
     while (count < max && *bytes < vec.length) {
         size_t n;
-        out[count].iov_base = block_vec_front(block_vec_slice(vec, *bytes, vec.length - *bytes), &n);
+        out[count].iov_base =
+            block_vec_front(block_vec_slice(vec, *bytes, vec.length - *bytes), &n);
         out[count++].iov_len = n;
         *bytes += n;
     }
@@ -102,8 +103,8 @@ bool block_vec_aligned(struct block_vec vec, size_t alignment)
 
 bool block_memory_is_zero(const void *memory, size_t length)
 {
-    // Compare the block with itself shifted by 16 bytes, once the first 16 are known to be zero: memcmp is
-    // the fastest scan that the C library has.
+    // Compare the block with itself shifted by 16 bytes, once the first 16 are known to be zero:
+    // memcmp is the fastest scan that the C library has.
     static const char zeros[16];
     if (length <= sizeof(zeros))
         return memcmp(memory, zeros, length) == 0;

@@ -118,7 +118,8 @@ static void a_range_outside_the_disk_is_refused(void **state)
     struct block_disk *disk = open_raw((struct block_options){0}, new_file(DISK_BYTES));
     char byte[2] = {0};
     struct iovec iov = {byte, 1};
-    struct block_request one = {.op = BLOCK_READ, .offset = DISK_BYTES, .length = 1, .iov = &iov, .iov_count = 1};
+    struct block_request one = {
+        .op = BLOCK_READ, .offset = DISK_BYTES, .length = 1, .iov = &iov, .iov_count = 1};
     assert_int_equal(submit_and_wait(disk, one), -EINVAL);
     one.offset = UINT64_MAX;
     assert_int_equal(submit_and_wait(disk, one), -EINVAL);
@@ -127,14 +128,16 @@ static void a_range_outside_the_disk_is_refused(void **state)
     one.length = 2; // more than its memory
     one.offset = 0;
     assert_int_equal(submit_and_wait(disk, one), -EINVAL);
-    struct block_request zeroes = {.op = BLOCK_WRITE_ZEROES, .offset = 512, .length = UINT64_MAX - 511};
+    struct block_request zeroes = {
+        .op = BLOCK_WRITE_ZEROES, .offset = 512, .length = UINT64_MAX - 511};
     assert_int_equal(submit_and_wait(disk, zeroes), -EINVAL);
     assert_int_equal(block_disk_close(disk), 0);
 }
 
 static void a_read_only_disk_refuses_writes(void **state)
 {
-    struct block_disk *disk = open_raw((struct block_options){.read_only = true}, new_file(DISK_BYTES));
+    struct block_disk *disk =
+        open_raw((struct block_options){.read_only = true}, new_file(DISK_BYTES));
     assert_true(block_disk_limits(disk)->read_only);
     assert_int_equal(block_write(disk, 0, "x", 1), -EROFS);
     assert_int_equal(block_discard(disk, 0, 512), -EROFS);

@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// QEMU's locks on an image. Each right has two bytes: at 100 + right a shared lock says "I use it",
+// at 200 + right a shared lock says "others must not". To use a right, nobody else may forbid it;
+// to forbid it, nobody else may use it. First both kinds are taken (they are shared, so that cannot
+// fail), then the others' are looked for: of two that come at once, at least one sees the other.
+#include <errno.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/err.h"
+#include "machine/block/block_image.h"
+#include "os/file.h"
+
+#define USED_BASE      100
+#define FORBIDDEN_BASE 200
+
+enum right { RIGHT_CONSISTENT_READ, RIGHT_WRITE, RIGHT_WRITE_UNCHANGED, RIGHT_RESIZE, RIGHT_COUNT };
+
+static const unsigned reader_uses = BIT(RIGHT_CONSISTENT_READ);
+static const unsigned writer_uses =
+    BIT(RIGHT_CONSISTENT_READ) | BIT(RIGHT_WRITE) | BIT(RIGHT_RESIZE);
+static const unsigned both_forbid = BIT(RIGHT_WRITE) | BIT(RIGHT_RESIZE);
+
+static int take_bytes(int fd, unsigned base, unsigned rights)
+{
+    int rc = 0;
+    for (unsigned right = 0; right < RIGHT_COUNT && !rc; right++) {
+        if (rights & BIT(right))
+            rc = os_file_lock(fd, base + right, 1, false);
+    }
+    return rc;
+}
+
+static int look_for(int fd, unsigned base, unsigned rights)
+{
+    int rc = 0;
+    for (unsigned right = 0; right < RIGHT_COUNT && !rc; right++) {
+        if (rights & BIT(right))
+            rc = os_file_lock_test(fd, base + right, 1, true);
+    }
+    return rc;
+}
+
+static int refused(int fd, bool write, const char *name, struct err *err)
+{
+    int pid;
+    char holder[32];
+    const char *verb = write ? "write to" : "read";
+    if (os_file_find_holder(fd, &pid, holder, sizeof(holder)))
+        return err_set(err, ERR_BUSY,
+                       "cannot %s '%s' while process %d (%s) uses it; stop that first", verb, name,
+                       pid, holder);
+    return err_set(err, ERR_BUSY,
+                   "cannot %s '%s' while another process uses it; see who with 'fuser %s'", verb,
+                   name, name);
+}
+
+int block_lock_take(int fd, bool write, const char *name, struct err *err)
+{
+    unsigned uses = write ? writer_uses : reader_uses;
+    int rc = take_bytes(fd, USED_BASE, uses);
+    if (!rc)
+        rc = take_bytes(fd, FORBIDDEN_BASE, both_forbid);
+    if (!rc)
+        rc = look_for(fd, FORBIDDEN_BASE, uses);
+    if (!rc)
+        rc = look_for(fd, USED_BASE, both_forbid);
+    if (!rc)
+        return 0;
+    (void)os_file_unlock(fd, USED_BASE, RIGHT_COUNT);
+    (void)os_file_unlock(fd, FORBIDDEN_BASE, RIGHT_COUNT);
+    if (rc == -EAGAIN)
+        return refused(fd, write, name, err);
+    return err_set_errno(err, -rc, "cannot lock '%s'", name);
+}

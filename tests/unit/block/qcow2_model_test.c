@@ -1,0 +1,317 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Random operations on qcow2 images of random shape, replayed on plain memory. After each sequence
+// the contents must be equal, and qemu-img (where it is installed) must find the image clean and of
+// the same content.
+//
+//     qcow2_model_test [SEQUENCES [SEED]]
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/err.h"
+#include "machine/block/block_driver.h"
+#include "machine/block/block_image.h"
+#include "os/file.h"
+
+#define DISK_MAX   (6 * MIB)
+#define OPERATIONS 120
+
+static uint64_t seed, sequence_seed;
+static char directory[] = "/dev/shm/wirt-qcow2-model-XXXXXX";
+static bool have_qemu;
+
+static uint64_t random_state;
+
+static uint64_t random_u64(void)
+{
+    random_state += 0x9e3779b97f4a7c15ull;
+    uint64_t z = random_state;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return z ^ (z >> 31);
+}
+
+static uint64_t below(uint64_t n)
+{
+    return random_u64() % n;
+}
+
+#define CHECK(condition, ...)                                                                      \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "%s:%d: %s; ", __FILE__, __LINE__, #condition);                        \
+            fprintf(stderr, __VA_ARGS__);                                                          \
+            fprintf(stderr, "\nrepeat with: qcow2_model_test 1 %" PRIu64 "\n", sequence_seed);     \
+            exit(1);                                                                               \
+        }                                                                                          \
+    } while (0)
+
+struct model {
+    char path[128], base[128];
+    struct block_disk *disk;
+    uint8_t *bytes; // what the disk must hold
+    uint64_t size;
+    uint8_t *scratch;
+};
+
+static int new_file(const char *path)
+{
+    struct err err;
+    unlink(path);
+    int fd = os_file_open(path, OS_FILE_WRITE | OS_FILE_CREATE | OS_FILE_EXCLUSIVE, &err);
+    CHECK(fd >= 0, "%s", err.text);
+    return fd;
+}
+
+static void fill(uint8_t *bytes, size_t length)
+{
+    uint64_t kind = below(4);
+    for (size_t i = 0; i < length; i++)
+        bytes[i] = kind == 0 ? 0 : kind == 1 ? (uint8_t)(i >> 9) + 1 : (uint8_t)random_u64();
+}
+
+static void open_disk(struct model *m)
+{
+    struct err err = {0};
+    struct block_chain chain;
+    struct block_chain_rules rules = {.format = "qcow2"};
+    CHECK(block_chain_open(&chain, m->path, &rules, &err) == 0, "%s", err.text);
+    // A small cache, so that it is evicted and crowded.
+    struct block_options options = {.metadata_bytes = 2 * MIB};
+    m->disk = block_chain_disk(&chain, &options, &err);
+    CHECK(m->disk, "%s", err.text);
+    block_chain_close(&chain);
+    CHECK(block_disk_size(m->disk) == m->size, "size %" PRIu64, block_disk_size(m->disk));
+}
+
+static void make_base(struct model *m)
+{
+    struct err err = {0};
+    uint64_t size = 512 * (1 + below(DISK_MAX / 512));
+    int fd = new_file(m->base);
+    uint8_t *bytes = calloc(1, DISK_MAX);
+    for (int i = 0; i < 8; i++) {
+        uint64_t at = below(size), n = 1 + below(size - at < 300000 ? size - at : 300000);
+        fill(bytes + at, n);
+    }
+    struct block_create create = {.format = "raw", .size = size};
+    CHECK(block_image_create(fd, m->base, &create, &err) == 0, "%s", err.text);
+    CHECK(os_pwrite(fd, bytes, size, 0) == 0, "write");
+    memcpy(m->bytes, bytes, m->size < size ? m->size : size);
+    free(bytes);
+    os_file_close(&fd);
+}
+
+static void make_image(struct model *m)
+{
+    static const uint32_t clusters[] = {512, 1024, 4096, 65536, 65536, 262144, 2097152};
+    struct err err = {0};
+    m->size = below(2) ? 512 * (1 + below(DISK_MAX / 512)) : 1 + below(DISK_MAX);
+    bool v2 = below(4) == 0;
+    struct block_create create = {
+        .format = "qcow2",
+        .size = m->size,
+        .cluster_size = clusters[below(ARRAY_LENGTH(clusters))],
+        .version = v2 ? 2 : 3,
+        .refcount_bits = v2 ? 16 : 1u << below(7),
+        .compression = !v2 && below(2) ? "zstd" : "zlib",
+        .lazy_refcounts = !v2 && below(2),
+        .preallocate = below(6) ? BLOCK_PREALLOCATE_OFF : (enum block_preallocate)below(4),
+    };
+    if (create.preallocate == BLOCK_PREALLOCATE_OFF && below(2)) {
+        make_base(m);
+        create.backing = strrchr(m->base, '/') + 1;
+        create.backing_format = "raw";
+    }
+    int fd = new_file(m->path);
+    CHECK(block_image_create(fd, m->path, &create, &err) == 0, "%s", err.text);
+    os_file_close(&fd);
+}
+
+// ---- Operations
+
+static void pick(const struct model *m, uint64_t *offset, uint64_t *length)
+{
+    uint64_t largest = below(3) ? 100000 : 1500000;
+    *offset = below(m->size);
+    *length = 1 + below(largest);
+    if (below(2)) {
+        *offset = align_down(*offset, 512);
+        *length = align_up(*length, 512);
+    }
+    if (*length > m->size - *offset)
+        *length = m->size - *offset;
+}
+
+static void check_range(struct model *m, uint64_t offset, uint64_t length)
+{
+    int rc = block_read(m->disk, offset, m->scratch, length);
+    CHECK(rc == 0, "read at %" PRIu64 ": %s", offset, strerror(-rc));
+    for (uint64_t i = 0; i < length; i++)
+        CHECK(m->scratch[i] == m->bytes[offset + i], "byte %" PRIu64 " is %u, not %u", offset + i,
+              m->scratch[i], m->bytes[offset + i]);
+}
+
+static void operation_write(struct model *m)
+{
+    uint64_t offset, length;
+    pick(m, &offset, &length);
+    fill(m->bytes + offset, length);
+    int rc = block_write(m->disk, offset, m->bytes + offset, length);
+    CHECK(rc == 0, "%s", strerror(-rc));
+}
+
+static void operation_read(struct model *m)
+{
+    uint64_t offset, length;
+    pick(m, &offset, &length);
+    check_range(m, offset, length);
+}
+
+static void operation_zero(struct model *m)
+{
+    uint64_t offset, length;
+    pick(m, &offset, &length);
+    memset(m->bytes + offset, 0, length);
+    int rc = block_write_zeroes(m->disk, offset, length, below(2) ? BLOCK_UNMAP : 0);
+    CHECK(rc == 0, "%s", strerror(-rc));
+}
+
+// A discard may leave the content or make it zeros: take what it is.
+static void operation_discard(struct model *m)
+{
+    uint64_t offset, length;
+    pick(m, &offset, &length);
+    int rc = block_discard(m->disk, offset, length);
+    CHECK(rc == 0, "%s", strerror(-rc));
+    rc = block_read(m->disk, offset, m->scratch, length);
+    CHECK(rc == 0, "%s", strerror(-rc));
+    for (uint64_t i = 0; i < length; i++) {
+        uint8_t is = m->scratch[i];
+        CHECK(is == 0 || is == m->bytes[offset + i], "byte %" PRIu64 " is %u after a discard",
+              offset + i, is);
+        m->bytes[offset + i] = is;
+    }
+}
+
+static void operation_compressed(struct model *m)
+{
+    struct block_node *node = block_disk_node(m->disk);
+    uint64_t cluster = node->limits.optimal_io_size, offset = align_down(below(m->size), cluster);
+    uint64_t length = m->size - offset < cluster ? m->size - offset : cluster;
+    fill(m->bytes + offset, length);
+    struct iovec iov = {m->bytes + offset, length};
+    int rc = node->ops->write_compressed(node, offset, block_vec(&iov, length));
+    CHECK(rc == 0, "%s", strerror(-rc));
+}
+
+static void operation_flush(struct model *m)
+{
+    int rc = block_flush(m->disk);
+    CHECK(rc == 0, "%s", strerror(-rc));
+}
+
+static void operation_reopen(struct model *m)
+{
+    int rc = block_disk_close(m->disk);
+    CHECK(rc == 0, "%s", strerror(-rc));
+    open_disk(m);
+}
+
+static void operation_resize(struct model *m)
+{
+    struct err err = {0};
+    uint64_t size = 1 + below(DISK_MAX);
+    CHECK(block_disk_resize(m->disk, size, &err) == 0, "%s", err.text);
+    if (size > m->size)
+        memset(m->bytes + m->size, 0, size - m->size);
+    m->size = size;
+}
+
+static const struct {
+    unsigned weight;
+    void (*run)(struct model *m);
+} operations[] = {
+    {40, operation_write},   {15, operation_read},  {10, operation_zero},
+    {10, operation_discard}, {3, operation_flush},  {10, operation_compressed},
+    {3, operation_reopen},   {3, operation_resize},
+};
+
+// ---- qemu-img's opinion
+
+static void ask_qemu(struct model *m)
+{
+    char raw[140], command[512];
+    snprintf(raw, sizeof(raw), "%s.raw", m->path);
+    snprintf(command, sizeof(command), "qemu-img check -q -f qcow2 %s >&2", m->path);
+    CHECK(system(command) == 0, "qemu-img check");
+    snprintf(command, sizeof(command), "qemu-img convert -f qcow2 -O raw %s %s", m->path, raw);
+    CHECK(system(command) == 0, "qemu-img convert");
+    struct err err;
+    int fd = os_file_open(raw, 0, &err);
+    CHECK(fd >= 0, "%s", err.text);
+    uint64_t size = 0;
+    os_file_size(fd, &size);
+    CHECK(os_pread(fd, m->scratch, m->size, 0) == 0, "read");
+    CHECK(m->size - size < 512, "qemu takes it for %" PRIu64 " bytes",
+          size); // it rounds down to sectors
+    for (uint64_t i = 0; i < size; i++)
+        CHECK(m->scratch[i] == m->bytes[i],
+              "qemu reads byte %" PRIu64 " of %" PRIu64 " (its file: %" PRIu64 ") as %u, not %u", i,
+              m->size, size, m->scratch[i], m->bytes[i]);
+    os_file_close(&fd);
+    unlink(raw);
+}
+
+static void run_sequence(void)
+{
+    struct model m = {.bytes = calloc(1, DISK_MAX), .scratch = calloc(1, DISK_MAX)};
+    snprintf(m.path, sizeof(m.path), "%s/image.qcow2", directory);
+    snprintf(m.base, sizeof(m.base), "%s/base.raw", directory);
+    random_state = sequence_seed;
+    make_image(&m);
+    open_disk(&m);
+    check_range(&m, 0, m.size);
+    unsigned total = 0;
+    for (size_t i = 0; i < ARRAY_LENGTH(operations); i++)
+        total += operations[i].weight;
+    for (int n = 0; n < OPERATIONS; n++) {
+        uint64_t chosen = below(total);
+        size_t i = 0;
+        while (chosen >= operations[i].weight)
+            chosen -= operations[i++].weight;
+        operations[i].run(&m);
+    }
+    check_range(&m, 0, m.size);
+    int rc = block_disk_close(m.disk);
+    CHECK(rc == 0, "%s", strerror(-rc));
+    if (have_qemu)
+        ask_qemu(&m);
+    free(m.bytes);
+    free(m.scratch);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t sequences = argc > 1 ? strtoull(argv[1], NULL, 10) : 60;
+    seed = argc > 2 ? strtoull(argv[2], NULL, 10) : (uint64_t)time(NULL) * 1000;
+    have_qemu = system("qemu-img --version >/dev/null 2>&1") == 0;
+    if (!mkdtemp(directory))
+        return 1;
+    printf("%" PRIu64 " sequences from seed %" PRIu64 "%s\n", sequences, seed,
+           have_qemu ? "" : ", without qemu-img");
+    for (uint64_t i = 0; i < sequences; i++) {
+        sequence_seed = seed + i;
+        run_sequence();
+    }
+    char command[64];
+    snprintf(command, sizeof(command), "rm -rf %s", directory);
+    return system(command) != 0;
+}
