@@ -18,7 +18,6 @@
 
 #include "base/addr.h"
 #include "machine/cpu/vcpu.h"
-#include "machine/engine/stats.h"
 
 // Tier 0 alone, and the whole engine (tier 1 with tier 0 beneath).
 extern const struct vcpu_backend_ops interpreter_backend;
@@ -29,8 +28,8 @@ extern const struct vcpu_backend_ops engine_backend;
 // check or effect (RAM; accessed and, for writes, dirty set; no code and no watchpoint on the page), so that
 // address + tag < 4096 on a hit; the tag of an empty entry never hits. host = linear address + addend.
 // Execution has tables of its own, used by tier 0 and by tier 1's block look-up.
-#define TLB_BITS      12
-#define TLB_ENTRIES   (1u << TLB_BITS)
+#define TLB_BITS    12
+#define TLB_ENTRIES (1u << TLB_BITS)
 
 // The tag of an empty entry: that of a page which belongs into another entry, so that no address hits.
 static inline uint64_t tlb_empty_tag(uint64_t index)
@@ -78,6 +77,7 @@ struct engine_exception {
     bool software; // INT n, INT3, INTO: pushes the next instruction's address, checks gate DPL
     uint32_t error;
     uint64_t cr2;
+    uint64_t dr6; // #DB: bits to be set
 };
 
 enum engine_tier { TIER_INTERPRETED, TIER_TRANSLATED, TIER_COUNT };
@@ -87,27 +87,34 @@ struct interp_cpu;
 struct engine_cpu {
     struct engine_exception exception;
     // Derived from state on every change (engine_mode_changed(), engine_flags_changed()): what the decoder and the MMU need at hand.
-    uint8_t code_mode;  // 16, 32 or 64
+    uint8_t code_mode; // 16, 32 or 64
     uint8_t cpl;
     uint8_t tlb_mode;   // enum tlb_mode for data accesses
     uint8_t fetch_mode; // enum fetch_mode
     bool paging;
-    bool flat64;            // 64-bit code and no alignment checking (CR0.AM, RFLAGS.AC, CPL 3): the linear address of an
-                            // access is its offset, for FS and GS plus the base, and a TLB hit needs no further check
-    uint64_t next_rip;      // tier 0: where the instruction being executed will leave RIP; branches change it
+    bool
+        flat64; // 64-bit code and no alignment checking (CR0.AM, RFLAGS.AC, CPL 3): the linear address of an
+        // access is its offset, for FS and GS plus the base, and a TLB hit needs no further check
+    uint64_t
+        next_rip; // tier 0: where the instruction being executed will leave RIP; branches change it
     struct interp_cpu *interp; // tier 0's part (interp.h), owned; tier 1 has one beneath it too
-    uint8_t canonical_shift; // 64 minus the width of a linear address: 16, with 5-level paging 7
+    uint8_t physical_bits;     // MAXPHYADDR of the CPU model
+    bool gigabyte_pages;       // the CPU model offers them
+    uint8_t canonical_shift;   // 64 minus the width of a linear address: 16, with 5-level paging 7
     // The run loop must call debug_before_instruction() and debug_after_instruction(): TF or RF is set, or DR7 arms an instruction breakpoint.
     bool step_checks;
-    bool data_breakpoints;   // DR7 arms a data breakpoint: watched pages stay out of the TLB
-    bool interrupt_held;     // a vector is pending that IF forbids; engine_flags_changed() raises the event again
-    uint64_t debug_hits;     // DR6 bits of a #DB trap to be delivered before the next instruction; makes the run loop call engine_take_events()
+    bool data_breakpoints; // DR7 arms a data breakpoint: watched pages stay out of the TLB
+    bool
+        interrupt_held; // a vector is pending that IF forbids; engine_flags_changed() raises the event again
+    uint64_t
+        debug_hits; // DR6 bits of a #DB trap to be delivered before the next instruction; makes the run loop call engine_take_events()
     uint64_t retired[TIER_COUNT]; // guest instructions by tier
-    uint64_t exits[ENGINE_EXIT_COUNT]; // for --stats
+    uint64_t exits[8];            // by enum engine_exit_reason (stats.h), for --stats
     struct tlb tlb[TLB_MODE_COUNT];
     struct fetch_tlb fetch[FETCH_MODE_COUNT];
-    uint64_t large_start[2], large_end[2]; // linear range that has entries of large pages: lower and upper half
-    void *translator; // tier 1's part of the context
+    uint64_t large_start[2],
+        large_last[2]; // linear range that has entries of large pages: lower and upper half
+    void *translator;  // tier 1's part of the context
 };
 
 static inline struct engine_cpu *engine_cpu_of(struct vcpu *vcpu)

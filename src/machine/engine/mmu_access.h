@@ -51,11 +51,12 @@ static inline bool address_is_canonical(const struct vcpu *vcpu, uint64_t addres
 }
 
 // segment_linear() with the common case inline: 64-bit code.
-static inline int segment_address(struct vcpu *vcpu, enum segment_name name, uint64_t offset, unsigned size,
-                                  enum segment_access access, struct gva *linear)
+static inline int segment_address(struct vcpu *vcpu, enum segment_name name, uint64_t offset,
+                                  unsigned size, enum segment_access access, struct gva *linear)
 {
     if (engine_cpu_of(vcpu)->code_mode == 64) {
-        uint64_t at = offset + (name == SEG_FS || name == SEG_GS ? vcpu->state.segment[name].base : 0);
+        uint64_t at =
+            offset + (name == SEG_FS || name == SEG_GS ? vcpu->state.segment[name].base : 0);
         if (address_is_canonical(vcpu, at) && address_is_canonical(vcpu, at + size - 1)) {
             *linear = gva(at);
             return 0;
