@@ -7,7 +7,7 @@
 #include "machine/engine/engine.h"
 
 // Record it; returns -1 so that a handler can `return raise_gp(vcpu, 0);`. The instruction has changed nothing yet.
-int raise_exception(struct vcpu *vcpu, enum exception vector);                        // without error code
+int raise_exception(struct vcpu *vcpu, enum exception vector); // without error code
 int raise_exception_error(struct vcpu *vcpu, enum exception vector, uint32_t error); // with
 int raise_page_fault(struct vcpu *vcpu, struct gva address, uint32_t error);
 static inline int raise_ud(struct vcpu *vcpu)

@@ -33,20 +33,24 @@ bool segment_verify(struct vcpu *vcpu, uint16_t selector, bool write, int *fault
 
 // Segment check and linear address of an access of `size` bytes at `offset` in segment `name`: limit, type, null, canonical. Raises #SS(0)
 // for SS-relative, else #GP(0). The fast case (64-bit, flat) is inline in mmu_access.h.
-int segment_linear(struct vcpu *vcpu, enum segment_name name, uint64_t offset, unsigned size, enum segment_access access,
-                   struct gva *linear);
+int segment_linear(struct vcpu *vcpu, enum segment_name name, uint64_t offset, unsigned size,
+                   enum segment_access access, struct gva *linear);
 
-// Far transfers. `operand_size` is 2, 4 or 8. They set RIP and CS (and the stack) or raise.
-int far_jump(struct vcpu *vcpu, uint16_t selector, uint64_t offset, unsigned operand_size);
-int far_call(struct vcpu *vcpu, uint16_t selector, uint64_t offset, unsigned operand_size, uint64_t return_rip);
+// Far transfers. `operand_size` is 2, 4 or 8. They set RIP and CS (and the stack) or raise. `next_rip`
+// is saved by task switches.
+int far_jump(struct vcpu *vcpu, uint16_t selector, uint64_t offset, unsigned operand_size,
+             uint64_t next_rip);
+int far_call(struct vcpu *vcpu, uint16_t selector, uint64_t offset, unsigned operand_size,
+             uint64_t return_rip);
 int far_return(struct vcpu *vcpu, unsigned operand_size, uint16_t extra_bytes);
-int interrupt_return(struct vcpu *vcpu, unsigned operand_size); // IRET, all forms incl. to virtual-8086, NT task return
+int interrupt_return(struct vcpu *vcpu, unsigned operand_size,
+                     uint64_t next_rip); // IRET, all forms
 int system_syscall(struct vcpu *vcpu, uint64_t next_rip);
 int system_sysret(struct vcpu *vcpu, unsigned operand_size);
 int system_sysenter(struct vcpu *vcpu);
 int system_sysexit(struct vcpu *vcpu, unsigned operand_size);
-int task_switch(struct vcpu *vcpu, uint16_t selector, enum task_switch_kind kind,
-                uint64_t next_rip, bool has_error, uint32_t error);
+int task_switch(struct vcpu *vcpu, uint16_t selector, enum task_switch_kind kind, uint64_t next_rip,
+                bool has_error, uint32_t error);
 
 // I/O permission: CPL <= IOPL or the TSS bitmap. 0 or -1 (#GP).
 int system_check_io(struct vcpu *vcpu, uint16_t port, unsigned size);
@@ -56,11 +60,16 @@ int system_check_io(struct vcpu *vcpu, uint16_t port, unsigned size);
 #define DR6_BD          BIT(13)
 #define DR6_BS          BIT(14)
 #define DR6_BT          BIT(15)
+#define DR7_GD          BIT(13)
+#define DR7_FIXED       BIT(10)
 #define DR6_FIXED       0xFFFF0FF0ull
 
 // Debug registers. Instruction breakpoints are faults: debug_before_instruction() returns -1 with #DB recorded (RF suppresses them).
 // debug_after_instruction() clears RF (unless the instruction set it: `sets_rf` for IRET and task switches) and records the single-step trap when TF
 // was set in `rflags_before`. Data and I/O breakpoints are recorded by the access and delivered by engine_take_events().
+enum debug_kind { DEBUG_EXECUTE, DEBUG_DATA, DEBUG_IO };
+bool debug_armed(const struct cpu_state *cpu,
+                 enum debug_kind kind); // does DR7 arm a breakpoint of the kind?
 int debug_before_instruction(struct vcpu *vcpu);
 void debug_after_instruction(struct vcpu *vcpu, uint64_t rflags_before, bool sets_rf);
 void debug_check_data(struct vcpu *vcpu, struct gva address, unsigned size, bool write);
