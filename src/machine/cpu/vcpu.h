@@ -66,7 +66,6 @@ struct vcpu_backend_ops {
 
 // What all vCPUs of a machine share. Filled in by vm/ before the vCPUs are made; borrowed pointers.
 struct cpu_system {
-    void *owner; // the machine, for its own threads
     struct guest_memory *memory;
     struct bus *ports;
     struct bus *mmio;
@@ -116,6 +115,10 @@ void vcpu_raise_all(struct cpu_system *system, uint32_t events);
 
 // On the vCPU's thread, halted: returns when any event bit is set.
 void vcpu_wait(struct vcpu *vcpu);
+
+// On the vCPU's thread, for backends: INIT and SIPI as events ask for them. startup: false when the CPU does not wait for one.
+void vcpu_init_signal(struct vcpu *vcpu);
+bool vcpu_startup_signal(struct vcpu *vcpu);
 
 // On the vCPU's thread: is there a vector to deliver now (priority above TPR and in-service)? Does not look at IF.
 bool vcpu_interrupt_pending(struct vcpu *vcpu);
