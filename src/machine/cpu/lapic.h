@@ -21,7 +21,9 @@ struct lapic;
 
 struct lapic *lapic_create(struct vcpu *vcpu);
 void lapic_destroy(struct lapic *lapic);
-void lapic_reset(struct lapic *lapic, bool init_only);
+void lapic_reset(struct lapic *lapic, bool init_only); // INIT keeps the APIC's id
+struct device;
+struct device *lapic_device(struct lapic *lapic);
 
 // xAPIC page, offset 0 to 0xFFF; 32-bit registers at multiples of 16. Other accesses read 0 and are ignored.
 uint32_t lapic_mmio_read(struct lapic *lapic, uint32_t offset);

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The local APIC's timer: it counts nanoseconds of guest time divided by the divide configuration, or waits for the TSC.
+#include "machine/cpu/lapic_internal.h"
+
+#define TIMER_LVT_WRITABLE 0x700FFu
+
+static enum lapic_timer_mode mode(const struct lapic *lapic)
+{
+    return (enum lapic_timer_mode)(lapic->lvt[LVT_TIMER] >> LVT_TIMER_SHIFT & 3);
+}
+
+// Divide configuration: bits 0, 1 and 3 give 2, 4, … 128, and 1 for 7 (SDM vol. 3, figure 11-10).
+static unsigned divide_shift(const struct lapic *lapic)
+{
+    unsigned code = (lapic->timer_divide & 3) | (lapic->timer_divide >> 1 & 4);
+    return (code + 1) & 7;
+}
+
+static uint64_t period_ns(const struct lapic *lapic)
+{
+    return (uint64_t)lapic->timer_initial << divide_shift(lapic);
+}
+
+static void fire(struct lapic *lapic)
+{
+    uint32_t lvt = lapic->lvt[LVT_TIMER];
+    if (!(lvt & LVT_MASKED))
+        lapic_accept_vector(lapic, (uint8_t)lvt, false);
+}
+
+static void expired(void *context)
+{
+    struct lapic *lapic = context;
+    pthread_mutex_lock(&lapic->timer_lock);
+    uint64_t now = vm_clock_now_ns(lapic->timer.clock);
+    if (mode(lapic) == TIMER_TSC_DEADLINE) {
+        if (lapic->timer_tsc_deadline) {
+            lapic->timer_tsc_deadline = 0;
+            fire(lapic);
+        }
+    } else if (lapic->timer_initial && now - lapic->timer_start_ns >= period_ns(lapic)) {
+        fire(lapic);
+        if (mode(lapic) == TIMER_PERIODIC) {
+            // Periods that were missed (a host that did not run us) are not made up for.
+            uint64_t period = period_ns(lapic);
+            lapic->timer_start_ns += (now - lapic->timer_start_ns) / period * period;
+            vm_timer_arm(&lapic->timer, lapic->timer_start_ns + period);
+        }
+    }
+    pthread_mutex_unlock(&lapic->timer_lock);
+}
+
+// Start the count from the initial count now.
+static void start_count(struct lapic *lapic)
+{
+    lapic->timer_start_ns = vm_clock_now_ns(lapic->timer.clock);
+    if (lapic->timer_initial)
+        vm_timer_arm(&lapic->timer, lapic->timer_start_ns + period_ns(lapic));
+    else
+        vm_timer_disarm(&lapic->timer);
+}
+
+void lapic_timer_write_lvt(struct lapic *lapic, uint32_t value)
+{
+    pthread_mutex_lock(&lapic->timer_lock);
+    enum lapic_timer_mode before = mode(lapic);
+    if (!(lapic->svr & SVR_ENABLED))
+        value |= LVT_MASKED;
+    lapic->lvt[LVT_TIMER] = value & TIMER_LVT_WRITABLE;
+    // A change between TSC-deadline and the others disarms (SDM vol. 3, 11.5.4.1).
+    if ((before == TIMER_TSC_DEADLINE) != (mode(lapic) == TIMER_TSC_DEADLINE)) {
+        lapic->timer_initial = 0;
+        lapic->timer_tsc_deadline = 0;
+        vm_timer_disarm(&lapic->timer);
+    }
+    pthread_mutex_unlock(&lapic->timer_lock);
+}
+
+void lapic_timer_write_initial(struct lapic *lapic, uint32_t value)
+{
+    pthread_mutex_lock(&lapic->timer_lock);
+    if (mode(lapic) != TIMER_TSC_DEADLINE) {
+        lapic->timer_initial = value;
+        start_count(lapic);
+    }
+    pthread_mutex_unlock(&lapic->timer_lock);
+}
+
+// What is left of the count goes on at the new pace.
+void lapic_timer_write_divide(struct lapic *lapic, uint32_t value)
+{
+    pthread_mutex_lock(&lapic->timer_lock);
+    uint64_t now = vm_clock_now_ns(lapic->timer.clock);
+    uint64_t counted = (now - lapic->timer_start_ns) >> divide_shift(lapic);
+    lapic->timer_divide = value & 0xB;
+    if (mode(lapic) != TIMER_TSC_DEADLINE && lapic->timer_initial && counted < lapic->timer_initial) {
+        lapic->timer_start_ns = now - (counted << divide_shift(lapic));
+        vm_timer_arm(&lapic->timer, lapic->timer_start_ns + period_ns(lapic));
+    }
+    pthread_mutex_unlock(&lapic->timer_lock);
+}
+
+uint32_t lapic_timer_current(struct lapic *lapic)
+{
+    pthread_mutex_lock(&lapic->timer_lock);
+    uint32_t current = 0;
+    uint64_t elapsed = vm_clock_now_ns(lapic->timer.clock) - lapic->timer_start_ns;
+    if (mode(lapic) != TIMER_TSC_DEADLINE && lapic->timer_initial) {
+        uint64_t period = period_ns(lapic);
+        if (mode(lapic) == TIMER_PERIODIC)
+            elapsed %= period;
+        if (elapsed < period)
+            current = lapic->timer_initial - (uint32_t)(elapsed >> divide_shift(lapic));
+    }
+    pthread_mutex_unlock(&lapic->timer_lock);
+    return current;
+}
+
+static void arm_tsc_deadline(struct lapic *lapic)
+{
+    if (lapic->timer_tsc_deadline)
+        vm_timer_arm(&lapic->timer, vm_clock_tsc_to_ns(lapic->timer.clock, lapic->timer_tsc_deadline - lapic->vcpu->state.tsc_offset));
+    else
+        vm_timer_disarm(&lapic->timer);
+}
+
+void lapic_timer_write_tsc_deadline(struct lapic *lapic, uint64_t value)
+{
+    pthread_mutex_lock(&lapic->timer_lock);
+    if (mode(lapic) == TIMER_TSC_DEADLINE) {
+        lapic->timer_tsc_deadline = value;
+        if (value && value - lapic->vcpu->state.tsc_offset <= vm_clock_tsc(lapic->timer.clock)) {
+            lapic->timer_tsc_deadline = 0; // it has passed: no way round through the clock
+            vm_timer_disarm(&lapic->timer);
+            fire(lapic);
+        } else {
+            arm_tsc_deadline(lapic);
+        }
+    }
+    pthread_mutex_unlock(&lapic->timer_lock);
+}
+
+uint64_t lapic_timer_read_tsc_deadline(struct lapic *lapic)
+{
+    pthread_mutex_lock(&lapic->timer_lock);
+    uint64_t value = mode(lapic) == TIMER_TSC_DEADLINE ? lapic->timer_tsc_deadline : 0;
+    pthread_mutex_unlock(&lapic->timer_lock);
+    return value;
+}
+
+void lapic_timer_loaded(struct lapic *lapic)
+{
+    pthread_mutex_lock(&lapic->timer_lock);
+    if (mode(lapic) == TIMER_TSC_DEADLINE)
+        arm_tsc_deadline(lapic);
+    else if (lapic->timer_initial)
+        vm_timer_arm(&lapic->timer, lapic->timer_start_ns + period_ns(lapic));
+    pthread_mutex_unlock(&lapic->timer_lock);
+}
+
+void lapic_timer_init(struct lapic *lapic)
+{
+    pthread_mutex_init(&lapic->timer_lock, NULL);
+    vm_timer_init(&lapic->timer, lapic->vcpu->system->clock, expired, lapic);
+}
+
+void lapic_timer_fini(struct lapic *lapic)
+{
+    vm_timer_cancel(&lapic->timer);
+    pthread_mutex_destroy(&lapic->timer_lock);
+}
+
+void lapic_timer_reset(struct lapic *lapic)
+{
+    pthread_mutex_lock(&lapic->timer_lock);
+    lapic->timer_initial = lapic->timer_divide = 0;
+    lapic->timer_tsc_deadline = 0;
+    vm_timer_disarm(&lapic->timer);
+    pthread_mutex_unlock(&lapic->timer_lock);
+}
