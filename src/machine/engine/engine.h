@@ -18,6 +18,7 @@
 
 #include "base/addr.h"
 #include "machine/cpu/vcpu.h"
+#include "machine/engine/translate_cpu.h"
 
 // Tier 0 alone, and the whole engine (tier 1 with tier 0 beneath).
 extern const struct vcpu_backend_ops interpreter_backend;
@@ -114,7 +115,7 @@ struct engine_cpu {
     struct fetch_tlb fetch[FETCH_MODE_COUNT];
     uint64_t large_start[2],
         large_last[2]; // linear range that has entries of large pages: lower and upper half
-    void *translator;  // tier 1's part of the context
+    struct translate_cpu translate; // tier 1's part
 };
 
 static inline struct engine_cpu *engine_cpu_of(struct vcpu *vcpu)

@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Three arrays (blocks, fault sites, pages) are filled from the front like the code itself, and emptied by a flush only; two hash tables of
+// pointers lead into them. A reader of the hash needs no lock because an entry is complete before it is linked in and stays in place
+// until no vCPU is in the cache.
+#include "machine/engine/code_cache.h"
+
+#include <assert.h>
+
+#include "base/bits.h"
+#include "os/file.h"
+#include "os/memory.h"
+
+#define HASH_BITS      16
+#define PAGE_HASH_BITS 14
+#define BLOCKS_MAX     (1u << 18)
+#define SITES_MAX      (1u << 20)
+#define PAGES_MAX      (1u << 16)
+
+// Room that must be left to begin a block; a block that needs more is cut (translate.c).
+#define NEAR_RESERVE (24u * 1024u)
+#define FAR_RESERVE  (48u * 1024u)
+
+struct code_page {
+    uint64_t physical;
+    struct block *blocks;
+    struct code_page *next;
+};
+
+static uint32_t hash_of(uint64_t rip, uint64_t physical, uint32_t mode)
+{
+    uint64_t mixed = (rip ^ physical << 20 ^ (uint64_t)mode << 52) * 0x9E3779B97F4A7C15ull;
+    return (uint32_t)(mixed >> (64 - HASH_BITS));
+}
+
+static struct code_page **page_slot(struct code_cache *cache, uint64_t page)
+{
+    uint32_t bucket = (uint32_t)((page >> 12) * 0x9E3779B1u) >> (32 - PAGE_HASH_BITS);
+    struct code_page **slot = &cache->page_hash[bucket];
+
+    while (*slot && (*slot)->physical != page)
+        slot = &(*slot)->next;
+    return slot;
+}
+
+static int map_code(struct code_cache *cache, struct err *err)
+{
+    uint8_t *both = os_memory_reserve(2ull * cache->bytes, err);
+
+    if (!both)
+        return -1;
+    cache->write = both;
+    cache->execute = both + cache->bytes;
+    cache->fd = os_memfd_create("wirt-code", cache->bytes, err);
+    if (cache->fd < 0 ||
+        os_memory_place_file(both, cache->bytes, OS_MEMORY_READ | OS_MEMORY_WRITE, cache->fd, 0, err) != 0 ||
+        os_memory_place_file(both + cache->bytes, cache->bytes, OS_MEMORY_READ | OS_MEMORY_EXECUTE, cache->fd, 0, err) != 0)
+        return -1;
+    return 0;
+}
+
+static int map_tables(struct code_cache *cache, struct err *err)
+{
+    size_t blocks = align_up(BLOCKS_MAX * sizeof(struct block), 4096);
+    size_t sites = align_up(SITES_MAX * sizeof(struct fault_site), 4096);
+    size_t pages = align_up(PAGES_MAX * sizeof(struct code_page), 4096);
+    size_t hash = sizeof(void *) << HASH_BITS, page_hash = sizeof(void *) << PAGE_HASH_BITS;
+
+    cache->tables_bytes = blocks + sites + pages + hash + page_hash;
+    uint8_t *at = os_memory_reserve(cache->tables_bytes, err);
+    if (!at)
+        return -1;
+    cache->tables = at;
+    if (os_memory_place_zeroed(at, cache->tables_bytes, OS_MEMORY_READ | OS_MEMORY_WRITE, err) != 0)
+        return -1;
+    cache->blocks = (void *)at;
+    cache->sites = (void *)(at += blocks);
+    cache->pages = (void *)(at += sites);
+    cache->hash = (void *)(at += pages);
+    cache->page_hash = (void *)(at + hash);
+    return 0;
+}
+
+int code_cache_init(struct code_cache *cache, uint32_t bytes, struct err *err)
+{
+    *cache = (struct code_cache){.bytes = (uint32_t)align_up(bytes, 8192), .fd = -1};
+    if (map_code(cache, err) != 0 || map_tables(cache, err) != 0) {
+        code_cache_fini(cache);
+        return err_wrap(err, "code cache");
+    }
+    cache->near_at = cache->near_start = 64; // offset 0 means "none"
+    cache->near_end = cache->bytes / 2;
+    cache->far_at = cache->far_start = cache->bytes / 2;
+    cache->far_end = cache->bytes;
+    return 0;
+}
+
+void code_cache_fini(struct code_cache *cache)
+{
+    os_memory_release(cache->write, 2ull * cache->bytes);
+    os_memory_release(cache->tables, cache->tables_bytes);
+    os_file_close(&cache->fd);
+    *cache = (struct code_cache){.fd = -1};
+}
+
+void code_cache_keep(struct code_cache *cache)
+{
+    cache->near_start = cache->near_at;
+    cache->far_start = cache->far_at;
+}
+
+struct block *code_cache_begin(struct code_cache *cache, struct emitter *near, struct emitter *far)
+{
+    uint32_t count = atomic_load_explicit(&cache->block_count, memory_order_relaxed);
+
+    if (count == BLOCKS_MAX || cache->page_count + 1 >= PAGES_MAX || cache->site_count + 1024 > SITES_MAX ||
+        cache->near_end - cache->near_at < NEAR_RESERVE || cache->far_end - cache->far_at < FAR_RESERVE)
+        return NULL;
+    *near = (struct emitter){cache->write + cache->near_at, cache->write + cache->near_end, false};
+    *far = (struct emitter){cache->write + cache->far_at, cache->write + cache->far_end, false};
+    struct block *block = &cache->blocks[count];
+    *block = (struct block){.code = cache->near_at, .first_site = cache->site_count};
+    return block;
+}
+
+bool code_cache_commit(struct code_cache *cache, struct block *block, const struct emitter *near, const struct emitter *far,
+                       const struct fault_site *sites, unsigned site_count)
+{
+    if (near->overflow || far->overflow)
+        return false;
+
+    struct code_page **slot = page_slot(cache, align_down(block->physical, 4096));
+    if (!*slot) {
+        *slot = &cache->pages[cache->page_count++];
+        **slot = (struct code_page){.physical = align_down(block->physical, 4096)};
+    }
+    block->page_next = (*slot)->blocks;
+    (*slot)->blocks = block;
+
+    memcpy(&cache->sites[cache->site_count], sites, site_count * sizeof(*sites));
+    cache->site_count += site_count;
+    block->site_count = (uint16_t)site_count;
+    block->code_bytes = code_cache_offset(cache, near->at) - block->code;
+    cache->near_at = (uint32_t)align_up(code_cache_offset(cache, near->at), 16);
+    cache->far_at = (uint32_t)align_up(code_cache_offset(cache, far->at), 8);
+
+    struct block *_Atomic *bucket = &cache->hash[hash_of(block->rip, block->physical, block->mode)];
+    atomic_store_explicit(&block->hash_next, *bucket, memory_order_relaxed);
+    atomic_store_explicit(&cache->block_count, (uint32_t)(block - cache->blocks) + 1, memory_order_release);
+    atomic_store_explicit(bucket, block, memory_order_release);
+    return true;
+}
+
+struct block *code_cache_find(struct code_cache *cache, uint64_t rip, uint64_t physical, uint32_t mode)
+{
+    struct block *block = atomic_load_explicit(&cache->hash[hash_of(rip, physical, mode)], memory_order_acquire);
+
+    while (block && (block->rip != rip || block->physical != physical || block->mode != mode))
+        block = atomic_load_explicit(&block->hash_next, memory_order_acquire);
+    return block;
+}
+
+struct block *code_cache_block_at(struct code_cache *cache, uint64_t pc)
+{
+    uint32_t offset = (uint32_t)(pc - (uint64_t)(uintptr_t)cache->execute);
+    uint32_t low = 0, high = atomic_load_explicit(&cache->block_count, memory_order_acquire);
+
+    while (low < high) { // first block that starts after the address
+        uint32_t middle = low + (high - low) / 2;
+        if (cache->blocks[middle].code <= offset)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    if (low == 0 || offset - cache->blocks[low - 1].code >= cache->blocks[low - 1].code_bytes)
+        return NULL;
+    return &cache->blocks[low - 1];
+}
+
+const struct fault_site *code_cache_site_at(struct code_cache *cache, const struct block *block, uint64_t pc)
+{
+    uint32_t offset = (uint32_t)(pc - (uint64_t)(uintptr_t)cache->execute) - block->code;
+    const struct fault_site *sites = &cache->sites[block->first_site];
+
+    for (unsigned i = 0; i < block->site_count; i++) {
+        if (offset == sites[i].host_offset)
+            return &sites[i];
+    }
+    return NULL;
+}
+
+static void point_jump(struct code_cache *cache, uint32_t patch, uint32_t target)
+{
+    // Displacements were aligned when they were emitted: one store within a cache line.
+    assert((patch & 3) == 0);
+    atomic_store_explicit((_Atomic uint32_t *)(void *)(cache->write + patch), target - (patch + 4), memory_order_release);
+}
+
+void code_cache_link(struct code_cache *cache, struct link *link, struct block *target)
+{
+    if (link->target || target->dropped)
+        return;
+    link->target = target;
+    link->next = target->incoming;
+    target->incoming = link;
+    point_jump(cache, link->patch, link->vectors ? target->entry_vectors : target->entry);
+}
+
+// Take the link out of its target's list; the jump itself is the caller's affair.
+static void forget_link(struct link *link)
+{
+    struct link **at = &link->target->incoming;
+
+    while (*at != link)
+        at = &(*at)->next;
+    *at = link->next;
+    link->target = NULL;
+}
+
+static void drop_block(struct code_cache *cache, struct block *block)
+{
+    for (struct link *link = block->incoming; link; link = link->next) {
+        point_jump(cache, link->patch, link->exit);
+        link->target = NULL;
+    }
+    block->incoming = NULL;
+    for (unsigned i = 0; i < 2; i++) {
+        if (block->links[i].target)
+            forget_link(&block->links[i]);
+        if (block->links[i].patch)
+            point_jump(cache, block->links[i].patch, block->links[i].exit);
+    }
+    struct block *_Atomic *at = &cache->hash[hash_of(block->rip, block->physical, block->mode)];
+    while (*at != block)
+        at = &(*at)->hash_next;
+    atomic_store_explicit(at, block->hash_next, memory_order_release);
+    block->dropped = true;
+    cache->drops++;
+}
+
+unsigned code_cache_drop(struct code_cache *cache, uint64_t physical, uint32_t length, unsigned *dropped)
+{
+    struct code_page *page = *page_slot(cache, align_down(physical, 4096));
+    unsigned left = 0;
+
+    *dropped = 0;
+    if (!page)
+        return 0;
+    for (struct block **at = &page->blocks; *at;) {
+        struct block *block = *at;
+        if (block->physical < physical + length && physical < block->physical + block->guest_bytes) {
+            *at = block->page_next;
+            drop_block(cache, block);
+            (*dropped)++;
+        } else {
+            at = &block->page_next;
+            left++;
+        }
+    }
+    return left;
+}
+
+void code_cache_flush(struct code_cache *cache, void (*page_done)(void *context, uint64_t page), void *context)
+{
+    for (uint32_t i = 0; i < cache->page_count; i++)
+        page_done(context, cache->pages[i].physical);
+    memset(cache->hash, 0, sizeof(void *) << HASH_BITS);
+    memset(cache->page_hash, 0, sizeof(void *) << PAGE_HASH_BITS);
+    cache->near_at = cache->near_start;
+    cache->far_at = cache->far_start;
+    atomic_store_explicit(&cache->block_count, 0, memory_order_release);
+    cache->site_count = cache->page_count = 0;
+    cache->flushes++;
+}

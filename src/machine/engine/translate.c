@@ -1,0 +1,425 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// A block from first to last: gather instructions up to a branch, the end of the page or the limit; plan each; find by a backward pass which status
+// flags are needed where; emit near code instruction by instruction, and the far code last.
+#include "machine/engine/translate.h"
+
+#include <assert.h>
+
+#include "base/bits.h"
+#include "machine/cpu/cpu_model.h"
+
+uint32_t translate_mode(struct vcpu *vcpu)
+{
+    const struct engine_cpu *engine = engine_cpu_of(vcpu);
+    const struct cpu_state *state = &vcpu->state;
+    bool available = !(state->cr0 & (CR0_EM | CR0_TS));
+
+    if (engine->code_mode != 64 || !engine->flat64)
+        return 0;
+    uint32_t mode = TRANSLATE_MODE_64 | engine->tlb_mode | (engine->fetch_mode == FETCH_USER ? TRANSLATE_MODE_USER : 0u);
+    if (available && (state->cr0 & CR0_NE))
+        mode |= TRANSLATE_MODE_X87;
+    if (available && (state->cr4 & CR4_OSFXSR))
+        mode |= TRANSLATE_MODE_SSE;
+    if (!(state->cr0 & CR0_TS) && (state->cr4 & CR4_OSXSAVE) && (state->xcr0 & 6) == 6)
+        mode |= TRANSLATE_MODE_AVX;
+    return mode;
+}
+
+// ---- Planning ----
+
+static enum plan by_tier_0(const struct insn *insn)
+{
+    return insn->form->attributes & INSN_END ? PLAN_STOP : PLAN_INTERPRET;
+}
+
+static enum plan plan_memory(const struct insn *insn)
+{
+    uint32_t attributes = insn->form->attributes;
+    bool by_register = insn->form->operands[1].kind == OPERAND_GPR;
+
+    if ((attributes & (INSN_NO_ACCESS | INSN_IMPLICIT_MEMORY | INSN_MASKED)) ||
+        ((attributes & INSN_BIT_OFFSET) && by_register) || insn->address_size != 8)
+        return PLAN_INTERPRET;
+    unsigned bytes = insn_memory_access(insn).bytes;
+    return bytes == 0 || bytes > 64 ? PLAN_INTERPRET : PLAN_MEMORY;
+}
+
+static enum plan plan_lea(const struct insn *insn)
+{
+    if (insn->base != INSN_REG_RIP)
+        return PLAN_COPY;
+    return insn->address_size == 8 && insn->operand_size >= 4 ? PLAN_ADDRESS : PLAN_INTERPRET;
+}
+
+static enum plan plan_integer(const struct insn *insn)
+{
+    switch ((unsigned)insn->form->op) {
+    case OP_NOP:
+    case OP_PREFETCH:
+    case OP_ENDBR32:
+    case OP_ENDBR64:
+        return PLAN_NOTHING;
+    case OP_LEA:
+        return plan_lea(insn);
+    case OP_CLD: // DF is not in the host's flags
+    case OP_STD:
+    case OP_CLZERO:
+    case OP_CLFLUSH:
+    case OP_CLFLUSHOPT:
+    case OP_CLWB:
+        return PLAN_INTERPRET;
+    default:
+        return insn_has_memory(insn) ? plan_memory(insn) : PLAN_COPY;
+    }
+}
+
+// These show or take the address of the last x87 instruction, which must be the guest's.
+static bool is_environment(enum insn_op op)
+{
+    return op == OP_FNSTENV || op == OP_FLDENV || op == OP_FNSAVE || op == OP_FRSTOR;
+}
+
+static enum plan plan_vector(struct translation *t, const struct insn *insn, uint32_t mode, uint32_t needed)
+{
+    for (unsigned i = 0; i < ARRAY_LENGTH(insn->form->operands); i++) {
+        if (insn->form->operands[i].kind == OPERAND_VSIB)
+            return by_tier_0(insn);
+    }
+    if (!(mode & needed) || is_environment(insn->form->op) || (insn->form->attributes & INSN_IMPLICIT_MEMORY))
+        return by_tier_0(insn);
+    enum plan plan = insn_has_memory(insn) ? plan_memory(insn) : PLAN_COPY;
+    if (plan != PLAN_INTERPRET)
+        t->uses_vectors = true;
+    return plan;
+}
+
+static enum plan plan_insn(struct translation *t, const struct insn *insn, uint32_t mode)
+{
+    const struct cpu_feature_set *features = cpu_model_features(t->vcpu->system->model);
+
+    if (!cpu_feature_set_has(features, insn->form->feature))
+        return by_tier_0(insn); // #UD, or an older meaning
+    switch ((enum insn_class)insn->form->class) {
+    case CLASS_INTEGER:
+        return plan_integer(insn);
+    case CLASS_STACK:
+        return PLAN_STACK;
+    case CLASS_BRANCH:
+    case CLASS_CALL:
+    case CLASS_RET:
+        return PLAN_BRANCH;
+    case CLASS_X87:
+    case CLASS_MMX:
+        return plan_vector(t, insn, mode, TRANSLATE_MODE_X87);
+    case CLASS_SSE:
+        return plan_vector(t, insn, mode, TRANSLATE_MODE_SSE);
+    case CLASS_AVX:
+        return plan_vector(t, insn, mode, TRANSLATE_MODE_AVX);
+    case CLASS_STRING:
+    case CLASS_IO:
+    case CLASS_FAR:
+    case CLASS_SEGMENT:
+    case CLASS_SYSTEM:
+    case CLASS_COUNT:
+        break;
+    }
+    return by_tier_0(insn);
+}
+
+// Decode from t->page_rip's page on. False: not even one instruction lies within the page (it crosses, or is invalid: tier 0 knows).
+static bool gather(struct translation *t, uint64_t rip, uint32_t mode)
+{
+    while (t->count < BLOCK_INSNS_MAX) {
+        struct planned_insn *p = &t->insns[t->count];
+        uint64_t offset = rip - t->page_rip;
+        if (offset >= 4096)
+            break;
+        // Another vCPU, or a device, may write to the page while we read: what is executed is what is decoded here.
+        unsigned available = offset + INSN_MAX_BYTES > 4096 ? (unsigned)(4096 - offset) : INSN_MAX_BYTES;
+        memcpy(p->bytes, t->page + offset, available);
+        int length = decode(p->bytes, available, CODE_64, &p->insn);
+        if (length < 0)
+            break;
+        p->rip = rip;
+        p->next_rip = rip += (unsigned)length;
+        p->plan = (uint8_t)plan_insn(t, &p->insn, mode);
+        p->reads = insn_registers_read(&p->insn);
+        p->writes = insn_registers_written(&p->insn);
+        t->count++;
+        if (p->plan == PLAN_BRANCH || p->plan == PLAN_STOP) {
+            t->end_rip = rip;
+            return true;
+        }
+    }
+    t->open_end = true;
+    t->end_rip = rip;
+    return t->count != 0;
+}
+
+// ---- Flags ----
+
+bool translate_flags_dead_at(const struct translation *t, uint64_t rip)
+{
+    uint16_t live = FLAGS_STATUS;
+
+    for (unsigned i = 0; i < 8; i++) {
+        uint64_t offset = rip - t->page_rip;
+        struct insn insn;
+        if (offset >= 4096)
+            return false;
+        unsigned available = offset + INSN_MAX_BYTES > 4096 ? (unsigned)(4096 - offset) : INSN_MAX_BYTES;
+        int length = decode(t->page + offset, available, CODE_64, &insn);
+        if (length < 0 || insn.form->class > CLASS_BRANCH || (insn_flags_read(&insn) & live))
+            return false;
+        live &= (uint16_t)~insn_flags_killed(&insn);
+        if (!live)
+            return true;
+        if (insn.form->attributes & INSN_END) {
+            if (insn.form->op != OP_JMP || insn.operand_size != 8)
+                return false;
+            length += (int)insn.immediate;
+        }
+        rip += (uint64_t)(int64_t)length;
+    }
+    return false;
+}
+
+static uint16_t flags_after_block(struct translation *t)
+{
+    const struct planned_insn *last = &t->insns[t->count - 1];
+    uint64_t target = last->next_rip + last->insn.immediate;
+    bool dead = false;
+
+    if (t->open_end)
+        dead = translate_flags_dead_at(t, t->end_rip);
+    else if (last->plan == PLAN_BRANCH && (last->insn.form->op == OP_JMP || last->insn.form->op == OP_CALL))
+        dead = translate_flags_dead_at(t, target);
+    else if (last->plan == PLAN_BRANCH && last->insn.form->op == OP_JCC)
+        dead = translate_flags_dead_at(t, target) && translate_flags_dead_at(t, last->next_rip);
+    return dead ? 0 : FLAGS_STATUS;
+}
+
+static void find_live_flags(struct translation *t)
+{
+    uint16_t live = flags_after_block(t);
+
+    for (unsigned i = t->count; i-- > 0;) {
+        struct planned_insn *p = &t->insns[i];
+        p->flags_after = live;
+        if (p->plan >= PLAN_INTERPRET)
+            live = FLAGS_STATUS;
+        else
+            live = (uint16_t)(((live & ~insn_flags_killed(&p->insn)) | insn_flags_read(&p->insn)) & FLAGS_STATUS);
+        p->flags_before = live;
+    }
+}
+
+// ---- Far code ----
+
+struct far_exit *translate_exit(struct translation *t, enum exit_kind kind, uint64_t rip)
+{
+    assert(t->exit_count < FAR_EXITS_MAX);
+    struct far_exit *exit = &t->exits[t->exit_count++];
+    *exit = (struct far_exit){.kind = (uint8_t)kind, .rip = rip, .evicted = t->evicted};
+    return exit;
+}
+
+void translate_exit_jump(struct far_exit *exit, uint8_t *displacement)
+{
+    assert(exit->jump_count < ARRAY_LENGTH(exit->jumps));
+    exit->jumps[exit->jump_count++] = displacement;
+}
+
+struct far_exit *translate_miss(struct translation *t)
+{
+    const struct planned_insn *p = &t->insns[t->current];
+    struct far_exit *exit = translate_exit(t, EXIT_INTERPRET, p->rip);
+
+    exit->next_rip = p->next_rip;
+    return exit;
+}
+
+static void emit_far_exit(struct translation *t, const struct far_exit *exit)
+{
+    struct code_cache *cache = &t->translator->cache;
+    struct emitter *e = &t->far;
+    struct exit_record record = {exit->rip, exit->next_rip, t->block, exit->resume, exit->kind, exit->link};
+
+    if (!exit->jump_count)
+        return;
+    while (code_cache_offset(cache, e->at) & 7)
+        emit_u8(e, 0xCC);
+    uint32_t at = code_cache_offset(cache, e->at);
+    emit_bytes(e, &record, sizeof(record));
+    if (!t->near.overflow && !e->overflow) {
+        for (unsigned i = 0; i < exit->jump_count; i++)
+            emit_target(e, exit->jumps[i], e->at);
+        if (exit->kind == EXIT_LINK)
+            t->block->links[exit->link].exit = code_cache_offset(cache, e->at);
+    }
+    for (uint16_t left = exit->evicted; left; left &= (uint16_t)(left - 1)) {
+        unsigned reg = (unsigned)__builtin_ctz(left);
+        emit_load(e, reg, host_context(CONTEXT_GPR(reg)));
+    }
+    emit_exit_reason(e, at);
+    emit_target(e, emit_jmp(e), cache->write + t->translator->trampolines.leave);
+}
+
+// ---- Near code ----
+
+static bool may_fault(const struct insn *insn)
+{
+    enum insn_op op = insn->form->op;
+
+    return insn->form->class >= CLASS_X87 || op == OP_DIV || op == OP_IDIV || op == OP_CMPXCHG16B;
+}
+
+void translate_fault_site(struct translation *t)
+{
+    const struct planned_insn *p = &t->insns[t->current];
+
+    if (!may_fault(&p->insn))
+        return;
+    t->sites[t->site_count++] = (struct fault_site){
+        .host_offset = code_cache_offset(&t->translator->cache, t->near.at) - t->block->code,
+        .guest_offset = (uint16_t)(p->rip - t->insns[0].rip),
+        .evicted = t->evicted,
+    };
+}
+
+static void emit_interpret(struct translation *t)
+{
+    translate_exit_jump(translate_miss(t), emit_jmp(&t->near));
+}
+
+static bool emit_planned(struct translation *t, const struct planned_insn *p)
+{
+    switch ((enum plan)p->plan) {
+    case PLAN_COPY:
+        translate_need(t, p->reads);
+        translate_fault_site(t);
+        emit_bytes(&t->near, p->bytes, p->insn.length);
+        translate_wrote(t, p->writes);
+        return true;
+    case PLAN_NOTHING:
+        return true;
+    case PLAN_MEMORY:
+        return translate_memory_insn(t, p);
+    case PLAN_ADDRESS: {
+        uint64_t address = p->next_rip + (uint64_t)p->insn.displacement;
+        emit_constant(&t->near, p->insn.reg, p->insn.operand_size == 4 ? (uint32_t)address : address);
+        translate_wrote(t, p->writes);
+        return true;
+    }
+    case PLAN_STACK:
+        return translate_stack_insn(t, p);
+    case PLAN_BRANCH:
+        return translate_branch_insn(t, p);
+    case PLAN_INTERPRET:
+    case PLAN_STOP:
+        break;
+    }
+    return false;
+}
+
+static void emit_insn(struct translation *t, unsigned i)
+{
+    const struct planned_insn *p = &t->insns[i];
+    unsigned first_exit = t->exit_count;
+
+    t->current = i;
+    if (!emit_planned(t, p))
+        emit_interpret(t);
+    if (p->plan == PLAN_BRANCH || p->plan == PLAN_STOP)
+        return;
+    for (unsigned k = first_exit; k < t->exit_count; k++) {
+        if (t->exits[k].kind == EXIT_INTERPRET)
+            t->exits[k].resume = code_cache_offset(&t->translator->cache, t->near.at);
+    }
+}
+
+// The vector registers hold the guest's values only when they have been needed since they were last put away.
+static void emit_vector_check(struct translation *t)
+{
+    struct emitter *e = &t->near;
+    struct host_memory live = host_context(CONTEXT_ENGINE(translate.vectors_live));
+    struct far_exit *exit = translate_exit(t, EXIT_VECTORS, t->insns[0].rip);
+
+    if (!t->insns[0].flags_before) {
+        emit_cmp_memory_imm(e, false, live, 0);
+        translate_exit_jump(exit, emit_jcc(e, HOST_E));
+    } else {
+        translate_evict(t, RCX);
+        exit->evicted = t->evicted;
+        emit_load32(e, RCX, live);
+        uint8_t *absent = emit_jrcxz(e);
+        translate_need(t, REGISTER_BIT(RCX));
+        uint8_t *present = emit_jmp(e);
+        emit_target8(e, absent);
+        translate_exit_jump(exit, emit_jmp(e));
+        emit_target(e, present, e->at);
+    }
+    exit->resume = code_cache_offset(&t->translator->cache, e->at);
+    t->block->entry_vectors = exit->resume;
+}
+
+static void emit_block(struct translation *t)
+{
+    t->block->entry = t->block->entry_vectors = t->block->code;
+    if (t->uses_vectors)
+        emit_vector_check(t);
+    for (unsigned i = 0; i < t->count; i++)
+        emit_insn(t, i);
+    if (t->open_end)
+        translate_goto(t, t->end_rip, 0, t->insns[t->count - 1].rip);
+    for (unsigned i = 0; i < t->exit_count; i++)
+        emit_far_exit(t, &t->exits[i]);
+}
+
+// Nothing of the page can be decoded at the first instruction: it crosses into the next page, or is invalid.
+static void plan_single_step(struct translation *t, uint64_t rip)
+{
+    struct planned_insn *p = &t->insns[0];
+
+    *p = (struct planned_insn){.plan = PLAN_STOP, .rip = rip, .next_rip = rip, .flags_before = FLAGS_STATUS};
+    t->count = 1;
+    t->open_end = false;
+    t->end_rip = rip + 1;
+}
+
+struct block *translate_block(struct vcpu *vcpu, uint64_t rip, uint64_t physical, const uint8_t *host_page, uint32_t mode)
+{
+    struct translator *translator = translator_of(vcpu);
+    static struct translation workspace; // under the translator's lock; too large for a stack
+    struct translation *t = &workspace;
+
+    t->vcpu = vcpu;
+    t->translator = translator;
+    t->tlb_mode = (enum tlb_mode)(mode & TRANSLATE_MODE_TLB);
+    t->fetch_mode = mode & TRANSLATE_MODE_USER ? FETCH_USER : FETCH_SUPERVISOR;
+    t->page = host_page;
+    t->page_rip = align_down(rip, 4096);
+    t->count = t->exit_count = t->site_count = 0;
+    t->evicted = 0;
+    t->uses_vectors = t->open_end = false;
+    t->block = code_cache_begin(&translator->cache, &t->near, &t->far);
+    if (!t->block)
+        return NULL;
+    t->block->rip = rip;
+    t->block->physical = physical;
+    t->block->mode = mode;
+    if (gather(t, rip, mode))
+        find_live_flags(t);
+    else
+        plan_single_step(t, rip);
+    t->block->guest_bytes = (uint16_t)(t->end_rip - rip);
+    t->block->instructions = (uint16_t)t->count;
+    emit_block(t);
+    if (!code_cache_commit(&translator->cache, t->block, &t->near, &t->far, t->sites, t->site_count))
+        return NULL;
+    if (translator->trace)
+        translator->trace(translator->trace_context, &translator->cache, t->block, host_page + (rip & 4095));
+    return t->block;
+}

@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Tier 1, the translator: blocks of guest code become host code.
+//
+// translate.c           which instructions make a block, what each one needs, and the block as a whole
+// translate_registers.c scratch registers: taken from guest registers that stay away in the context meanwhile
+// translate_memory.c    the soft TLB look-up, and instructions with a memory operand
+// translate_branch.c    jumps, calls, returns, the stack
+// translate_run.c       the backend: run loop, exits, what became of the mappings
+// fault.c               faults of generated code
+//
+// The idea: a guest instruction is its own translation where it touches neither memory nor privileged state. An instruction with a memory
+// operand is emitted again with the operand replaced by a host address that an inline look-up computed. Whatever the translator
+// does not know, and every look-up that misses, leaves the cache with the guest's state as it was before the instruction, has tier 0 execute it, and comes
+// back behind it. So each instruction may be translated, or not, with the same meaning.
+//
+// Precision: at each point where code can leave or fault within an instruction, every guest register has its old value either in its host register or
+// (when it is in `evicted` there) in state.gpr. Status flags are old too where a later instruction may read them; where the code ahead overwrites them before
+// reading, a look-up may spoil them (translation.flags_live).
+#ifndef WIRT_MACHINE_ENGINE_TRANSLATE_H
+#define WIRT_MACHINE_ENGINE_TRANSLATE_H
+
+#include <pthread.h>
+
+#include "machine/engine/code_cache.h"
+#include "machine/engine/decode.h"
+#include "machine/engine/engine.h"
+#include "machine/engine/trampoline.h"
+
+#define BLOCK_INSNS_MAX 64
+
+// What of the vCPU's state a translation depends on. 0: translated code does not run in this state; tier 0 does.
+enum translate_mode {
+    TRANSLATE_MODE_TLB = 3u,       // enum tlb_mode
+    TRANSLATE_MODE_USER = 1u << 2, // enum fetch_mode
+    TRANSLATE_MODE_64 = 1u << 3,   // 64-bit code, flat
+    TRANSLATE_MODE_X87 = 1u << 4,  // x87 and MMX execute without an exception of availability
+    TRANSLATE_MODE_SSE = 1u << 5,
+    TRANSLATE_MODE_AVX = 1u << 6,
+};
+
+// Hears of each new translation (--trace translate).
+typedef void translate_trace(void *context, const struct code_cache *cache, const struct block *block, const uint8_t *guest);
+
+// The machine's part of tier 1, in cpu_system.backend_data.
+struct translator {
+    pthread_mutex_t lock; // protects all that follows but what code_cache.h exempts
+    struct code_cache cache;
+    struct trampolines trampolines;
+    struct cpu_system *system; // borrowed
+    unsigned users;            // vCPUs; the last one destroys it
+    translate_trace *trace;
+    void *trace_context;
+};
+
+// What the decoder and the passes say of one instruction.
+enum plan {
+    PLAN_COPY,      // as it is
+    PLAN_NOTHING,   // no effect
+    PLAN_MEMORY,    // with another memory operand
+    PLAN_ADDRESS,   // LEA of a constant
+    PLAN_STACK,     // PUSH, POP, LEAVE
+    PLAN_BRANCH,    // ends the block: jumps, calls, returns
+    PLAN_INTERPRET, // by tier 0
+    PLAN_STOP,      // by tier 0, and control does not come back behind it
+};
+
+struct planned_insn {
+    struct insn insn;
+    uint8_t bytes[INSN_MAX_BYTES];
+    uint8_t plan;
+    uint64_t rip;
+    uint64_t next_rip;
+    uint16_t reads; // general registers
+    uint16_t writes;
+    uint16_t flags_before; // status flags that may be read before they are overwritten: before and after the instruction
+    uint16_t flags_after;
+};
+
+// Far code to be emitted at the end.
+struct far_exit {
+    uint8_t *jumps[4]; // displacements that lead here
+    unsigned jump_count;
+    uint16_t evicted; // guest registers to load first
+    uint8_t kind;
+    uint8_t link;
+    uint64_t rip;
+    uint64_t next_rip;
+    uint32_t resume;
+};
+
+#define FAR_EXITS_MAX (BLOCK_INSNS_MAX * 3 + 8)
+
+struct translation {
+    struct vcpu *vcpu;
+    struct translator *translator;
+    struct block *block;
+    struct emitter near, far;
+    enum tlb_mode tlb_mode;
+    enum fetch_mode fetch_mode;
+    const uint8_t *page;  // host address of the guest's page
+    uint64_t page_rip;    // its linear address
+    unsigned count;
+    unsigned current; // instruction being emitted
+    bool uses_vectors;
+    bool open_end;    // the last instruction does not end control: go on at end_rip
+    uint64_t end_rip;
+    uint16_t evicted; // guest registers whose value is in state.gpr only
+    struct planned_insn insns[BLOCK_INSNS_MAX];
+    struct far_exit exits[FAR_EXITS_MAX];
+    unsigned exit_count;
+    struct fault_site sites[BLOCK_INSNS_MAX * 2];
+    unsigned site_count;
+};
+
+// translate.c
+uint32_t translate_mode(struct vcpu *vcpu);
+// With the lock held. NULL: no room, flush the cache.
+struct block *translate_block(struct vcpu *vcpu, uint64_t rip, uint64_t physical, const uint8_t *host_page, uint32_t mode);
+// Are all status flags overwritten before they are read, from `rip` on (if that is known)?
+bool translate_flags_dead_at(const struct translation *t, uint64_t rip);
+struct far_exit *translate_exit(struct translation *t, enum exit_kind kind, uint64_t rip);
+void translate_exit_jump(struct far_exit *exit, uint8_t *displacement);
+// An exit that has tier 0 execute the current instruction; control comes back where translate_resume_here() is called at the end of it.
+struct far_exit *translate_miss(struct translation *t);
+// The host instruction emitted next may fault for reasons of the guest.
+void translate_fault_site(struct translation *t);
+
+// translate_registers.c
+#define REGISTER_BIT(n) ((uint16_t)(1u << (n)))
+#define NO_REX_REGISTERS 0x00FFu
+void translate_evict(struct translation *t, unsigned reg);
+void translate_need(struct translation *t, uint16_t registers);
+// A scratch register out of `allowed`; its guest value is in state.gpr then.
+unsigned translate_scratch(struct translation *t, uint16_t allowed);
+void translate_wrote(struct translation *t, uint16_t registers);
+
+// translate_memory.c
+struct guest_address {
+    int8_t base, index; // guest registers or HOST_NONE
+    uint8_t scale;
+    bool constant;     // base and index absent, or RIP-relative: `displacement` is the offset
+    uint8_t segment;   // SEG_FS, SEG_GS, or SEG_NONE: base 0
+    int64_t displacement;
+};
+struct look_up {
+    struct guest_address address;
+    unsigned size;
+    bool write;
+    bool flags_live;
+    uint16_t forbidden; // registers that hold their value until the access
+    uint16_t overwritten; // registers that the access overwrites: good for the last scratch register
+    uint16_t allowed;   // registers that can be encoded
+};
+// Emit a look-up; misses leave through `miss`. Returns the host operand; translate_scratch()es it uses stay evicted.
+bool translate_look_up(struct translation *t, const struct look_up *look_up, struct far_exit *miss, struct host_memory *host);
+bool translate_address(const struct planned_insn *p, struct guest_address *address);
+bool translate_memory_insn(struct translation *t, const struct planned_insn *p);
+void translate_emit_with(struct translation *t, const struct planned_insn *p, struct host_memory operand);
+
+// translate_branch.c
+bool translate_stack_insn(struct translation *t, const struct planned_insn *p);
+bool translate_branch_insn(struct translation *t, const struct planned_insn *p);
+void translate_goto(struct translation *t, uint64_t target, unsigned link, uint64_t from);
+
+// translate_run.c
+struct translator *translator_of(struct vcpu *vcpu);
+
+#endif

@@ -1,0 +1,343 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Control flow and the stack.
+//
+// A direct jump within a page is linked: its displacement leads to an exit first, and to the target's code once that exists. A backward one
+// looks for events, so that no loop escapes them; indirect jumps do so in their trampoline. A jump to another page goes through the jump table: whether the
+// target is still mapped there is a matter of the address space, and the table knows.
+//
+// At a block's end all guest registers are in their host registers, or for the jump trampoline all but RCX, R10 and R11.
+#include "base/bits.h"
+#include "machine/engine/translate.h"
+
+#define JUMP_REGISTERS (REGISTER_BIT(RCX) | REGISTER_BIT(R10) | REGISTER_BIT(R11))
+
+static const struct guest_address stack_top = {.base = RSP, .index = HOST_NONE, .segment = SEG_NONE};
+
+static void emit_trampoline_jump(struct translation *t)
+{
+    translate_need(t, (uint16_t)~JUMP_REGISTERS);
+    translate_evict(t, RCX);
+    translate_evict(t, R10);
+    emit_target(&t->near, emit_jmp(&t->near), t->translator->cache.write + t->translator->trampolines.jump[t->fetch_mode]);
+}
+
+// The displacement of the next jump of `opcode_bytes` will be aligned.
+static void align_displacement(struct translation *t, unsigned opcode_bytes)
+{
+    emit_nops(&t->near, -(code_cache_offset(&t->translator->cache, t->near.at) + opcode_bytes) & 3);
+}
+
+static void add_link(struct translation *t, uint8_t *displacement, uint64_t target, unsigned link)
+{
+    struct far_exit *exit = translate_exit(t, EXIT_LINK, target);
+
+    exit->link = (uint8_t)link;
+    translate_exit_jump(exit, displacement);
+    if (!t->near.overflow) {
+        t->block->links[link].patch = code_cache_offset(&t->translator->cache, displacement);
+        t->block->links[link].vectors = t->uses_vectors;
+    }
+}
+
+// Leave for `target` if an event is pending. Registers are home.
+static void emit_poll(struct translation *t, uint64_t target)
+{
+    struct emitter *e = &t->near;
+    struct far_exit *exit = translate_exit(t, EXIT_EVENT, target);
+
+    if (translate_flags_dead_at(t, target)) {
+        emit_cmp_memory_imm(e, false, host_context(CONTEXT_EVENTS), 0);
+        translate_exit_jump(exit, emit_jcc(e, HOST_NE));
+        return;
+    }
+    translate_evict(t, RCX);
+    exit->evicted = t->evicted;
+    emit_load32(e, RCX, host_context(CONTEXT_EVENTS));
+    uint8_t *quiet = emit_jrcxz(e);
+    translate_exit_jump(exit, emit_jmp(e));
+    emit_target8(e, quiet);
+    translate_need(t, REGISTER_BIT(RCX));
+}
+
+static bool same_page(const struct translation *t, uint64_t target)
+{
+    return align_down(target, 4096) == t->page_rip;
+}
+
+void translate_goto(struct translation *t, uint64_t target, unsigned link, uint64_t from)
+{
+    if (!same_page(t, target)) {
+        translate_evict(t, R11);
+        emit_constant(&t->near, R11, target);
+        emit_trampoline_jump(t);
+        return;
+    }
+    translate_need(t, 0xFFFF);
+    if (target <= from)
+        emit_poll(t, target);
+    align_displacement(t, 1);
+    add_link(t, emit_jmp(&t->near), target, link);
+}
+
+// ---- Stack ----
+
+// RSP - 8 is where the next value goes; registers in `forbidden` are to keep their value.
+static bool push_slot(struct translation *t, const struct planned_insn *p, uint16_t forbidden, struct host_memory *host)
+{
+    struct look_up l = {.address = stack_top, .size = 8, .write = true, .flags_live = p->flags_before != 0,
+                        .forbidden = forbidden, .allowed = 0xFFFF};
+
+    l.address.displacement = -8;
+    return translate_look_up(t, &l, translate_miss(t), host);
+}
+
+static void emit_adjust_rsp(struct translation *t, int32_t by)
+{
+    emit_lea(&t->near, true, RSP, host_base(RSP, by));
+}
+
+// A 64-bit constant to memory: at most one scratch register besides those of the look-up.
+static void emit_store_constant(struct translation *t, struct host_memory host, uint64_t value, uint16_t forbidden)
+{
+    if (fits_i32(value)) {
+        emit_store_imm32(&t->near, true, host, (uint32_t)value);
+        return;
+    }
+    uint16_t used = forbidden;
+    if (host.base != HOST_NONE)
+        used |= REGISTER_BIT(host.base);
+    if (host.index != HOST_NONE)
+        used |= REGISTER_BIT(host.index);
+    unsigned scratch = translate_scratch(t, (uint16_t)~used);
+    emit_constant(&t->near, scratch, value);
+    emit_store(&t->near, host, scratch);
+}
+
+// Load the 8 bytes of a memory operand into a scratch register (or `reg` if that is one), which the caller forbids afterwards.
+static bool load_operand(struct translation *t, const struct planned_insn *p, int want, unsigned *reg)
+{
+    struct host_memory host;
+    struct look_up l = {.size = 8, .flags_live = p->flags_before != 0, .allowed = 0xFFFF};
+
+    if (!translate_address(p, &l.address))
+        return false;
+    if (want != HOST_NONE)
+        l.overwritten = REGISTER_BIT(want) & (uint16_t)~p->reads;
+    if (!translate_look_up(t, &l, translate_miss(t), &host))
+        return false;
+    if (want == HOST_NONE)
+        *reg = (unsigned)host.base != RSP && host.base != HOST_NONE && (t->evicted & REGISTER_BIT(host.base))
+                   ? (unsigned)host.base
+                   : (unsigned)host.index;
+    else
+        *reg = (unsigned)want;
+    if (want != HOST_NONE)
+        translate_evict(t, (unsigned)want);
+    emit_load(&t->near, *reg, host);
+    return true;
+}
+
+static bool push(struct translation *t, const struct planned_insn *p)
+{
+    const struct insn *insn = &p->insn;
+    struct host_memory host;
+    unsigned reg;
+
+    if (insn->form->operands[0].kind == OPERAND_IMM) {
+        if (!push_slot(t, p, 0, &host))
+            return false;
+        emit_store_imm32(&t->near, true, host, (uint32_t)insn->immediate);
+    } else if (insn_has_memory(insn)) {
+        if (!load_operand(t, p, HOST_NONE, &reg))
+            return false;
+        uint16_t loaded = REGISTER_BIT(reg);
+        // The look-up must not want the guest's value of the register that now holds the operand.
+        struct look_up l = {.address = stack_top, .size = 8, .write = true, .flags_live = p->flags_before != 0,
+                            .allowed = (uint16_t)~(loaded | (p->flags_before ? REGISTER_BIT(RCX) : 0))};
+        l.address.displacement = -8;
+        if (p->flags_before && reg == RCX)
+            return false;
+        if (!translate_look_up(t, &l, translate_miss(t), &host))
+            return false;
+        emit_store(&t->near, host, reg);
+    } else {
+        if (!push_slot(t, p, REGISTER_BIT(insn->rm), &host))
+            return false;
+        emit_store(&t->near, host, insn->rm);
+    }
+    emit_adjust_rsp(t, -8);
+    return true;
+}
+
+static bool pop(struct translation *t, const struct planned_insn *p)
+{
+    struct look_up l = {.address = stack_top, .size = 8, .flags_live = p->flags_before != 0, .allowed = 0xFFFF};
+    struct host_memory host;
+    unsigned reg = p->insn.rm;
+
+    if (insn_has_memory(&p->insn))
+        return false;
+    l.overwritten = REGISTER_BIT(reg) & (uint16_t)~REGISTER_BIT(RSP);
+    if (!translate_look_up(t, &l, translate_miss(t), &host))
+        return false;
+    emit_load(&t->near, reg, host);
+    if (reg != RSP)
+        emit_adjust_rsp(t, 8);
+    translate_wrote(t, REGISTER_BIT(reg));
+    return true;
+}
+
+static bool leave(struct translation *t, const struct planned_insn *p)
+{
+    struct look_up l = {.address = {.base = RBP, .index = HOST_NONE, .segment = SEG_NONE}, .size = 8,
+                        .flags_live = p->flags_before != 0, .allowed = 0xFFFF, .forbidden = REGISTER_BIT(RBP)};
+    struct host_memory host;
+
+    if (!translate_look_up(t, &l, translate_miss(t), &host))
+        return false;
+    emit_lea(&t->near, true, RSP, host_base(RBP, 8));
+    emit_load(&t->near, RBP, host);
+    return true;
+}
+
+bool translate_stack_insn(struct translation *t, const struct planned_insn *p)
+{
+    enum insn_op op = p->insn.form->op;
+
+    if (p->insn.operand_size != 8)
+        return false;
+    return op == OP_PUSH ? push(t, p) : op == OP_POP ? pop(t, p) : op == OP_LEAVE ? leave(t, p) : false;
+}
+
+// ---- Branches ----
+
+static uint64_t branch_target(const struct planned_insn *p)
+{
+    return p->next_rip + p->insn.immediate;
+}
+
+static bool conditional(struct translation *t, const struct planned_insn *p)
+{
+    struct emitter *e = &t->near;
+    uint64_t target = branch_target(p);
+
+    translate_need(t, 0xFFFF);
+    if (same_page(t, target) && target > p->rip) {
+        align_displacement(t, 2);
+        add_link(t, emit_jcc(e, p->insn.opcode & 15), target, 1);
+    } else {
+        uint8_t *over = emit_jcc(e, (p->insn.opcode & 15) ^ 1);
+        translate_goto(t, target, 1, p->rip);
+        emit_target(e, over, e->at);
+        t->evicted = 0;
+    }
+    translate_goto(t, p->next_rip, 0, p->rip);
+    return true;
+}
+
+// JRCXZ and LOOP.
+static bool by_count(struct translation *t, const struct planned_insn *p)
+{
+    struct emitter *e = &t->near;
+    bool loop = p->insn.form->op == OP_LOOP;
+
+    if (p->insn.address_size != 8)
+        return false;
+    translate_need(t, 0xFFFF);
+    if (loop)
+        emit_lea(e, true, RCX, host_base(RCX, -1));
+    uint8_t *zero = emit_jrcxz(e);
+    uint8_t *other = emit_jmp(e);
+    emit_target8(e, zero);
+    translate_goto(t, loop ? p->next_rip : branch_target(p), 1, p->rip);
+    emit_target(e, other, e->at);
+    t->evicted = 0;
+    translate_goto(t, loop ? branch_target(p) : p->next_rip, 0, p->rip);
+    return true;
+}
+
+static bool call(struct translation *t, const struct planned_insn *p)
+{
+    struct host_memory host;
+
+    if (!push_slot(t, p, 0, &host))
+        return false;
+    emit_store_constant(t, host, p->next_rip, 0);
+    emit_adjust_rsp(t, -8);
+    translate_goto(t, branch_target(p), 0, p->rip);
+    return true;
+}
+
+// R11 = where an indirect jump or call goes. R11's guest value is in state.gpr afterwards.
+static bool load_target(struct translation *t, const struct planned_insn *p)
+{
+    unsigned reg;
+
+    if (insn_has_memory(&p->insn))
+        return load_operand(t, p, R11, &reg);
+    translate_need(t, REGISTER_BIT(p->insn.rm));
+    translate_evict(t, R11);
+    if (p->insn.rm != R11)
+        emit_move(&t->near, R11, p->insn.rm);
+    return true;
+}
+
+static bool indirect(struct translation *t, const struct planned_insn *p)
+{
+    struct host_memory host;
+
+    if (!load_target(t, p))
+        return false;
+    if (p->insn.form->op == OP_CALL_INDIRECT) {
+        struct look_up l = {.address = stack_top, .size = 8, .write = true, .flags_live = p->flags_before != 0,
+                            .allowed = (uint16_t)~REGISTER_BIT(R11)};
+        l.address.displacement = -8;
+        if (!translate_look_up(t, &l, translate_miss(t), &host))
+            return false;
+        emit_store_constant(t, host, p->next_rip, REGISTER_BIT(R11));
+        emit_adjust_rsp(t, -8);
+    }
+    emit_trampoline_jump(t);
+    return true;
+}
+
+static bool ret(struct translation *t, const struct planned_insn *p)
+{
+    struct look_up l = {.address = stack_top, .size = 8, .flags_live = p->flags_before != 0, .allowed = 0xFFFF,
+                        .overwritten = REGISTER_BIT(R11)};
+    struct host_memory host;
+
+    if (!translate_look_up(t, &l, translate_miss(t), &host))
+        return false;
+    translate_evict(t, R11);
+    emit_load(&t->near, R11, host);
+    emit_adjust_rsp(t, 8 + (int32_t)(p->insn.form->operands[0].kind == OPERAND_IMM ? p->insn.immediate : 0));
+    emit_trampoline_jump(t);
+    return true;
+}
+
+bool translate_branch_insn(struct translation *t, const struct planned_insn *p)
+{
+    if (p->insn.operand_size != 8)
+        return false;
+    switch ((unsigned)p->insn.form->op) {
+    case OP_JMP:
+        translate_goto(t, branch_target(p), 0, p->rip);
+        return true;
+    case OP_JCC:
+        return conditional(t, p);
+    case OP_JCXZ:
+    case OP_LOOP:
+        return by_count(t, p);
+    case OP_CALL:
+        return call(t, p);
+    case OP_JMP_INDIRECT:
+    case OP_CALL_INDIRECT:
+        return indirect(t, p);
+    case OP_RET:
+        return ret(t, p);
+    default:
+        return false;
+    }
+}

@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Tier 1's part of a vCPU's context, addressed by generated code through GS.
+#ifndef WIRT_MACHINE_ENGINE_TRANSLATE_CPU_H
+#define WIRT_MACHINE_ENGINE_TRANSLATE_CPU_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct translator;
+struct vcpu;
+
+// Where a linear address was last found to be translated, for indirect jumps: `key` is the negated (address + bias). The bias
+// holds the generation in its upper 16 bits, so that a flush costs nothing. Indexed by the address's low bits; one table for
+// each fetch mode.
+#define JUMP_BITS    16
+#define JUMP_ENTRIES (1u << JUMP_BITS)
+struct jump_entry {
+    uint64_t key;
+    uint64_t code;
+};
+
+// Which linear pages have entries in the jump table: a bit for each residue of the page number. INVLPG of others costs nothing.
+#define EXECUTED_BITS 4096u
+
+struct translate_cpu {
+    uint64_t host_rsp;     // while in the cache
+    uint64_t enter_target; // where the entry trampoline jumps
+    uint64_t jump_target;  // where the indirect jump goes
+    uint64_t flags;        // host flags on entry and exit: the guest's status flags
+    uint64_t page_mask;    // ~4095
+    uint64_t index_mask;   // (TLB_ENTRIES - 1) << 12
+    uint64_t jump_bias[2]; // by fetch mode
+    uint64_t fault_rip;    // guest RIP of the instruction whose host code faulted
+    uint32_t exit;         // why the code left: cache offset of an exit record
+    uint32_t vectors_live; // 1: the vector and x87 registers are in the host's registers, 0: in state.xsave
+    // Not touched by generated code.
+    uint64_t mapping_changes;      // counts what may have changed the mapping of code
+    bool code_dropped;             // atomic: translations were dropped, the jump table is stale
+    bool supervisor_local;         // the supervisor's jump table holds entries of pages that are not global
+    struct translator *translator; // borrowed: the machine's; NULL without tier 1
+    void *signal_stack;            // owned by the vCPU's thread
+    uint64_t executed[2][EXECUTED_BITS / 64];
+    struct jump_entry jumps[2][JUMP_ENTRIES];
+};
+
+// mmu.c tells: mappings went from the fetch TLB. All run on the vCPU's thread.
+void translate_page_unmapped(struct vcpu *vcpu, uint64_t linear);
+void translate_local_unmapped(struct vcpu *vcpu); // all but global pages
+void translate_all_unmapped(struct vcpu *vcpu);
+
+#endif

@@ -1,0 +1,431 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The engine as a backend: the run loop around generated code.
+//
+// The loop finds the block for state.rip and enters it; generated code goes from block to block by itself and comes back for what it cannot do
+// (enum exit_kind). Everything here runs on the vCPU's thread.
+//
+// The jump table caches "linear address → code" of the current address space. It is only as good as the fetch TLB: whenever mmu.c drops mappings from
+// that, the entries that may depend on them go, by a new generation in the bias. User and supervisor have a table each, so that a new CR3
+// does not cost the kernel its entries as long as they are of global pages.
+#define LOG_MODULE "engine"
+#include "base/log.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "base/bits.h"
+#include "machine/engine/exception.h"
+#include "machine/engine/fault.h"
+#include "machine/engine/interp.h"
+#include "machine/engine/mmu.h"
+#include "machine/engine/system.h"
+#include "machine/engine/translate.h"
+#include "machine/engine/vectors.h"
+#include "machine/memory/guest_memory.h"
+#include "os/native_code.h"
+
+#define CODE_CACHE_BYTES (128u << 20)
+
+struct translator *translator_of(struct vcpu *vcpu)
+{
+    return engine_cpu_of(vcpu)->translate.translator;
+}
+
+// ---- The jump table ----
+
+static void new_generation(struct translate_cpu *translate, enum fetch_mode mode)
+{
+    translate->jump_bias[mode] += 1ull << 48;
+    if (!translate->jump_bias[mode]) {
+        memset(translate->jumps[mode], 0, sizeof(translate->jumps[mode]));
+        translate->jump_bias[mode] = 1ull << 48; // 0 would let empty entries hit
+    }
+    memset(translate->executed[mode], 0, sizeof(translate->executed[mode]));
+    translate->mapping_changes++;
+}
+
+static void forget_jumps(struct translate_cpu *translate)
+{
+    new_generation(translate, FETCH_SUPERVISOR);
+    new_generation(translate, FETCH_USER);
+    translate->supervisor_local = false;
+}
+
+void translate_page_unmapped(struct vcpu *vcpu, uint64_t linear)
+{
+    struct translate_cpu *translate = &engine_cpu_of(vcpu)->translate;
+    uint32_t bit = (uint32_t)(linear >> 12) % EXECUTED_BITS;
+
+    for (enum fetch_mode mode = 0; mode < FETCH_MODE_COUNT; mode++) {
+        if (translate->executed[mode][bit / 64] >> (bit % 64) & 1)
+            new_generation(translate, mode);
+    }
+}
+
+void translate_local_unmapped(struct vcpu *vcpu)
+{
+    struct translate_cpu *translate = &engine_cpu_of(vcpu)->translate;
+
+    new_generation(translate, FETCH_USER);
+    if (translate->supervisor_local)
+        forget_jumps(translate);
+}
+
+void translate_all_unmapped(struct vcpu *vcpu)
+{
+    forget_jumps(&engine_cpu_of(vcpu)->translate);
+}
+
+static void remember_jump(struct vcpu *vcpu, const struct block *block)
+{
+    struct engine_cpu *engine = engine_cpu_of(vcpu);
+    struct translate_cpu *translate = &engine->translate;
+    enum fetch_mode mode = (enum fetch_mode)engine->fetch_mode;
+    uint32_t page_bit = (uint32_t)(block->rip >> 12) % EXECUTED_BITS;
+
+    if (mode == FETCH_SUPERVISOR && !(engine->fetch[mode].book.kind[tlb_index(block->rip)] & TLB_GLOBAL))
+        translate->supervisor_local = true;
+    translate->executed[mode][page_bit / 64] |= BIT(page_bit % 64);
+    translate->jumps[mode][block->rip % JUMP_ENTRIES] = (struct jump_entry){
+        .key = -(block->rip + translate->jump_bias[mode]),
+        .code = (uint64_t)(uintptr_t)(translate->translator->cache.execute + block->entry),
+    };
+}
+
+// ---- Translations and the pages they were made from ----
+
+static void page_done(void *context, uint64_t page)
+{
+    struct translator *translator = context;
+    void *host;
+    uint8_t *flags;
+
+    if (guest_memory_page(translator->system->memory, gpa(page), &host, &flags) == PAGE_RAM)
+        __atomic_fetch_and(flags, (uint8_t)~PAGE_CODE, __ATOMIC_RELEASE);
+}
+
+static void tell_code_dropped(struct translator *translator)
+{
+    for (unsigned i = 0; i < translator->system->vcpu_count; i++) {
+        struct vcpu *vcpu = translator->system->vcpus[i];
+        if (!vcpu)
+            continue;
+        __atomic_store_n(&engine_cpu_of(vcpu)->translate.code_dropped, true, __ATOMIC_RELEASE);
+        atomic_fetch_or(&vcpu->events, VCPU_EVENT_CODE);
+    }
+}
+
+// Bytes of a page with translations were, or are about to be, written.
+static void on_code_written(void *context, struct gpa at, uint32_t length)
+{
+    struct translator *translator = context;
+    unsigned dropped;
+
+    pthread_mutex_lock(&translator->lock);
+    if (code_cache_drop(&translator->cache, at.at, length, &dropped) == 0)
+        page_done(translator, align_down(at.at, PAGE_BYTES));
+    pthread_mutex_unlock(&translator->lock);
+    if (dropped)
+        tell_code_dropped(translator);
+}
+
+// From now on, stores to the page are noticed.
+static void watch_page(struct vcpu *vcpu, uint64_t physical)
+{
+    void *host;
+    uint8_t *flags;
+
+    if (guest_memory_page(vcpu->system->memory, gpa(align_down(physical, PAGE_BYTES)), &host, &flags) != PAGE_RAM)
+        return;
+    if (!(__atomic_fetch_or(flags, PAGE_CODE, __ATOMIC_ACQ_REL) & PAGE_CODE))
+        mmu_flush_write_page(vcpu, host);
+}
+
+static struct block *make_block(struct vcpu *vcpu, uint64_t physical, const uint8_t *host_page, uint32_t mode)
+{
+    struct translator *translator = translator_of(vcpu);
+    uint64_t rip = vcpu->state.rip;
+
+    pthread_mutex_lock(&translator->lock);
+    struct block *block = code_cache_find(&translator->cache, rip, physical, mode);
+    if (!block) {
+        watch_page(vcpu, physical);
+        block = translate_block(vcpu, rip, physical, host_page, mode);
+    }
+    if (!block) {
+        code_cache_flush(&translator->cache, page_done, translator);
+        tell_code_dropped(translator);
+        watch_page(vcpu, physical);
+        block = translate_block(vcpu, rip, physical, host_page, mode);
+    }
+    pthread_mutex_unlock(&translator->lock);
+    return block;
+}
+
+// The block at state.rip; NULL when tier 0 is to find out what is wrong there.
+static struct block *find_block(struct vcpu *vcpu, uint32_t mode)
+{
+    struct translator *translator = translator_of(vcpu);
+    uint64_t rip = vcpu->state.rip, page;
+    const uint8_t *host;
+
+    if (mmu_fetch_page(vcpu, gva(rip), &page, &host) != 0) {
+        engine_cpu_of(vcpu)->exception.vector = EXC_NONE;
+        return NULL;
+    }
+    if (!host)
+        return NULL;
+    uint64_t physical = page | (rip & (PAGE_BYTES - 1));
+    struct block *block = code_cache_find(&translator->cache, rip, physical, mode);
+    if (!block) {
+        vectors_put_away(vcpu);
+        block = make_block(vcpu, physical, host, mode);
+    }
+    if (block)
+        remember_jump(vcpu, block);
+    return block;
+}
+
+// ---- Leaving and coming back ----
+
+static void enter(struct vcpu *vcpu, const void *code)
+{
+    struct translate_cpu *translate = &engine_cpu_of(vcpu)->translate;
+
+    translate->flags = (vcpu->state.rflags & FLAGS_STATUS) | FLAG_FIXED1 | FLAG_IF;
+    translate->translator->trampolines.enter(code);
+    vcpu->state.rflags = (vcpu->state.rflags & ~(uint64_t)FLAGS_STATUS) | (translate->flags & FLAGS_STATUS);
+}
+
+enum step { STEP_ON, STEP_LEAVE };
+
+// One instruction by tier 0, as a run loop does it (engine.h).
+static enum step step(struct vcpu *vcpu, enum vcpu_exit *exit)
+{
+    vectors_put_away(vcpu);
+    switch (interp_step(vcpu)) {
+    case INTERP_STEP_DONE:
+        return STEP_ON;
+    case INTERP_STEP_HALT:
+        *exit = VCPU_EXIT_HALT;
+        return STEP_LEAVE;
+    case INTERP_STEP_SHUTDOWN:
+        *exit = VCPU_EXIT_SHUTDOWN;
+        return STEP_LEAVE;
+    }
+    return STEP_LEAVE;
+}
+
+// Does anything need the run loop's attention before the next instruction?
+static bool attention(struct vcpu *vcpu)
+{
+    const struct engine_cpu *engine = engine_cpu_of(vcpu);
+
+    return atomic_load_explicit(&vcpu->events, memory_order_relaxed) || engine->debug_hits || engine->step_checks ||
+           engine->translate.code_dropped || vcpu->state.interrupt_shadow;
+}
+
+static enum step interpret(struct vcpu *vcpu, const struct exit_record *record, const void **code, enum vcpu_exit *exit)
+{
+    struct engine_cpu *engine = engine_cpu_of(vcpu);
+    uint32_t mode = translate_mode(vcpu);
+    uint64_t mappings = engine->translate.mapping_changes;
+    bool live = engine->translate.vectors_live;
+
+    vcpu->state.rip = record->rip;
+    if (step(vcpu, exit) == STEP_LEAVE)
+        return STEP_LEAVE;
+    if (record->resume && vcpu->state.rip == record->next_rip && !attention(vcpu) && translate_mode(vcpu) == mode &&
+        engine->translate.mapping_changes == mappings) {
+        if (live)
+            vectors_load(vcpu);
+        *code = engine->translate.translator->cache.execute + record->resume;
+    }
+    return STEP_ON;
+}
+
+static const void *link_blocks(struct vcpu *vcpu, const struct exit_record *record)
+{
+    struct translator *translator = translator_of(vcpu);
+    struct block *source = record->block;
+
+    vcpu->state.rip = record->rip;
+    if (attention(vcpu))
+        return NULL;
+    struct block *target = find_block(vcpu, source->mode);
+    if (!target || engine_cpu_of(vcpu)->translate.code_dropped)
+        return NULL;
+    pthread_mutex_lock(&translator->lock);
+    if (!source->dropped)
+        code_cache_link(&translator->cache, &source->links[record->link], target);
+    pthread_mutex_unlock(&translator->lock);
+    return translator->cache.execute + target->entry;
+}
+
+// What generated code left for. *code is where to go on, NULL: by state.rip.
+static enum step handle_exit(struct vcpu *vcpu, const void **code, enum vcpu_exit *exit)
+{
+    struct translate_cpu *translate = &engine_cpu_of(vcpu)->translate;
+    const struct exit_record *record = (const void *)(translate->translator->cache.execute + translate->exit);
+
+    *code = NULL;
+    switch ((enum exit_kind)record->kind) {
+    case EXIT_INTERPRET:
+        return interpret(vcpu, record, code, exit);
+    case EXIT_LINK:
+        *code = link_blocks(vcpu, record);
+        break;
+    case EXIT_JUMP:
+        break;
+    case EXIT_EVENT:
+        vcpu->state.rip = record->rip;
+        break;
+    case EXIT_VECTORS:
+        vcpu->state.rip = record->rip;
+        vectors_load(vcpu);
+        *code = translate->translator->cache.execute + record->resume;
+        break;
+    case EXIT_FAULT:
+        vcpu->state.rip = translate->fault_rip;
+        return step(vcpu, exit);
+    case EXIT_KIND_COUNT:
+        assert(false);
+    }
+    return STEP_ON;
+}
+
+// What generated code does not do at all: not 64-bit code, single step, breakpoints, the instruction after STI.
+static bool tier_0_only(struct vcpu *vcpu, uint32_t mode)
+{
+    return !mode || engine_cpu_of(vcpu)->step_checks || vcpu->state.interrupt_shadow || vcpu->single_step ||
+           vcpu->breakpoint_count || vcpu->instruction_limit != UINT64_MAX;
+}
+
+static bool take_events(struct vcpu *vcpu, enum vcpu_exit *exit)
+{
+    struct engine_cpu *engine = engine_cpu_of(vcpu);
+
+    if (__atomic_exchange_n(&engine->translate.code_dropped, false, __ATOMIC_ACQ_REL))
+        forget_jumps(&engine->translate);
+    if (!atomic_load(&vcpu->events) && !engine->debug_hits)
+        return false;
+    vectors_put_away(vcpu);
+    atomic_fetch_and(&vcpu->events, ~(uint32_t)VCPU_EVENT_CODE);
+    return engine_take_events(vcpu, exit) != 0;
+}
+
+static enum vcpu_exit run_loop(struct vcpu *vcpu)
+{
+    const void *code = NULL;
+    enum vcpu_exit exit = VCPU_EXIT_EVENT;
+
+    for (;;) {
+        if (!code) {
+            if (take_events(vcpu, &exit))
+                return exit;
+            uint32_t mode = translate_mode(vcpu);
+            struct block *block = tier_0_only(vcpu, mode) ? NULL : find_block(vcpu, mode);
+            if (!block) {
+                if (step(vcpu, &exit) == STEP_LEAVE)
+                    return exit;
+                continue;
+            }
+            if (engine_cpu_of(vcpu)->translate.code_dropped)
+                continue; // the cache was flushed to make room: the jump table is stale
+            code = translator_of(vcpu)->cache.execute + block->entry;
+        }
+        enter(vcpu, code);
+        if (handle_exit(vcpu, &code, &exit) == STEP_LEAVE)
+            return exit;
+    }
+}
+
+static enum vcpu_exit run(struct vcpu *vcpu)
+{
+    struct translate_cpu *translate = &engine_cpu_of(vcpu)->translate;
+    struct err err;
+
+    if (!translate->signal_stack && os_signal_stack_enter(&translate->signal_stack, &err) != 0) {
+        log_error("%s", err.text);
+        return VCPU_EXIT_HOST_FAILURE;
+    }
+    os_gs_base_set(vcpu);
+    enum vcpu_exit exit = run_loop(vcpu);
+    vectors_put_away(vcpu);
+    return exit;
+}
+
+// ---- Creation ----
+
+static struct translator *translator_create(struct cpu_system *system, struct err *err)
+{
+    struct translator *translator = calloc(1, sizeof(*translator));
+
+    if (!translator) {
+        err_set(err, ERR_LIMIT, "no memory for the translator");
+        return NULL;
+    }
+    translator->system = system;
+    pthread_mutex_init(&translator->lock, NULL);
+    if (fault_handler_install(err) != 0 || code_cache_init(&translator->cache, CODE_CACHE_BYTES, err) != 0) {
+        free(translator);
+        return NULL;
+    }
+    trampolines_emit(&translator->trampolines, &translator->cache);
+    guest_memory_set_code_watcher(system->memory, on_code_written, translator);
+    return translator;
+}
+
+static int vcpu_init(struct vcpu *vcpu, struct err *err)
+{
+    struct translate_cpu *translate = &engine_cpu_of(vcpu)->translate;
+    struct translator *translator = vcpu->system->backend_data;
+
+    if (!translator) {
+        translator = translator_create(vcpu->system, err);
+        if (!translator)
+            return -1;
+        vcpu->system->backend_data = translator;
+    }
+    if (interp_cpu_init(vcpu, err) != 0)
+        return -1;
+    translator->users++;
+    translate->translator = translator;
+    translate->page_mask = ~4095ull;
+    translate->index_mask = (uint64_t)(TLB_ENTRIES - 1) << 12;
+    translate->jump_bias[FETCH_SUPERVISOR] = translate->jump_bias[FETCH_USER] = 1ull << 48;
+    return 0;
+}
+
+static void vcpu_fini(struct vcpu *vcpu)
+{
+    struct translate_cpu *translate = &engine_cpu_of(vcpu)->translate;
+    struct translator *translator = translate->translator;
+
+    interp_cpu_fini(vcpu);
+    os_signal_stack_leave(translate->signal_stack);
+    translate->signal_stack = NULL;
+    if (!translator || --translator->users)
+        return;
+    guest_memory_set_code_watcher(vcpu->system->memory, NULL, NULL);
+    code_cache_fini(&translator->cache);
+    pthread_mutex_destroy(&translator->lock);
+    vcpu->system->backend_data = NULL;
+    free(translator);
+}
+
+static void state_changed(struct vcpu *vcpu)
+{
+    engine_state_changed(vcpu);
+    forget_jumps(&engine_cpu_of(vcpu)->translate);
+}
+
+const struct vcpu_backend_ops engine_backend = {
+    .name = "engine",
+    .context_bytes = sizeof(struct engine_cpu),
+    .vcpu_init = vcpu_init,
+    .vcpu_fini = vcpu_fini,
+    .run = run,
+    .state_changed = state_changed,
+};
