@@ -145,3 +145,8 @@ ssize_t os_unix_send(int socket, const void *buffer, size_t length, const int *f
     }
     return sendmsg(socket, &message, MSG_NOSIGNAL);
 }
+
+ssize_t os_unix_send_ready(int socket, const void *buffer, size_t length)
+{
+    return send(socket, buffer, length, MSG_NOSIGNAL | MSG_DONTWAIT);
+}

@@ -66,6 +66,7 @@ struct vcpu_backend_ops {
 
 // What all vCPUs of a machine share. Filled in by vm/ before the vCPUs are made; borrowed pointers.
 struct cpu_system {
+    void *owner; // the machine, for its own threads
     struct guest_memory *memory;
     struct bus *ports;
     struct bus *mmio;

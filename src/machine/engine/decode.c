@@ -123,7 +123,7 @@ static int take_vex(struct cursor *cursor, struct insn *out)
     out->rex = (~vex[0] & 0x80) ? REX_R : 0;
     if (payload == 2)
         out->rex |= (uint8_t)(((~vex[0] >> 5) & 3) | ((last & 0x80) >> 4));
-    if (out->mode != CODE_64)
+    if (out->mode != CODE_64) // eight registers: the upper bits are ignored, of vvvv in check_vex()
         out->rex &= REX_W;
     cursor->at += payload + 1;
     out->opcode_at = (uint8_t)cursor->at;
@@ -336,7 +336,19 @@ static bool check_prefixes(const struct insn *insn)
     uint32_t attributes = insn->form->attributes;
     if ((insn->prefixes & PREFIX_LOCK) && (!(attributes & INSN_LOCKABLE) || insn->mod == 3))
         return false;
-    return insn->encoding != ENCODING_VEX || insn->vex_vvvv == 0 || (attributes & INSN_USES_VVVV);
+    return true;
+}
+
+// A vvvv that is no operand must be 1111, all four bits in every mode.
+static bool check_vex(struct insn *insn)
+{
+    if (insn->encoding == ENCODING_LEGACY)
+        return true;
+    if (!(insn->form->attributes & INSN_USES_VVVV))
+        return insn->vex_vvvv == 0;
+    if (insn->mode != CODE_64)
+        insn->vex_vvvv &= 7;
+    return true;
 }
 
 // ---- Immediates ----
@@ -452,7 +464,7 @@ static int take_form(struct cursor *cursor, struct insn *out)
         return DECODE_INVALID;
     out->operand_size = effective_operand_size(out);
     note_implicit(out, slot->flags);
-    if (!check_prefixes(out) || !check_form(out))
+    if (!check_prefixes(out) || !check_vex(out) || !check_form(out))
         return DECODE_INVALID;
     return 0;
 }

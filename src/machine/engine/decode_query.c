@@ -133,13 +133,37 @@ static bool is_zeroing(const struct insn *insn)
            insn->form->operands[1].kind != OPERAND_IMM && insn_operand_bytes(insn, 0) >= 4;
 }
 
-// Implicit operands of a byte or word multiplication and its like leave parts of RAX and RDX.
+// Does an implicit write leave a part of its register, or perhaps all of it?
 static bool implicit_write_is_partial(const struct insn *insn)
 {
-    const struct insn_form *form = insn->form;
-    return insn->operand_size == 2 || insn_operand_bytes(insn, 0) == 1 || form->op == OP_CMPXCHG ||
-           form->op == OP_CMPXCHG8B || form->op == OP_CMPXCHG16B || form->op == OP_LAHF ||
-           form->op == OP_SALC || form->op == OP_XLAT;
+    switch ((unsigned)insn->form->op) {
+    case OP_MUL:
+    case OP_IMUL:
+    case OP_DIV:
+    case OP_IDIV:
+        return insn->operand_size == 2 || insn_operand_bytes(insn, 0) == 1;
+    case OP_CBW:
+    case OP_CWD:
+    case OP_POPA:
+    case OP_ENTER:
+    case OP_LEAVE:
+        return insn->operand_size == 2;
+    case OP_CMPXCHG:
+    case OP_CMPXCHG8B:
+    case OP_CMPXCHG16B:
+    case OP_LAHF:
+    case OP_SALC:
+    case OP_XLAT:
+    case OP_DAA:
+    case OP_DAS:
+    case OP_AAA:
+    case OP_AAS:
+    case OP_AAM:
+    case OP_AAD:
+        return true;
+    default:
+        return insn->form->class == CLASS_STRING;
+    }
 }
 
 uint16_t insn_registers_read(const struct insn *insn)
@@ -150,8 +174,8 @@ uint16_t insn_registers_read(const struct insn *insn)
     for (unsigned i = 0; i < ARRAY_LENGTH(form->operands); i++) {
         const struct insn_operand *operand = &form->operands[i];
         bool reads = operand->access & ACCESS_READ;
-        bool keeps =
-            (operand->access & ACCESS_WRITE) && write_is_partial(insn_operand_bytes(insn, i));
+        bool keeps = (operand->access & ACCESS_WRITE) &&
+                     (repeats(insn) || write_is_partial(insn_operand_bytes(insn, i)));
         if ((reads && !zeroing) || keeps)
             mask |= operand_register(insn, i);
     }

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// From the configuration to the machine, bottom first: memory, clock, buses, CPUs, chips, devices; then what boots.
+#include <stdlib.h>
+
+#include "machine/engine/engine.h"
+#include "machine/vm/vm_console.h"
+#include "machine/vm/vm_internal.h"
+#include "os/clock.h"
+
+#define DETERMINISTIC_TSC_HZ 1000000000ull // a tick an instruction
+
+static const struct vcpu_backend_ops *choose_backend(enum vm_accel accel, struct err *err)
+{
+    switch (accel) {
+    case VM_ACCEL_KVM:
+        err_set(err, ERR_USAGE, "--accel kvm: KVM is not supported yet; engine runs guests without it");
+        return NULL;
+    case VM_ACCEL_INTERPRETER:
+        return &interpreter_backend;
+    case VM_ACCEL_AUTO:
+    case VM_ACCEL_ENGINE:
+    case VM_ACCEL_COUNT:
+        break;
+    }
+    return &engine_backend;
+}
+
+static int build_board(struct vm *vm, struct err *err)
+{
+    const struct vm_config *config = vm->config;
+    if (!(vm->loop = os_loop_create(err)) || !(vm->memory = guest_memory_create(config->memory_bytes, -1, err)))
+        return -1;
+    vm->tsc_hz = config->deterministic ? DETERMINISTIC_TSC_HZ : os_clock_tsc_hz();
+    vm->clock = vm_clock_create(config->deterministic, vm->tsc_hz, vm_clock_woken, vm);
+    vm->ports = bus_create(BUS_PORT);
+    vm->mmio = bus_create(BUS_MMIO);
+    if (!vm->clock || !vm->ports || !vm->mmio)
+        return err_set(err, ERR_LIMIT, "out of memory");
+    vm_clock_pause(vm->clock);
+    return 0;
+}
+
+static int build_cpus(struct vm *vm, struct err *err)
+{
+    const struct vm_config *config = vm->config;
+    const struct vcpu_backend_ops *backend = choose_backend(config->accel, err);
+    if (!backend)
+        return -1;
+    vm->model = cpu_model_create(config->cpu, NULL, config->cpus, vm->tsc_hz, false, err);
+    if (!vm->model)
+        return err_wrap(err, "--cpu %s", config->cpu);
+    vm->system = (struct cpu_system){
+        .owner = vm,
+        .memory = vm->memory,
+        .ports = vm->ports,
+        .mmio = vm->mmio,
+        .clock = vm->clock,
+        .model = vm->model,
+        .vcpus = vm->vcpus,
+        .backend = backend,
+    };
+    for (unsigned i = 0; i < config->cpus; i++) {
+        if (!(vm->vcpus[i] = vcpu_create(&vm->system, i, err)))
+            return -1;
+        vm->system.vcpu_count = i + 1;
+    }
+    return 0;
+}
+
+struct vm *vm_create(const struct vm_config *config, struct err *err)
+{
+    struct vm *vm = calloc(1, sizeof(*vm));
+    if (!vm) {
+        err_set(err, ERR_LIMIT, "out of memory");
+        return NULL;
+    }
+    vm->config = config;
+    vm->start_ns = os_clock_monotonic_ns();
+    vm_run_init(vm);
+    if (build_board(vm, err) || build_cpus(vm, err) || vm_console_create(vm, err) || vm_chips_create(vm, err) ||
+        vm_devices_create(vm, err) || vm_control_create(vm, err) || vm_boot(vm, err)) {
+        vm_destroy(vm);
+        return NULL;
+    }
+    vm_console_start(vm);
+    return vm;
+}
+
+void vm_destroy(struct vm *vm)
+{
+    if (!vm)
+        return;
+    vm_control_destroy(vm);
+    vm_devices_destroy(vm);
+    vm_console_destroy(vm);
+    vm_chips_destroy(vm);
+    for (unsigned i = 0; i < VM_MAX_CPUS; i++)
+        vcpu_destroy(vm->vcpus[i]);
+    cpu_model_destroy(vm->model);
+    bus_destroy(vm->mmio);
+    bus_destroy(vm->ports);
+    vm_clock_destroy(vm->clock);
+    guest_memory_destroy(vm->memory);
+    os_loop_destroy(vm->loop);
+    pthread_cond_destroy(&vm->parked_changed);
+    pthread_mutex_destroy(&vm->park_lock);
+    free(vm);
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// What the machine did, in numbers.
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "machine/engine/engine.h"
+#include "machine/vm/vm_internal.h"
+#include "os/clock.h"
+#include "os/self.h"
+
+// Names of enum engine_exit_reason, for people and programs.
+static json_t *exits_by_reason(const struct vm *vm)
+{
+    json_t *exits = json_object();
+    for (unsigned reason = 0; reason < ENGINE_EXIT_COUNT; reason++) {
+        uint64_t total = 0;
+        for (unsigned i = 0; i < vm->config->cpus; i++)
+            total += engine_cpu_of(vm->vcpus[i])->exits[reason];
+        json_object_set_new(exits, engine_exit_name((enum engine_exit_reason)reason), json_integer((json_int_t)total));
+    }
+    return exits;
+}
+
+json_t *vm_statistics(struct vm *vm)
+{
+    uint64_t tiers[TIER_COUNT] = {0};
+    for (unsigned i = 0; i < vm->config->cpus; i++)
+        for (unsigned tier = 0; tier < TIER_COUNT; tier++)
+            tiers[tier] += engine_cpu_of(vm->vcpus[i])->retired[tier];
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I}",                                                //
+                     "wall_ns", (json_int_t)(os_clock_monotonic_ns() - vm->start_ns),                           //
+                     "first_instruction_ns", (json_int_t)vm->first_instruction_ns,                              //
+                     "first_output_ns", (json_int_t)vm->first_output_ns,                                        //
+                     "instructions", (json_int_t)(tiers[TIER_INTERPRETED] + tiers[TIER_TRANSLATED]),            //
+                     "instructions_interpreted", (json_int_t)tiers[TIER_INTERPRETED],                           //
+                     "instructions_translated", (json_int_t)tiers[TIER_TRANSLATED], "exits", exits_by_reason(vm), //
+                     "host_memory_bytes", (json_int_t)os_self_memory_bytes(guest_memory_fd(vm->memory)));
+}
+
+static void print_member(const char *name, const json_t *value)
+{
+    const char *inner;
+    json_t *member;
+    if (!json_is_object(value)) {
+        fprintf(stderr, "  %-26s %15lld\n", name, json_integer_value(value));
+        return;
+    }
+    json_object_foreach((json_t *)value, inner, member)
+    {
+        char both[64];
+        snprintf(both, sizeof(both), "%s %s", name, inner);
+        print_member(both, member);
+    }
+}
+
+void vm_print_statistics(struct vm *vm, bool as_json)
+{
+    json_t *statistics = vm_statistics(vm);
+    if (as_json) {
+        char *text = json_dumps(statistics, JSON_INDENT(2));
+        fprintf(stderr, "%s\n", text);
+        free(text);
+    } else {
+        const char *name;
+        json_t *value;
+        fputs("statistics:\n", stderr);
+        json_object_foreach(statistics, name, value)
+            print_member(name, value);
+    }
+    json_decref(statistics);
+}
