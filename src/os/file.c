@@ -61,7 +61,7 @@ bool os_file_real_path(const char *path, char *real, size_t size)
     char resolved[PATH_MAX];
     if (!realpath(path, resolved) || strlen(resolved) >= size)
         return false;
-    strcpy(real, resolved);
+    memcpy(real, resolved, strlen(resolved) + 1);
     return true;
 }
 

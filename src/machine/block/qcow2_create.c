@@ -47,8 +47,8 @@ static int fill_header(struct qcow2_header *h, const struct block_create *c, str
         if (strlen(c->backing) > QCOW2_BACKING_NAME_MAX ||
             strlen(c->backing_format) >= sizeof(h->backing_format))
             return err_set(err, ERR_USAGE, "the backing file's name is too long");
-        strcpy(h->backing_name, c->backing);
-        strcpy(h->backing_format, c->backing_format);
+        memcpy(h->backing_name, c->backing, strlen(c->backing) + 1);
+        memcpy(h->backing_format, c->backing_format, strlen(c->backing_format) + 1);
     }
     return 0;
 }

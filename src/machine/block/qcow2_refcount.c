@@ -74,6 +74,7 @@ static int count_slot(struct qcow2 *q, uint64_t cluster, struct meta_slot **slot
 {
     uint64_t region = cluster >> q->refblock_bits;
     *slot = NULL;
+    *index = 0;
     if (region >= q->reftable_entries || !q->reftable[region])
         return 0;
     uint64_t block = q->reftable[region];
