@@ -109,6 +109,7 @@ struct block_options {
     size_t chain_length;
     struct block_pool *pool; // shared; NULL: the disk makes a pool of its own
     bool read_only;
+    bool repair;     // for `wirt disk check`: open even what is marked corrupt
     bool no_discard; // discards do nothing: keeps a preallocated image as it is
     enum block_durability durability;
     enum block_on_error on_error;

@@ -56,7 +56,8 @@ struct block_node {
     struct block_limits limits; // constant after opening
     uint64_t memory_limit;      // bound on what this node may allocate
     bool read_only;
-    bool grows; // a file: may be written beyond its end, and reads as zeros there
+    bool repair; // opened to be repaired: damage is no reason to refuse
+    bool grows;  // a file: may be written beyond its end, and reads as zeros there
 };
 
 // Allocate a node's struct, of which `struct block_node` is the first member. It takes `next` over
@@ -96,6 +97,45 @@ struct block_backing {
     char format[32];
 };
 
+// ---- Upkeep of images, for commands and jobs. The disk is otherwise idle, or paused.
+struct block_check {
+    uint64_t corruptions;     // what may lose or mix up data
+    uint64_t leaks;           // clusters that nothing uses
+    uint64_t needless_copies; // clusters of its own that would be copied when written: harmless
+    uint64_t clusters, allocated, compressed;
+    uint64_t fixed;        // of all the above, by a repair
+    uint64_t memory_limit; // in: bound on the memory for counting; 0: the node's
+    // In, may be NULL: told each finding (the first hundred), in a person's words.
+    void (*report)(void *user, const char *finding);
+    void *user;
+};
+
+struct block_snapshot {
+    char id[32];
+    char name[256];
+    uint64_t date_s;     // since 1970
+    uint64_t disk_bytes; // the disk's size then
+    uint64_t vm_bytes;   // of a machine's state kept with it
+};
+
+struct block_image_ops {
+    // 0 when the check could be made, whatever it found.
+    int (*check)(struct block_node *node, bool repair, struct block_check *result, struct err *err);
+    // Returns how many there are, and fills at most `max`; or -1.
+    int (*snapshot_list)(struct block_node *node, struct block_snapshot *list, int max,
+                         struct err *err);
+    int (*snapshot_create)(struct block_node *node, const char *name, uint64_t date_s,
+                           struct err *err);
+    int (*snapshot_apply)(struct block_node *node, const char *name, struct err *err);
+    int (*snapshot_delete)(struct block_node *node, const char *name, struct err *err);
+    // Record another backing file, or none; the content is the caller's affair.
+    int (*set_backing)(struct block_node *node, const struct block_backing *backing,
+                       struct err *err);
+    // Tell what there is to know, fact by fact.
+    void (*info)(struct block_node *node,
+                 void (*fact)(void *user, const char *name, const char *value), void *user);
+};
+
 // ---- Formats. One table, in order.
 struct block_format {
     const char *name;
@@ -109,6 +149,7 @@ struct block_format {
     int (*backing)(struct block_node *file, struct block_backing *backing, struct err *err);
     // Make a node over a file node, which it takes over whatever happens.
     struct block_node *(*open)(struct block_node *file, bool read_only, struct err *err);
+    const struct block_image_ops *image; // NULL: no upkeep
 };
 extern const struct block_format *const block_formats[]; // ends with NULL
 const struct block_format *block_format_find(const char *name);

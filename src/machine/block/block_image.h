@@ -21,7 +21,7 @@ struct block_chain_rules {
     bool no_lock;       // look at an image that a VM uses, at the risk of inconsistency
     const char *const *allowed; // backing files must lie in one of these directories, ends with
                                 // NULL; NULL: only in the directory of the image that names them
-    size_t depth_max; // 0: BLOCK_CHAIN_MAX. 1: the first image alone
+    size_t depth_max;           // 0: BLOCK_CHAIN_MAX. 1: the first image alone
 };
 
 struct block_chain {

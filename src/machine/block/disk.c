@@ -394,21 +394,26 @@ struct block_node *block_disk_node(struct block_disk *disk)
 
 // ---- Opening and closing
 
-// Put an opened image on top of those below it.
-static struct block_node *stack_image(const struct block_image *image, struct block_node *backing,
-                                      bool read_only, uint64_t memory, struct err *err)
+// Put the image at `index` on top of those below it.
+static struct block_node *stack_image(const struct block_options *options, size_t index,
+                                      struct block_node *backing, struct err *err)
 {
-    int fd = image->fd;
+    const struct block_image *image = &options->chain[index];
+    bool read_only = index > 0 || options->read_only;
+    uint64_t memory = options->metadata_bytes ? options->metadata_bytes : DEFAULT_METADATA_BYTES;
     const struct block_format *format = block_format_find(image->format);
     struct block_node *node = NULL;
-    if (format)
+    int fd = image->fd;
+    if (format) {
         node = block_file_open(fd, image->name, read_only, memory, err);
-    else
+    } else {
         err_set(err, ERR_USAGE, "'%s': there is no image format '%s'", image->name, image->format);
-    if (!format)
         os_file_close(&fd);
-    if (node)
+    }
+    if (node) {
+        node->repair = options->repair && index == 0;
         node = format->open(node, read_only, err);
+    }
     if (!node) {
         block_node_close(backing);
         return NULL;
@@ -420,12 +425,11 @@ static struct block_node *stack_image(const struct block_image *image, struct bl
 struct block_disk *block_disk_open(const struct block_options *options, struct err *err)
 {
     struct block_node *node = NULL;
-    uint64_t memory = options->metadata_bytes ? options->metadata_bytes : DEFAULT_METADATA_BYTES;
     size_t i = options->chain_length;
     if (!i)
         err_set(err, ERR_USAGE, "a disk needs at least one image");
     while (i--) {
-        node = stack_image(&options->chain[i], node, i > 0 || options->read_only, memory, err);
+        node = stack_image(options, i, node, err);
         if (!node)
             break;
     }

@@ -25,6 +25,7 @@ struct block_node *block_node_create(size_t struct_size, const struct block_ops 
         node->memory_limit = next->memory_limit;
         node->read_only = next->read_only;
         node->grows = next->grows;
+        node->repair = next->repair;
     }
     return node;
 }

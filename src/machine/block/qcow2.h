@@ -157,6 +157,8 @@ int qcow2_lock_room(struct qcow2 *q);
 int qcow2_commit(struct qcow2 *q);
 // The same with the lock held, released meanwhile.
 int qcow2_commit_locked(struct qcow2 *q);
+// Counts may be written at any time: too high is a leak at worst. Under lock.
+int qcow2_write_refblocks(struct qcow2 *q);
 // Write a field of the header, synchronously. Under lock.
 int qcow2_write_field32(struct qcow2 *q, unsigned at, uint32_t value);
 int qcow2_write_field64(struct qcow2 *q, unsigned at, uint64_t value);
@@ -175,6 +177,41 @@ int qcow2_extent(struct block_node *node, uint64_t offset, uint64_t length,
 // ---- qcow2_packed.c: compressed clusters
 int qcow2_packed_read(struct qcow2 *q, uint64_t entry, uint64_t skip, struct block_vec vec);
 int qcow2_write_compressed(struct block_node *node, uint64_t offset, struct block_vec vec);
+
+// ---- qcow2_snapshot.c
+struct qcow2_snapshot {
+    uint64_t l1_offset;
+    uint32_t l1_entries;
+    uint32_t date_s, date_ns;
+    uint64_t clock_ns;
+    uint64_t vm_bytes;
+    uint64_t disk_bytes;
+    uint64_t instructions;
+    uint64_t table_bytes; // of its entry
+    char id[32];
+    char name[256];
+};
+// The table, decoded; *list is the caller's to free. Lock held or nothing else at work.
+int qcow2_snapshots_read(struct qcow2 *q, struct qcow2_snapshot **list, uint64_t *table_bytes);
+// A snapshot's L1 table in host byte order; the caller's to free.
+int qcow2_snapshot_l1(struct qcow2 *q, const struct qcow2_snapshot *snapshot, uint64_t **l1);
+int qcow2_snapshot_list(struct block_node *node, struct block_snapshot *list, int max,
+                        struct err *err);
+int qcow2_snapshot_create(struct block_node *node, const char *name, uint64_t date_s,
+                          struct err *err);
+int qcow2_snapshot_apply(struct block_node *node, const char *name, struct err *err);
+int qcow2_snapshot_delete(struct block_node *node, const char *name, struct err *err);
+
+// ---- qcow2_flags.c: the COPIED flags of the active tables. Lock held, nothing else at work.
+// Clear them all, or set them where the count is one; durable afterwards. *changed may be NULL.
+int qcow2_flags_clear(struct qcow2 *q);
+int qcow2_flags_set(struct qcow2 *q, uint64_t *changed);
+
+// ---- qcow2_check.c
+int qcow2_check(struct block_node *node, bool repair, struct block_check *result, struct err *err);
+
+// ---- qcow2_info.c
+extern const struct block_image_ops qcow2_image_ops;
 
 // ---- qcow2_open.c
 struct block_node *qcow2_open(struct block_node *file, bool read_only, struct err *err);

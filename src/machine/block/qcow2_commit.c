@@ -17,7 +17,7 @@
 #define L1_SECTOR_ENTRIES 64
 #define L1_SECTOR_BYTES   512
 
-static int write_refblocks(struct qcow2 *q)
+int qcow2_write_refblocks(struct qcow2 *q)
 {
     int result = 0;
     for (uint32_t i = 0; i < q->refblocks.slot_count && q->refblocks.dirty; i++) {
@@ -118,7 +118,7 @@ static void end_copies(struct qcow2 *q, size_t count, bool failed)
 static void give_back(struct qcow2 *q)
 {
     for (unsigned i = 0; i < q->freeing_count; i++) {
-        if (meta_cache_crowded(&q->refblocks) && write_refblocks(q))
+        if (meta_cache_crowded(&q->refblocks) && qcow2_write_refblocks(q))
             break; // what is left leaks, and check finds it
         qcow2_release_freed(q, &q->freed[i]);
     }
@@ -132,7 +132,7 @@ static int run(struct qcow2 *q)
     size_t count = 0;
     q->commit_running = true;
     q->commits_begun++;
-    int rc = write_refblocks(q);
+    int rc = qcow2_write_refblocks(q);
     bool allocated = q->allocated;
     q->allocated = false;
     q->freeing_count = q->freed_count;
@@ -187,7 +187,7 @@ int qcow2_lock_room(struct qcow2 *q)
     while (!rc && (meta_cache_crowded(&q->l2) || q->freed_count > QCOW2_FREED_MAX / 2))
         rc = qcow2_commit_locked(q);
     if (!rc && meta_cache_crowded(&q->refblocks))
-        rc = write_refblocks(q);
+        rc = qcow2_write_refblocks(q);
     if (rc)
         pthread_mutex_unlock(&q->lock);
     return rc;

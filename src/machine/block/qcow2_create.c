@@ -69,7 +69,7 @@ static int lay_out(struct qcow2_header *h, struct layout *layout, struct err *er
             (unsigned long long)h->size, (unsigned long long)qcow2_cluster_size(h));
     uint64_t per_block = 1ull << (bits + 3 - h->refcount_order);
     uint64_t l1 = (entries * 8 + bits_mask(bits)) >> bits;
-    *layout = (struct layout){1, 1, l1 ? l1 : 1};
+    *layout = (struct layout){1, 1, l1};
     while (layout->blocks * per_block < 1 + layout->table + layout->blocks + layout->l1) {
         layout->blocks++;
         layout->table = (layout->blocks * 8 + bits_mask(bits)) >> bits;
@@ -77,7 +77,7 @@ static int lay_out(struct qcow2_header *h, struct layout *layout, struct err *er
     h->l1_entries = (uint32_t)entries;
     h->refcount_table_offset = 1ull << bits;
     h->refcount_table_clusters = (uint32_t)layout->table;
-    h->l1_offset = (1 + layout->table + layout->blocks) << bits;
+    h->l1_offset = l1 ? (1 + layout->table + layout->blocks) << bits : 0;
     return 0;
 }
 

@@ -87,11 +87,11 @@ static int read_header(struct block_node *file, struct qcow2_header *header, str
 }
 
 // May the image be opened so?
-static int check_mode(const struct qcow2_header *h, bool read_only, struct err *err)
+static int check_mode(const struct qcow2_header *h, bool read_only, bool repair, struct err *err)
 {
     if (read_only)
         return 0;
-    if (h->incompatible & QCOW2_CORRUPT)
+    if ((h->incompatible & QCOW2_CORRUPT) && !repair)
         return err_set(err, ERR_INPUT,
                        "the image is marked corrupt; open it read-only, or repair it with "
                        "'wirt disk check --repair'");
@@ -146,15 +146,26 @@ static int read_tables(struct qcow2 *q, struct err *err)
     return 0;
 }
 
-// What must be done to the file before the first write.
+// What must be done to the file before the first write: refcounts that were left inexact are counted anew; what
+// others keep in step with the content, and we do not, is declared void.
 static int prepare_writing(struct qcow2 *q, struct err *err)
 {
-    uint64_t autoclear = q->header.autoclear & 0;
-    if (q->header.autoclear == autoclear || q->header.version < 3)
+    int rc = 0;
+    if (q->header.version >= 3 && q->header.autoclear) {
+        q->header.autoclear = 0;
+        rc = qcow2_write_field64(q, QCOW2_AT_AUTOCLEAR, 0);
+    }
+    if (rc)
+        return err_set_errno(err, -rc, "cannot write");
+    if (!(q->header.incompatible & QCOW2_DIRTY) || q->node.repair)
         return 0;
-    q->header.autoclear = autoclear;
-    int rc = qcow2_write_field64(q, QCOW2_AT_AUTOCLEAR, autoclear);
-    return rc ? err_set_errno(err, -rc, "cannot write") : 0;
+    struct block_check result = {0};
+    if (qcow2_check(&q->node, true, &result, err))
+        return -1;
+    if (result.corruptions)
+        return err_set(err, ERR_INPUT,
+                       "it was not closed and cannot be repaired; open it read-only");
+    return 0;
 }
 
 static void init(struct qcow2 *q)
@@ -181,7 +192,8 @@ static int set_up(struct qcow2 *q, struct err *err)
 struct block_node *qcow2_open(struct block_node *file, bool read_only, struct err *err)
 {
     struct qcow2_header *header = malloc(sizeof(*header));
-    if (!header || read_header(file, header, err) || check_mode(header, read_only, err)) {
+    if (!header || read_header(file, header, err) ||
+        check_mode(header, read_only, file->repair, err)) {
         err_wrap(err, "'%s'", file->name);
         block_node_close(file);
         free(header);
@@ -232,4 +244,5 @@ const struct block_format qcow2_format = {
     .probe = qcow2_probe,
     .backing = qcow2_backing,
     .open = qcow2_open,
+    .image = &qcow2_image_ops,
 };

@@ -59,6 +59,10 @@ struct model {
     uint8_t *bytes; // what the disk must hold
     uint64_t size;
     uint8_t *scratch;
+    struct {
+        uint8_t *bytes; // NULL: no such snapshot
+        uint64_t size;
+    } snapshot[3];
 };
 
 static int new_file(const char *path)
@@ -235,13 +239,60 @@ static void operation_resize(struct model *m)
     m->size = size;
 }
 
+static const struct block_image_ops *image_ops(void)
+{
+    return block_format_find("qcow2")->image;
+}
+
+static void operation_snapshot(struct model *m)
+{
+    struct err err = {0};
+    size_t n = below(ARRAY_LENGTH(m->snapshot));
+    char name[] = {'s', (char)('0' + n), 0};
+    struct block_node *node = block_disk_node(m->disk);
+    if (!m->snapshot[n].bytes) {
+        if (image_ops()->snapshot_create(node, name, 1700000000, &err)) {
+            CHECK(err.code == ERR_UNSUPPORTED || err.code == ERR_LIMIT, "%s",
+                  err.text); // narrow refcounts
+            return;
+        }
+        m->snapshot[n].bytes = malloc(DISK_MAX);
+        m->snapshot[n].size = m->size;
+        memcpy(m->snapshot[n].bytes, m->bytes, m->size);
+    } else if (below(2)) {
+        if (image_ops()->snapshot_apply(node, name, &err)) {
+            CHECK(err.code == ERR_LIMIT, "%s", err.text);
+            return;
+        }
+        m->size = m->snapshot[n].size;
+        memcpy(m->bytes, m->snapshot[n].bytes, m->size);
+    } else {
+        CHECK(image_ops()->snapshot_delete(node, name, &err) == 0, "%s", err.text);
+        free(m->snapshot[n].bytes);
+        m->snapshot[n].bytes = NULL;
+    }
+}
+
+static void operation_check(struct model *m)
+{
+    struct err err = {0};
+    CHECK(block_flush(m->disk) == 0, "flush");
+    CHECK(block_flush(m->disk) == 0, "flush"); // the first gave clusters back
+    struct block_check result = {0};
+    CHECK(image_ops()->check(block_disk_node(m->disk), false, &result, &err) == 0, "%s", err.text);
+    CHECK(!result.corruptions && !result.leaks && !result.needless_copies,
+          "%" PRIu64 " corruptions, %" PRIu64 " leaks, %" PRIu64 " needless copies",
+          result.corruptions, result.leaks, result.needless_copies);
+}
+
 static const struct {
     unsigned weight;
     void (*run)(struct model *m);
 } operations[] = {
-    {40, operation_write},   {15, operation_read},  {10, operation_zero},
-    {10, operation_discard}, {3, operation_flush},  {10, operation_compressed},
-    {3, operation_reopen},   {3, operation_resize},
+    {40, operation_write},   {15, operation_read},    {10, operation_zero},
+    {10, operation_discard}, {3, operation_flush},    {10, operation_compressed},
+    {3, operation_reopen},   {6, operation_snapshot}, {3, operation_check},
+    {3, operation_resize},
 };
 
 // ---- qemu-img's opinion
@@ -270,6 +321,31 @@ static void ask_qemu(struct model *m)
     unlink(raw);
 }
 
+static void ask_qemu_snapshots(struct model *m)
+{
+    for (size_t n = 0; n < ARRAY_LENGTH(m->snapshot); n++) {
+        char command[512], raw[140];
+        if (!m->snapshot[n].bytes || !have_qemu)
+            continue;
+        snprintf(raw, sizeof(raw), "%s.raw", m->path);
+        snprintf(command, sizeof(command), "qemu-img convert -l s%zu -f qcow2 -O raw %s %s", n,
+                 m->path, raw);
+        CHECK(system(command) == 0, "qemu-img convert -l");
+        struct err err;
+        int fd = os_file_open(raw, 0, &err);
+        CHECK(fd >= 0, "%s", err.text);
+        uint64_t size = 0;
+        os_file_size(fd, &size);
+        CHECK(os_pread(fd, m->scratch, size < DISK_MAX ? size : DISK_MAX, 0) == 0, "read");
+        // A snapshot of another size is shown by some versions at the disk's present size.
+        uint64_t both = size < m->snapshot[n].size ? size : m->snapshot[n].size;
+        CHECK(memcmp(m->scratch, m->snapshot[n].bytes, both) == 0,
+              "qemu reads another snapshot s%zu", n);
+        os_file_close(&fd);
+        unlink(raw);
+    }
+}
+
 static void run_sequence(void)
 {
     struct model m = {.bytes = calloc(1, DISK_MAX), .scratch = calloc(1, DISK_MAX)};
@@ -294,6 +370,9 @@ static void run_sequence(void)
     CHECK(rc == 0, "%s", strerror(-rc));
     if (have_qemu)
         ask_qemu(&m);
+    ask_qemu_snapshots(&m);
+    for (size_t n = 0; n < ARRAY_LENGTH(m.snapshot); n++)
+        free(m.snapshot[n].bytes);
     free(m.bytes);
     free(m.scratch);
 }
