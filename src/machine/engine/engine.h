@@ -18,6 +18,7 @@
 
 #include "base/addr.h"
 #include "machine/cpu/vcpu.h"
+#include "machine/engine/stats.h"
 #include "machine/engine/translate_cpu.h"
 
 // Tier 0 alone, and the whole engine (tier 1 with tier 0 beneath).
@@ -110,7 +111,7 @@ struct engine_cpu {
     uint64_t
         debug_hits; // DR6 bits of a #DB trap to be delivered before the next instruction; makes the run loop call engine_take_events()
     uint64_t retired[TIER_COUNT]; // guest instructions by tier
-    uint64_t exits[8];            // by enum engine_exit_reason (stats.h), for --stats
+    uint64_t exits[ENGINE_EXIT_COUNT]; // for --stats
     struct tlb tlb[TLB_MODE_COUNT];
     struct fetch_tlb fetch[FETCH_MODE_COUNT];
     uint64_t large_start[2],
