@@ -17,7 +17,8 @@ int interp_cpu_init(struct vcpu *vcpu, struct err *err);
 void interp_cpu_fini(struct vcpu *vcpu);
 
 enum interp_step {
-    INTERP_STEP_DONE,     // one instruction retired, or one exception delivered
+    INTERP_STEP_DONE,     // one instruction retired, or one exception delivered: both count as one instruction
+    INTERP_STEP_PART,     // elements of a repeated string instruction: it goes on, and counts when it is done
     INTERP_STEP_HALT,     // HLT: state.run_state says so
     INTERP_STEP_SHUTDOWN, // triple fault
 };
@@ -29,7 +30,10 @@ enum interp_step interp_step(struct vcpu *vcpu);
 // Tier 0's run loop: vcpu_backend_ops.run of the interpreter.
 enum vcpu_exit interp_run(struct vcpu *vcpu);
 
-// Deterministic machines: bring the clock up to the instructions retired so far (before anything reads the time).
+// Publish the instructions retired so far; in a deterministic machine the clock follows them. Called before anything
+// reads the time or could (ports, MMIO, MSRs). Timers of a deterministic machine run when the count of retired instructions is a
+// multiple of INTERP_QUANTUM: the first one at or after their deadline.
+#define INTERP_QUANTUM 1000u
 void interp_sync_clock(struct vcpu *vcpu);
 
 #endif

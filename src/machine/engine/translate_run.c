@@ -206,6 +206,7 @@ static enum step step(struct vcpu *vcpu, enum vcpu_exit *exit)
     vectors_put_away(vcpu);
     switch (interp_step(vcpu)) {
     case INTERP_STEP_DONE:
+    case INTERP_STEP_PART:
         return STEP_ON;
     case INTERP_STEP_HALT:
         *exit = VCPU_EXIT_HALT;
