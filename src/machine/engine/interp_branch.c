@@ -142,7 +142,7 @@ int interp_jmp_far(struct vcpu *vcpu, const struct bound_insn *bound)
 {
     const struct insn *insn = &bound->insn;
     return landed(vcpu, far_jump(vcpu, insn->immediate2, insn->immediate & size_mask(insn->operand_size),
-                                 insn->operand_size));
+                                 insn->operand_size, engine_cpu_of(vcpu)->next_rip));
 }
 
 int interp_jmp_far_indirect(struct vcpu *vcpu, const struct bound_insn *bound)
@@ -150,7 +150,8 @@ int interp_jmp_far_indirect(struct vcpu *vcpu, const struct bound_insn *bound)
     struct far_pointer to;
     if (read_far_pointer(vcpu, bound, &to))
         return INTERP_FAULT;
-    return landed(vcpu, far_jump(vcpu, to.selector, to.offset, bound->insn.operand_size));
+    return landed(vcpu, far_jump(vcpu, to.selector, to.offset, bound->insn.operand_size,
+                                 engine_cpu_of(vcpu)->next_rip));
 }
 
 int interp_call_far(struct vcpu *vcpu, const struct bound_insn *bound)
@@ -177,7 +178,7 @@ int interp_ret_far(struct vcpu *vcpu, const struct bound_insn *bound)
 
 int interp_iret(struct vcpu *vcpu, const struct bound_insn *bound)
 {
-    return landed(vcpu, interrupt_return(vcpu, bound->insn.operand_size));
+    return landed(vcpu, interrupt_return(vcpu, bound->insn.operand_size, engine_cpu_of(vcpu)->next_rip));
 }
 
 int interp_syscall(struct vcpu *vcpu, const struct bound_insn *bound)
