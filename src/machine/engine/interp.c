@@ -152,11 +152,6 @@ static int raise_too_long(struct vcpu *vcpu, const struct bound_insn *bound)
     return raise_gp(vcpu, 0);
 }
 
-static int fetch_again(struct vcpu *vcpu, const struct bound_insn *bound)
-{
-    return INTERP_AGAIN;
-}
-
 // Bytes that are no instruction.
 static void bind_invalid(struct bound_insn *bound, enum code_mode mode, interp_handler *raise)
 {
@@ -196,43 +191,43 @@ static bool same_bytes(const struct bound_insn *bound, const uint8_t *bytes)
     return (equal & bound->byte_mask) == bound->byte_mask;
 }
 
-// Decode `available` bytes; an instruction that goes on beyond them raises the fault of the byte that cannot be read.
+// Decode into the slot; bytes that are no instruction get an entry that raises. NULL: more bytes are needed.
 static struct bound_insn *decode_into(struct vcpu *vcpu, struct bound_insn *slot, const uint8_t *bytes,
-                                      unsigned available, uint64_t linear)
+                                      unsigned available)
 {
     struct engine_cpu *cpu = engine_cpu_of(vcpu);
     enum code_mode mode = (enum code_mode)cpu->code_mode;
     struct insn insn;
     int length = decode(bytes, available, mode, &insn);
+    if (length == DECODE_NEED_MORE)
+        return NULL;
     if (length > 0) {
         bind(vcpu, bytes, mode, &insn, slot);
         return slot;
     }
     struct bound_insn *uncached = &cpu->interp->uncached;
-    if (length == DECODE_NEED_MORE) {
-        // Reading on faults, or the page has come meanwhile: then nothing is executed, and the next step sees it.
-        uint8_t more[INSN_MAX_BYTES];
-        if (mmu_fetch(vcpu, gva(linear + available), more) < 0)
-            return NULL;
-        bind_invalid(uncached, mode, fetch_again);
-    } else {
-        bind_invalid(uncached, mode, length == DECODE_TOO_LONG ? raise_too_long : interp_undefined);
-    }
+    bind_invalid(uncached, mode, length == DECODE_TOO_LONG ? raise_too_long : interp_undefined);
     return uncached;
 }
 
-// Through the MMU: the first access to a page, and instructions near the end of one.
+// Through the MMU: the first access to a page, and instructions near the end of one. The next page is looked at only when
+// the instruction goes on there.
 static struct bound_insn *fetch_slow(struct vcpu *vcpu, uint64_t linear)
 {
     struct engine_cpu *cpu = engine_cpu_of(vcpu);
-    uint8_t bytes[16] = {0};
-    int available = mmu_fetch(vcpu, gva(linear), bytes);
-    if (available < 0)
-        return NULL;
-    struct bound_insn *slot = cache_slot(cpu->interp, linear);
-    if (slot->mode == cpu->code_mode && slot->insn.length <= available && same_bytes(slot, bytes))
-        return slot;
-    return decode_into(vcpu, slot, bytes, (unsigned)available, linear);
+    struct bound_insn *slot = cache_slot(cpu->interp, linear), *bound = NULL;
+    uint8_t bytes[32] = {0};
+    unsigned available = 0;
+    while (!bound) {
+        int more = mmu_fetch(vcpu, gva(linear + available), bytes + available);
+        if (more <= 0)
+            return NULL;
+        available += (unsigned)more;
+        if (slot->mode == cpu->code_mode && slot->insn.length <= available && same_bytes(slot, bytes))
+            return slot;
+        bound = decode_into(vcpu, slot, bytes, available < INSN_MAX_BYTES ? available : INSN_MAX_BYTES);
+    }
+    return bound;
 }
 
 // The bound instruction at RIP, or NULL with an exception recorded.
@@ -258,7 +253,7 @@ static inline struct bound_insn *fetch(struct vcpu *vcpu)
         return slot;
     uint8_t copy[16]; // another vCPU may be writing there: decode and remember the same bytes
     memcpy(copy, bytes, sizeof(copy));
-    return decode_into(vcpu, slot, copy, INSN_MAX_BYTES, linear);
+    return decode_into(vcpu, slot, copy, INSN_MAX_BYTES);
 }
 
 // ---- Executing ----
