@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "machine/engine/engine.h"
+#include "machine/engine/stats.h"
 #include "machine/vm/vm_internal.h"
 #include "os/clock.h"
 #include "os/self.h"
