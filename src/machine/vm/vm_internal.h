@@ -81,6 +81,7 @@ void vm_chips_power_button(struct vm *vm);
 int vm_devices_create(struct vm *vm, struct err *err);
 void vm_devices_destroy(struct vm *vm);
 void vm_devices_reset(struct vm *vm);
+void vm_devices_assign(struct vm *vm);
 void vm_devices_pause(struct vm *vm);
 void vm_devices_resume(struct vm *vm);
 
