@@ -186,7 +186,7 @@ static struct operand ours(const struct insn *insn, unsigned i)
     case OPERAND_KIND_COUNT:
     case OPERAND_STRING_SRC:
     case OPERAND_STRING_DST:
-        return (struct operand){.kind = SHOWN_NONE};
+        return (struct operand){.what = SHOWN_NONE};
     case OPERAND_RM:
         return memory ? show_memory(insn) : show_register(gpr(insn, insn->rm, bytes));
     case OPERAND_RM_GPR:
@@ -247,7 +247,7 @@ static struct operand ours(const struct insn *insn, unsigned i)
     case OPERAND_XMM0:
         return show_register(ZYDIS_REGISTER_XMM0);
     }
-    return (struct operand){.kind = SHOWN_NONE};
+    return (struct operand){.what = SHOWN_NONE};
 }
 
 static uint8_t number_of(ZydisRegister reg)
@@ -281,7 +281,7 @@ static struct operand theirs(const ZydisDecodedOperand *operand)
     case ZYDIS_OPERAND_TYPE_UNUSED:
         break;
     }
-    return (struct operand){.kind = SHOWN_NONE};
+    return (struct operand){.what = SHOWN_NONE};
 }
 
 // The width at which immediates act; Zydis extends some that we do not, and the other way round.
