@@ -123,10 +123,10 @@ static size_t add_facs(struct aml *out, struct acpi_block *block)
     return at;
 }
 
-static size_t add_dsdt(struct aml *out, struct acpi_block *block, const struct acpi_machine *machine)
+static size_t add_dsdt(struct aml *out, struct acpi_block *block)
 {
     size_t at = open_table(out, block, "DSDT");
-    acpi_build_dsdt(out, machine);
+    acpi_build_dsdt(out);
     close_table(out, at, "DSDT", 2);
     return at;
 }
@@ -245,7 +245,7 @@ int acpi_build(const struct acpi_machine *machine, uint64_t base, struct acpi_bl
     block->table_count = 0;
     aml_bytes(&out, room, sizeof(room));
     size_t facs = add_facs(&out, block);
-    size_t dsdt = add_dsdt(&out, block, machine);
+    size_t dsdt = add_dsdt(&out, block);
     size_t tables[4] = {add_fadt(&out, block, base + facs, base + dsdt)};
     tables[1] = add_madt(&out, block, machine->vcpus);
     tables[2] = add_mcfg(&out, block);

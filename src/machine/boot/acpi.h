@@ -16,7 +16,6 @@
 
 struct acpi_machine {
     unsigned vcpus;
-    unsigned hotplug_slots; // PCI slots whose devices can come and go; 0: none
 };
 
 #define ACPI_MAX_TABLES 8
@@ -34,6 +33,6 @@ int acpi_build(const struct acpi_machine *machine, uint64_t base, struct acpi_bl
 
 // The DSDT's contents, behind its header (acpi_dsdt.c).
 struct aml;
-void acpi_build_dsdt(struct aml *aml, const struct acpi_machine *machine);
+void acpi_build_dsdt(struct aml *aml);
 
 #endif

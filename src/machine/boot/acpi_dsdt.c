@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The differentiated system description: the PCI host bridge with its windows and interrupt routing, the ISA devices, and soft off.
+#include <stdio.h>
+
 #include "base/bits.h"
 #include "machine/boot/acpi.h"
 #include "machine/boot/aml.h"
@@ -98,6 +100,88 @@ static void build_motherboard(struct aml *aml)
     aml_close(aml, device);
 }
 
+// ---- Hot plug (pci/hotplug.h has the registers and says how it works).
+
+static void slot_name(char name[5], unsigned slot)
+{
+    snprintf(name, 5, "S%02X", slot);
+}
+
+// Slot 0 is the host bridge's own.
+static void build_hotplug_slots(struct aml *aml)
+{
+    for (unsigned slot = 1; slot < PCI_SLOTS; slot++) {
+        char name[5];
+        slot_name(name, slot);
+        size_t device = aml_open_device(aml, name);
+        aml_name_integer(aml, "_ADR", (uint64_t)slot << 16);
+        aml_name_integer(aml, "_SUN", slot);
+        size_t eject = aml_open_method(aml, "_EJ0", 1, false);
+        aml_store(aml);
+        aml_integer(aml, 1ull << slot);
+        aml_name_string(aml, "PEJ");
+        aml_close(aml, eject);
+        aml_close(aml, device);
+    }
+}
+
+// HNOT (slots, event): tell the devices of the slots in a mask.
+static void build_hotplug_notify(struct aml *aml)
+{
+    size_t method = aml_open_method(aml, "HNOT", 2, false);
+    for (unsigned slot = 1; slot < PCI_SLOTS; slot++) {
+        char name[5];
+        slot_name(name, slot);
+        size_t condition = aml_open_if(aml);
+        aml_and(aml);
+        aml_argument(aml, 0);
+        aml_integer(aml, 1ull << slot);
+        aml_end_and(aml);
+        aml_notify(aml);
+        aml_name_string(aml, name);
+        aml_argument(aml, 1);
+        aml_close(aml, condition);
+    }
+    aml_close(aml, method);
+}
+
+static void build_hotplug(struct aml *aml)
+{
+    aml_io_region(aml, "HPRG", MAP_PORT_PCI_HOTPLUG, 16);
+    size_t fields = aml_open_field(aml, "HPRG", 4);
+    aml_field_unit(aml, "PUP", 32);
+    aml_field_unit(aml, "PDWN", 32);
+    aml_field_unit(aml, "PEJ", 32);
+    aml_field_unit(aml, "PPRS", 32);
+    aml_close(aml, fields);
+    build_hotplug_slots(aml);
+    build_hotplug_notify(aml);
+}
+
+// Read a register, clear what was read, and notify.
+static void build_hotplug_event(struct aml *aml, const char *reg, unsigned event)
+{
+    aml_store(aml);
+    aml_name_string(aml, reg);
+    aml_local(aml, 0);
+    aml_store(aml);
+    aml_local(aml, 0);
+    aml_name_string(aml, reg);
+    aml_name_string(aml, "\\_SB.PCI0.HNOT");
+    aml_local(aml, 0);
+    aml_integer(aml, event);
+}
+
+static void build_general_events(struct aml *aml)
+{
+    size_t scope = aml_open_scope(aml, "\\_GPE");
+    size_t method = aml_open_method(aml, "_E01", 0, false);
+    build_hotplug_event(aml, "\\_SB.PCI0.PUP", 1);
+    build_hotplug_event(aml, "\\_SB.PCI0.PDWN", 3);
+    aml_close(aml, method);
+    aml_close(aml, scope);
+}
+
 static void build_host_bridge(struct aml *aml)
 {
     size_t device = aml_open_device(aml, "PCI0");
@@ -110,12 +194,12 @@ static void build_host_bridge(struct aml *aml)
     aml_name_integer(aml, "_BBN", 0);
     build_bridge_windows(aml);
     build_interrupt_routing(aml);
+    build_hotplug(aml);
     aml_close(aml, device);
 }
 
-void acpi_build_dsdt(struct aml *aml, const struct acpi_machine *machine)
+void acpi_build_dsdt(struct aml *aml)
 {
-    (void)machine;
     build_sleep_states(aml);
     size_t scope = aml_open_scope(aml, "\\_SB");
     build_host_bridge(aml);
@@ -125,4 +209,5 @@ void acpi_build_dsdt(struct aml *aml, const struct acpi_machine *machine)
     build_keyboard_controller(aml);
     build_pvpanic(aml);
     aml_close(aml, scope);
+    build_general_events(aml);
 }

@@ -10,7 +10,8 @@
 enum {
     OP_ZERO = 0x00, OP_ONE = 0x01, OP_NAME = 0x08, OP_BYTE = 0x0A, OP_WORD = 0x0B, OP_DWORD = 0x0C, OP_STRING = 0x0D,
     OP_QWORD = 0x0E, OP_SCOPE = 0x10, OP_BUFFER = 0x11, OP_PACKAGE = 0x12, OP_METHOD = 0x14, OP_DUAL_NAME = 0x2E,
-    OP_MULTI_NAME = 0x2F, OP_EXTENDED = 0x5B, OP_IF = 0xA0, OP_RETURN = 0xA4,
+    OP_MULTI_NAME = 0x2F, OP_EXTENDED = 0x5B, OP_LOCAL0 = 0x60,
+    OP_ARG0 = 0x68, OP_STORE = 0x70, OP_AND = 0x7B, OP_NOTIFY = 0x86, OP_IF = 0xA0, OP_RETURN = 0xA4,
     EXT_REGION = 0x80, EXT_FIELD = 0x81, EXT_DEVICE = 0x82,
 };
 #define PKG_LENGTH_BYTES 3u
@@ -193,6 +194,36 @@ void aml_close(struct aml *aml, size_t mark)
 void aml_return(struct aml *aml)
 {
     aml_u8(aml, OP_RETURN);
+}
+
+void aml_store(struct aml *aml)
+{
+    aml_u8(aml, OP_STORE);
+}
+
+void aml_and(struct aml *aml)
+{
+    aml_u8(aml, OP_AND);
+}
+
+void aml_end_and(struct aml *aml)
+{
+    aml_u8(aml, OP_ZERO); // NullName
+}
+
+void aml_notify(struct aml *aml)
+{
+    aml_u8(aml, OP_NOTIFY);
+}
+
+void aml_local(struct aml *aml, unsigned number)
+{
+    aml_u8(aml, (uint8_t)(OP_LOCAL0 + number));
+}
+
+void aml_argument(struct aml *aml, unsigned number)
+{
+    aml_u8(aml, (uint8_t)(OP_ARG0 + number));
 }
 
 void aml_io_region(struct aml *aml, const char *name, uint16_t port, uint8_t length)

@@ -39,6 +39,14 @@ void aml_close(struct aml *aml, size_t mark);
 
 void aml_return(struct aml *aml); // the value follows
 
+// Expressions. Operands and targets are written in order behind the opcode.
+void aml_store(struct aml *aml);                     // source, then target
+void aml_and(struct aml *aml);                       // two operands; no target: the value is the expression's
+void aml_notify(struct aml *aml);                    // object, then value
+void aml_local(struct aml *aml, unsigned number);    // Local0 to Local7
+void aml_argument(struct aml *aml, unsigned number); // Arg0 to Arg6
+void aml_end_and(struct aml *aml);                   // the absent target of aml_and(), after its operands
+
 // OperationRegion over I/O ports and a Field of equal-sized units in it.
 void aml_io_region(struct aml *aml, const char *name, uint16_t port, uint8_t length);
 size_t aml_open_field(struct aml *aml, const char *region, uint8_t access_bytes);

@@ -2,6 +2,7 @@
 #include "machine/cpu/vcpu.h"
 
 #include "base/bits.h"
+#include "machine/cpu/cpu_model.h"
 #include "machine/cpu/lapic.h"
 #include "os/futex.h"
 #include "os/memory.h"
@@ -47,6 +48,27 @@ void vcpu_destroy(struct vcpu *vcpu)
     vcpu->system->backend->vcpu_fini(vcpu);
     lapic_destroy(vcpu->lapic);
     os_memory_release(vcpu, block_bytes(vcpu->system));
+}
+
+// After INIT the bootstrap CPU starts at the reset vector, the others wait for a SIPI (SDM vol. 3, 9.4.1). RDX tells the CPU's signature.
+void vcpu_init_signal(struct vcpu *vcpu)
+{
+    cpu_state_reset(&vcpu->state, true, vcpu->index == 0);
+    vcpu->state.gpr[RDX] = cpu_model_cpuid(vcpu->system->model, vcpu, 1, 0).eax;
+    lapic_reset(vcpu->lapic, true);
+}
+
+bool vcpu_startup_signal(struct vcpu *vcpu)
+{
+    struct cpu_state *state = &vcpu->state;
+    if (state->run_state != CPU_WAIT_FOR_SIPI)
+        return false;
+    uint8_t vector = __atomic_load_n(&state->sipi_vector, __ATOMIC_ACQUIRE);
+    state->segment[SEG_CS].selector = (uint16_t)(vector << 8);
+    state->segment[SEG_CS].base = (uint64_t)vector << 12;
+    state->rip = 0;
+    state->run_state = CPU_RUNNING;
+    return true;
 }
 
 // A sleeper sets `asleep` before it looks at `events` the last time, so one of the two sees the other.
