@@ -3,6 +3,8 @@
 #
 #     BUILD=DIR       the build directory (build)
 #     DESTDIR, PREFIX for make install
+# The build is a release as meson.build has it by default: optimized, with symbols and asserts. For another:
+# meson setup DIR -Dbuildtype=debug, or -Dsanitize=true; then BUILD=DIR make test.
 #     SEED=N          the seed of random tests; printed by make soak
 
 BUILD ?= build
@@ -19,7 +21,7 @@ setup: ## install missing Debian packages (with sudo when not root)
 	@tools/setup
 
 $(BUILD)/build.ninja: | setup
-	@meson setup $(BUILD) --buildtype=release -Dprefix=$(PREFIX) >$(BUILD)-setup.log 2>&1 || { cat $(BUILD)-setup.log; exit 1; }
+	@meson setup $(BUILD) -Dprefix=$(PREFIX) >$(BUILD)-setup.log 2>&1 || { cat $(BUILD)-setup.log; exit 1; }
 	@mv $(BUILD)-setup.log $(BUILD)/meson-logs/setup.log
 
 build: setup $(BUILD)/build.ninja
