@@ -3,9 +3,10 @@
 #
 #     BUILD=DIR       the build directory (build)
 #     DESTDIR, PREFIX for make install
+#     SEED=N          the seed of random tests; printed by make soak
+#
 # The build is a release as meson.build has it by default: optimized, with symbols and asserts. For another:
 # meson setup DIR -Dbuildtype=debug, or -Dsanitize=true; then BUILD=DIR make test.
-#     SEED=N          the seed of random tests; printed by make soak
 
 BUILD ?= build
 PREFIX ?= /usr/local
