@@ -6,6 +6,8 @@ static const struct {
     int (*load)(struct guest_memory *memory, const struct boot_images *images, struct boot_entry *entry, struct err *err);
 } loaders[] = {
     {boot_bzimage_matches, boot_load_bzimage},
+    {boot_multiboot_matches, boot_load_multiboot},
+    {boot_pvh_matches, boot_load_pvh},
 };
 
 int boot_load_kernel(struct guest_memory *memory, const struct boot_images *images, struct boot_entry *entry,
