@@ -9,7 +9,7 @@
 #include "machine/device/memory_map.h"
 
 #define RSDP_BYTES   36u
-#define HEADER_BYTES 36u
+#define HEADER_BYTES ACPI_HEADER_BYTES
 #define TABLE_ALIGN  64u
 
 // Common header (ACPI 6.4, 5.2.6).
@@ -57,6 +57,9 @@ struct acpi_fadt {
         x_gpe1;
 } __attribute__((packed));
 static_assert(sizeof(struct acpi_fadt) == 244, "ACPI 4.0, table 5-9");
+static_assert(offsetof(struct acpi_fadt, facs) == ACPI_FADT_FACS && offsetof(struct acpi_fadt, dsdt) == ACPI_FADT_DSDT &&
+                  offsetof(struct acpi_fadt, x_facs) == ACPI_FADT_X_FACS && offsetof(struct acpi_fadt, x_dsdt) == ACPI_FADT_X_DSDT,
+              "what the header says");
 
 enum {
     FADT_WBINVD = 1 << 0,

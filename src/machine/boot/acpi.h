@@ -18,7 +18,15 @@ struct acpi_machine {
     unsigned vcpus;
 };
 
-#define ACPI_MAX_TABLES 8
+#define ACPI_MAX_TABLES   8
+#define ACPI_HEADER_BYTES 36u
+
+// Where the FADT holds addresses of other tables (ACPI 6.4, table 5-9).
+#define ACPI_FADT_FACS   36u
+#define ACPI_FADT_DSDT   40u
+#define ACPI_FADT_X_FACS 132u
+#define ACPI_FADT_X_DSDT 140u
+
 struct acpi_block {
     uint8_t *bytes; // borrowed
     size_t capacity;

@@ -30,6 +30,7 @@ static void build_bridge_windows(struct aml *aml)
     aml_resource_io(aml, MAP_PORT_PCI_CONFIG, 8);
     aml_resource_word_range(aml, AML_RANGE_IO, MAP_PORT_PCI_CONFIG + 8, 0xFFFF);
     aml_resource_memory_range(aml, MAP_PCI_BAR32_START, MAP_PCI_BAR32_START + MAP_PCI_BAR32_LENGTH - 1);
+    aml_resource_memory_range(aml, MAP_ECAM_START + MAP_ECAM_LENGTH, MAP_IOAPIC_START - 1); // where firmware puts BARs
     aml_resource_memory_range(aml, MAP_PCI_BAR64_START, MAP_PCI_BAR64_START + MAP_PCI_BAR64_LENGTH - 1);
     aml_close_resources(aml, resources);
 }

@@ -59,11 +59,14 @@ int vm_boot(struct vm *vm, struct err *err)
 {
     struct boot_entry entry = {.mode = BOOT_RESET};
     reset_cpus(vm);
-    if (vm->config->kernel.fd < 0)
-        return err_set(err, ERR_UNSUPPORTED, "booting by firmware is not there yet: give --kernel");
-    if (load_kernel(vm, &entry, err) || put_tables(vm, err))
-        return -1;
-    vm_devices_assign(vm);
+    if (vm->config->kernel.fd < 0) {
+        if (vm_firmware_load(vm, vm->state == VM_PREPARED, err))
+            return -1;
+    } else {
+        if (load_kernel(vm, &entry, err) || put_tables(vm, err))
+            return -1;
+        vm_devices_assign(vm);
+    }
     if (boot_entry_apply(&entry, vm->memory, &vm->vcpus[0]->state, err))
         return -1;
     for (unsigned i = 0; i < vm->config->cpus; i++)

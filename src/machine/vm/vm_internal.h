@@ -88,6 +88,10 @@ void vm_devices_resume(struct vm *vm);
 // vm_boot.c: put kernel or firmware into memory and the bootstrap CPU at its start; again at each reset.
 int vm_boot(struct vm *vm, struct err *err);
 
+// vm_firmware.c: tell fw_cfg about the machine, once; put the firmware into memory, at each reset.
+int vm_firmware_offer(struct vm *vm, struct err *err);
+int vm_firmware_load(struct vm *vm, bool first, struct err *err);
+
 // vm_console.c
 int vm_console_create(struct vm *vm, struct err *err);
 void vm_console_destroy(struct vm *vm);
