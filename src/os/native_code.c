@@ -4,6 +4,7 @@
 #include <asm/prctl.h>
 #include <errno.h>
 #include <linux/membarrier.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stddef.h>
 #include <sys/auxv.h>
@@ -18,12 +19,22 @@
 #define SIGNAL_STACK_BYTES (64u * 1024u)
 #define HWCAP2_FSGSBASE    2u
 
-static os_fault_handler *fault_handler;
+#define FAULT_HANDLERS 4
+static os_fault_handler *_Atomic fault_handlers[FAULT_HANDLERS]; // filled from the front
+static pthread_mutex_t fault_lock = PTHREAD_MUTEX_INITIALIZER;
 static const int fault_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
 
 // Where the kernel puts RAX, RCX … R15 in a signal frame.
 static const uint8_t frame_index[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
                                         REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
+
+static bool ask_handlers(struct os_fault *fault)
+{
+    for (unsigned i = 0; i < FAULT_HANDLERS && fault_handlers[i]; i++)
+        if (fault_handlers[i](fault))
+            return true;
+    return false;
+}
 
 static void on_fault(int number, siginfo_t *info, void *context)
 {
@@ -36,7 +47,7 @@ static void on_fault(int number, siginfo_t *info, void *context)
 
     for (unsigned i = 0; i < 16; i++)
         fault.gpr[i] = (uint64_t)frame[frame_index[i]];
-    if (fault_handler && fault_handler(&fault)) {
+    if (ask_handlers(&fault)) {
         for (unsigned i = 0; i < 16; i++)
             frame[frame_index[i]] = (greg_t)fault.gpr[i];
         frame[REG_RIP] = (greg_t)fault.pc;
@@ -47,11 +58,24 @@ static void on_fault(int number, siginfo_t *info, void *context)
     errno = saved_errno;
 }
 
+static bool add_handler(os_fault_handler *handler)
+{
+    unsigned i = 0;
+    pthread_mutex_lock(&fault_lock);
+    while (i < FAULT_HANDLERS && fault_handlers[i] && fault_handlers[i] != handler)
+        i++;
+    if (i < FAULT_HANDLERS)
+        fault_handlers[i] = handler;
+    pthread_mutex_unlock(&fault_lock);
+    return i < FAULT_HANDLERS;
+}
+
 int os_fault_handler_install(os_fault_handler *handler, struct err *err)
 {
     struct sigaction action = {.sa_sigaction = on_fault, .sa_flags = SA_SIGINFO | SA_ONSTACK};
 
-    fault_handler = handler;
+    if (!add_handler(handler))
+        return err_set(err, ERR_LIMIT, "too many fault handlers");
     sigemptyset(&action.sa_mask);
     for (unsigned i = 0; i < sizeof(fault_signals) / sizeof(fault_signals[0]); i++) {
         if (sigaction(fault_signals[i], &action, NULL) != 0)

@@ -28,7 +28,7 @@ struct os_fault {
 // call nothing that is not async-signal-safe.
 typedef bool os_fault_handler(struct os_fault *fault);
 
-// Once a process.
+// Add a handler; they are asked in the order of their installation. The same one twice is the same as once.
 int os_fault_handler_install(os_fault_handler *handler, struct err *err);
 
 // Once for each thread that runs generated code, and at its end.

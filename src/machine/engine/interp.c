@@ -418,14 +418,10 @@ static bool attend(struct vcpu *vcpu, enum vcpu_exit *exit)
 {
     bool deterministic = vm_clock_is_deterministic(vcpu->system->clock);
     interp_sync_clock(vcpu);
-    do {
-        if (engine_take_events(vcpu, exit))
+    while (engine_take_events(vcpu, exit))
+        if (*exit != VCPU_EXIT_HALT || !deterministic || !skip_to_next_timer(vcpu))
             return true;
-        if (vcpu->state.run_state == CPU_RUNNING)
-            return false;
-    } while (deterministic && vcpu->state.run_state == CPU_HALTED && skip_to_next_timer(vcpu));
-    *exit = VCPU_EXIT_HALT;
-    return true;
+    return false;
 }
 
 enum vcpu_exit interp_run(struct vcpu *vcpu)
