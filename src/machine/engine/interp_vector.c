@@ -5,7 +5,6 @@
 #include "machine/engine/interp_vector.h"
 
 #include <cpuid.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
 
@@ -117,14 +116,6 @@ static bool host_has_avx(void)
     return (low & XSTATE_AVX) != 0;
 }
 
-static pthread_once_t fault_once = PTHREAD_ONCE_INIT;
-static struct err fault_err;
-
-static void install_fault_handler(void)
-{
-    os_fault_handler_install(interp_vector_fault, &fault_err);
-}
-
 static int arena_create(struct interp_vector *vector, struct err *err)
 {
     int fd = os_memfd_create("wirt-stubs", ARENA_BYTES, err);
@@ -146,12 +137,8 @@ static int arena_create(struct interp_vector *vector, struct err *err)
 
 struct interp_vector *interp_vector_create(struct err *err)
 {
-    pthread_once(&fault_once, install_fault_handler);
-    if (fault_err.code != ERR_NONE) {
-        if (err)
-            *err = fault_err;
+    if (os_fault_handler_install(interp_vector_fault, err))
         return NULL;
-    }
     struct interp_vector *vector = aligned_alloc(64, align_up(sizeof(*vector), 64));
     if (!vector) {
         err_set(err, ERR_LIMIT, "no memory for the vector unit");
