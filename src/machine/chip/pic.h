@@ -19,8 +19,8 @@ struct device *pic_device(struct pic *pic);
 // Lines 0 to 15; 2 is the cascade and ignored.
 void pic_set_line(struct pic *pic, unsigned line, bool level);
 
-// For the CPU: is INTR asserted; the interrupt acknowledge cycle, which always yields a vector (a spurious one when the
-// request has gone), or -1 when INTR is not asserted. In the form that struct cpu_system wants.
+// For the CPU: is INTR asserted; the interrupt acknowledge cycle, which yields a vector, or -1 when INTR is not asserted
+// (any more). In the form that struct cpu_system wants.
 bool pic_pending(void *pic);
 int pic_acknowledge(void *pic);
 
