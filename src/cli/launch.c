@@ -169,6 +169,12 @@ static int start_user_net(struct launch *launch, json_t *net, struct err *err)
         return -1;
     }
     launch->helper_count++;
+    char ready;
+    size_t no_fds;
+    if (os_unix_receive(ends[0], &ready, sizeof(ready), NULL, 0, &no_fds) != 1) { // its first packet says that all forwards stand
+        os_file_close(&ends[0]);
+        return err_set(err, ERR_HOST, "wirt-net did not start; the line above says why");
+    }
     return give(launch, net, ends[0], err);
 }
 

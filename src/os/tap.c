@@ -29,3 +29,11 @@ int os_tap_open(const char *name, struct err *err)
     }
     return fd;
 }
+
+int os_tap_set_offload(int tap, bool checksum, bool tso4, bool tso6)
+{
+    unsigned long flags = 0;
+    if (checksum)
+        flags |= TUN_F_CSUM | (tso4 ? (unsigned long)TUN_F_TSO4 : 0) | (tso6 ? (unsigned long)TUN_F_TSO6 : 0);
+    return ioctl(tap, TUNSETOFFLOAD, flags) < 0 ? -errno : 0;
+}

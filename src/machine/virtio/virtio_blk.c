@@ -295,42 +295,30 @@ static void give_back(struct blk_queue *queue, struct request *request)
     queue->free = request;
 }
 
-// Pops and begins one. 0: nothing more can be done now.
-static int handle_one(struct blk_queue *queue)
-{
-    struct request *request = take_free(queue);
-    if (!request)
-        return 0;
-    int popped = virtqueue_pop(&queue->queue->ring, &request->chain);
-    if (popped <= 0) {
-        give_back(queue, request);
-        return popped;
-    }
-    if (request->chain.out_bytes < HEADER_BYTES || request->chain.in_bytes < 1) {
-        give_back(queue, request);
-        virtio_device_break(&queue->blk->device, "a request without header or status");
-        return -EINVAL;
-    }
-    handle(queue, request);
-    return 1;
-}
-
 static bool process(void *self, unsigned index)
 {
     struct virtio_blk *blk = self;
     struct blk_queue *queue = &blk->queues[index];
     struct virtqueue *ring = &queue->queue->ring;
     unsigned budget = QUEUE_SIZE;
-    int result;
+    struct request *request;
     virtqueue_silence(ring);
-    do
-        while ((result = handle_one(queue)) > 0 && --budget)
-            ;
-    while (result == 0 && !queue->starved && virtqueue_listen(ring));
+    while ((request = take_free(queue))) {
+        if (virtqueue_next(ring, &request->chain, &budget) <= 0) {
+            give_back(queue, request);
+            break;
+        }
+        if (request->chain.out_bytes < HEADER_BYTES || request->chain.in_bytes < 1) {
+            give_back(queue, request);
+            virtio_device_break(&blk->device, "a request without header or status");
+            break;
+        }
+        handle(queue, request);
+    }
     if (queue->completed)
         virtio_queue_interrupt(queue->queue);
     queue->completed = false;
-    return result > 0;
+    return !budget;
 }
 
 static void config_write(void *self, unsigned offset, const void *bytes, unsigned length)

@@ -39,6 +39,8 @@ void virtio_device_break(struct virtio_device *device, const char *why)
 {
     if (why && !(device->status & VIRTIO_STATUS_NEEDS_RESET))
         log_guest("%s: %s; the device needs a reset", device->name, why);
+    if (device->status & VIRTIO_STATUS_NEEDS_RESET)
+        return;
     device->status |= VIRTIO_STATUS_NEEDS_RESET;
     if (device->status & VIRTIO_STATUS_DRIVER_OK)
         virtio_pci_interrupt(device, device->config_vector, VIRTIO_INTERRUPT_CONFIG);
@@ -53,7 +55,9 @@ void virtio_config_changed(struct virtio_device *device)
 
 void virtio_queue_interrupt(struct virtio_queue *queue)
 {
-    const struct virtio_device *device = queue->device;
+    struct virtio_device *device = queue->device;
+    if (queue->ring.broken)
+        virtio_device_break(device, NULL); // the queue has said why
     if (!(device->status & VIRTIO_STATUS_DRIVER_OK) || device->resetting)
         return; // what was pushed is for nobody
     if (virtqueue_publish(&queue->ring))
@@ -68,30 +72,28 @@ static bool process_locked(struct virtio_queue *queue)
     if (!virtio_running(device) || !queue->ring.enabled)
         return false;
     bool again = device->setup.ops->process(device->setup.self, queue->index);
-    if (queue->ring.broken) {
-        virtio_device_break(device, NULL); // the queue has said why
-        return false;
-    }
+    if (queue->ring.broken)
+        virtio_device_break(device, NULL);
+    return again && virtio_running(device);
+}
+
+// One round; true when there is more to do.
+static bool process_round(struct virtio_queue *queue)
+{
+    struct virtio_device *device = queue->device;
+    virtio_lock(device);
+    bool again = process_locked(queue);
+    virtio_unlock(device);
+    if (device->setup.ops->processed)
+        device->setup.ops->processed(device->setup.self, queue->index);
     return again;
 }
 
 static void process_on_loop(void *context)
 {
     struct virtio_queue *queue = context;
-    virtio_lock(queue->device);
-    bool again = process_locked(queue);
-    virtio_unlock(queue->device);
-    if (again)
+    if (process_round(queue))
         os_loop_post(queue->device->environment.loop, &queue->post);
-}
-
-// A guest that adds requests for ever keeps only its own vCPU here.
-static void process_inline(struct virtio_queue *queue)
-{
-    virtio_lock(queue->device);
-    while (process_locked(queue))
-        ;
-    virtio_unlock(queue->device);
 }
 
 void virtio_notify(struct virtio_device *device, unsigned queue)
@@ -101,7 +103,8 @@ void virtio_notify(struct virtio_device *device, unsigned queue)
     if (device->environment.loop)
         os_loop_post(device->environment.loop, &device->queues[queue].post);
     else
-        process_inline(&device->queues[queue]);
+        while (process_round(&device->queues[queue]))
+            ; // a guest that adds requests for ever keeps only its own vCPU here
 }
 
 void virtio_device_poke(struct virtio_device *device, unsigned queue)
@@ -109,19 +112,28 @@ void virtio_device_poke(struct virtio_device *device, unsigned queue)
     virtio_notify(device, queue);
 }
 
-// Lock held; inline machines have processed what came before, and look again at the next notification.
+// Lock held.
 static void poke_all(struct virtio_device *device)
 {
-    for (unsigned i = 0; i < device->setup.queue_count; i++) {
-        struct virtio_queue *queue = &device->queues[i];
-        if (!queue->ring.enabled)
-            continue;
-        if (device->environment.loop)
-            os_loop_post(device->environment.loop, &queue->post);
-        else
-            while (process_locked(queue))
-                ;
+    if (!device->environment.loop) {
+        device->process_pending = true;
+        return;
     }
+    for (unsigned i = 0; i < device->setup.queue_count; i++)
+        if (device->queues[i].ring.enabled)
+            os_loop_post(device->environment.loop, &device->queues[i].post);
+}
+
+void virtio_process_pending(struct virtio_device *device)
+{
+    if (device->environment.loop)
+        return;
+    virtio_lock(device);
+    bool pending = device->process_pending;
+    device->process_pending = false;
+    virtio_unlock(device);
+    for (unsigned i = 0; pending && i < device->setup.queue_count; i++)
+        virtio_notify(device, i);
 }
 
 // ---- Status
@@ -239,6 +251,7 @@ void virtio_device_resume(struct virtio_device *device)
     if (!--device->paused && virtio_running(device))
         poke_all(device);
     virtio_unlock(device);
+    virtio_process_pending(device);
 }
 
 void virtio_device_quiesce(struct virtio_device *device)

@@ -58,6 +58,8 @@ struct virtio_ops {
     // The driver notified queue `index`, or virtio_device_poke() did. Pop what is there, virtio_queue_interrupt() at the
     // end. At most a ring's worth in one round: return true to be called again.
     bool (*process)(void *kind, unsigned index);
+    // After a round of process(), without the lock: tell others what came of it. NULL: nothing.
+    void (*processed)(void *kind, unsigned index);
     // The driver wrote [offset, offset + length) of the configuration, within its length. NULL: read-only.
     void (*config_write)(void *kind, unsigned offset, const void *bytes, unsigned length);
     // DRIVER_OK: features are final. NULL: nothing.
@@ -117,7 +119,8 @@ struct virtio_device {
     uint32_t device_feature_select, driver_feature_select;
     uint64_t driver_features;
     // Not saved: a machine is saved while nothing is in flight.
-    bool resetting; // the driver wrote 0 and waits
+    bool resetting;       // the driver wrote 0 and waits
+    bool process_pending; // inline: process all queues once the lock is free
     unsigned paused;
     unsigned in_flight;
     pthread_cond_t idle; // in_flight fell to 0
@@ -160,6 +163,7 @@ void virtio_device_quiesce(struct virtio_device *device);
 // ---- For virtio_pci.c.
 void virtio_set_status(struct virtio_device *device, uint8_t status);
 void virtio_notify(struct virtio_device *device, unsigned queue); // any thread
+void virtio_process_pending(struct virtio_device *device);        // after virtio_set_status(), without the lock
 void virtio_pci_init(struct virtio_device *device);
 void virtio_pci_interrupt(struct virtio_device *device, uint16_t vector, uint8_t why); // lock held
 void virtio_pci_reset(struct virtio_device *device);                                  // lock held

@@ -328,6 +328,7 @@ static void bar_write(void *context, uint64_t offset, uint64_t value, unsigned s
     else if (area == AREA_CONFIG)
         config_write(device, offset % AREA_BYTES, value, size);
     virtio_unlock(device);
+    virtio_process_pending(device);
 }
 
 static const struct bus_ops bar_ops = {.read = bar_read, .write = bar_write};

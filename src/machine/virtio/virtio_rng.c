@@ -45,15 +45,10 @@ static bool process(void *self, unsigned index)
     struct virtio_queue *queue = &rng->device.queues[index];
     struct virtq_chain chain;
     unsigned budget = QUEUE_SIZE;
-    int result;
-    do
-        while ((result = virtqueue_pop(&queue->ring, &chain)) > 0 && --budget)
-            virtqueue_push(&queue->ring, &chain, fill(rng, &chain));
-    while (result == 0 && virtqueue_listen(&queue->ring));
-    if (result > 0)
-        virtqueue_push(&queue->ring, &chain, fill(rng, &chain)); // the one popped when the budget ended
+    while (virtqueue_next(&queue->ring, &chain, &budget) > 0)
+        virtqueue_push(&queue->ring, &chain, fill(rng, &chain));
     virtio_queue_interrupt(queue);
-    return result > 0;
+    return !budget;
 }
 
 static const struct virtio_ops ops = {.process = process};

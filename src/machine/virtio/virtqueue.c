@@ -235,9 +235,29 @@ int virtqueue_pop(struct virtqueue *queue, struct virtq_chain *chain)
     return 1;
 }
 
+int virtqueue_next(struct virtqueue *queue, struct virtq_chain *chain, unsigned *budget)
+{
+    if (budget && !*budget)
+        return 0;
+    int result;
+    do
+        result = virtqueue_pop(queue, chain);
+    while (result == 0 && virtqueue_listen(queue));
+    if (budget && result > 0)
+        --*budget;
+    return result;
+}
+
 void virtqueue_unpop(struct virtqueue *queue)
 {
     queue->next_available--;
+}
+
+void virtqueue_unpush(struct virtqueue *queue, unsigned count)
+{
+    assert((uint16_t)(queue->next_used - queue->published) >= count);
+    queue->next_available = (uint16_t)(queue->next_available - count);
+    queue->next_used = (uint16_t)(queue->next_used - count);
 }
 
 // ---- Pushing

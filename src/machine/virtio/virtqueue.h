@@ -68,8 +68,13 @@ void virtqueue_start(struct virtqueue *queue, bool indirect, bool event_index);
 
 // 1 and a chain, 0 when there is none, -EINVAL when the queue is broken.
 int virtqueue_pop(struct virtqueue *queue, struct virtq_chain *chain);
+// The same for a loop: asks to be notified before it says 0, and looks again. `budget` (NULL: none) bounds the loop: at 0 it
+// says 0, and the caller is to come back.
+int virtqueue_next(struct virtqueue *queue, struct virtq_chain *chain, unsigned *budget);
 // Put back what was popped last and not pushed.
 void virtqueue_unpop(struct virtqueue *queue);
+// Put back the last `count` chains, all pushed and not published.
+void virtqueue_unpush(struct virtqueue *queue, unsigned count);
 // How many entries wait, at most the queue's size; 0 when broken.
 unsigned virtqueue_waiting(struct virtqueue *queue);
 
