@@ -56,6 +56,7 @@ static enum err_code code_of_errno(int os_errno)
     case EBUSY:
     case EAGAIN:
     case ETXTBSY:
+    case EADDRINUSE:
         return ERR_BUSY;
     case EACCES:
     case EPERM:
