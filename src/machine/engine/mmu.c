@@ -140,11 +140,13 @@ void mmu_flush_all(struct vcpu *vcpu)
         engine->large_start[half] = UINT64_MAX;
         engine->large_last[half] = 0;
     }
+    translate_all_unmapped(vcpu);
 }
 
 void mmu_flush_non_global(struct vcpu *vcpu)
 {
     flush_views(vcpu, true);
+    translate_local_unmapped(vcpu);
 }
 
 static void flush_large_page(const struct tlb_view *view, uint64_t linear)
@@ -171,6 +173,7 @@ void mmu_flush_page(struct vcpu *vcpu, struct gva address)
         if (maybe_large)
             flush_large_page(&views[i], address.at);
     }
+    translate_page_unmapped(vcpu, address.at, maybe_large);
 }
 
 void mmu_flush_write(struct vcpu *vcpu)

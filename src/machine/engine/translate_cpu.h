@@ -44,8 +44,9 @@ struct translate_cpu {
     struct jump_entry jumps[2][JUMP_ENTRIES];
 };
 
-// mmu.c tells: mappings went from the fetch TLB. All run on the vCPU's thread.
-void translate_page_unmapped(struct vcpu *vcpu, uint64_t linear);
+// mmu.c tells: mappings went from the fetch TLB. All run on the vCPU's thread. `maybe_large`: the address may lie in a large page, the
+// rest of which goes, too.
+void translate_page_unmapped(struct vcpu *vcpu, uint64_t linear, bool maybe_large);
 void translate_local_unmapped(struct vcpu *vcpu); // all but global pages
 void translate_all_unmapped(struct vcpu *vcpu);
 

@@ -52,13 +52,13 @@ static void forget_jumps(struct translate_cpu *translate)
     translate->supervisor_local = false;
 }
 
-void translate_page_unmapped(struct vcpu *vcpu, uint64_t linear)
+void translate_page_unmapped(struct vcpu *vcpu, uint64_t linear, bool maybe_large)
 {
     struct translate_cpu *translate = &engine_cpu_of(vcpu)->translate;
     uint32_t bit = (uint32_t)(linear >> 12) % EXECUTED_BITS;
 
     for (enum fetch_mode mode = 0; mode < FETCH_MODE_COUNT; mode++) {
-        if (translate->executed[mode][bit / 64] >> (bit % 64) & 1)
+        if (maybe_large || (translate->executed[mode][bit / 64] >> (bit % 64) & 1))
             new_generation(translate, mode);
     }
 }
