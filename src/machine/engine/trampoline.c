@@ -60,11 +60,12 @@ static void emit_reload_jump_registers(struct emitter *e)
 }
 
 // Flags are the guest's throughout.
-static void emit_jump(struct emitter *e, enum fetch_mode mode, uint32_t record, const uint8_t *leave)
+static void emit_jump(struct emitter *e, enum fetch_mode mode, const uint8_t *leave)
 {
     uint64_t table = CONTEXT_ENGINE(translate.jumps) + mode * sizeof(struct jump_entry) * JUMP_ENTRIES;
 
     emit_store(e, host_context(CONTEXT_STATE(rip)), R11);
+    emit_op_memory(e, false, 0x89, R10, host_context(CONTEXT_ENGINE(translate.exit)));
     emit_load32(e, RCX, host_context(CONTEXT_EVENTS));
     uint8_t *quiet = emit_jrcxz(e);
     uint8_t *events = emit_jmp(e);
@@ -80,7 +81,6 @@ static void emit_jump(struct emitter *e, enum fetch_mode mode, uint32_t record, 
 
     emit_target(e, events, e->at);
     emit_reload_jump_registers(e);
-    emit_exit_reason(e, record);
     emit_target(e, emit_jmp(e), leave);
 
     emit_target8(e, hit);
@@ -104,7 +104,6 @@ static uint32_t emit_record(struct code_cache *cache, struct emitter *e, enum ex
 void trampolines_emit(struct trampolines *trampolines, struct code_cache *cache)
 {
     struct emitter e = {cache->write + cache->near_at, cache->write + cache->near_end, false};
-    uint32_t jump_record = emit_record(cache, &e, EXIT_JUMP);
     uint32_t fault_record = emit_record(cache, &e, EXIT_FAULT);
     uint32_t enter = code_cache_offset(cache, e.at);
 
@@ -115,7 +114,7 @@ void trampolines_emit(struct trampolines *trampolines, struct code_cache *cache)
     for (enum fetch_mode mode = 0; mode < FETCH_MODE_COUNT; mode++) {
         emit_nops(&e, (64u - (code_cache_offset(cache, e.at) & 63)) & 63);
         trampolines->jump[mode] = code_cache_offset(cache, e.at);
-        emit_jump(&e, mode, jump_record, leave);
+        emit_jump(&e, mode, leave);
     }
     trampolines->fault = cache->execute + code_cache_offset(cache, e.at);
     emit_exit_reason(&e, fault_record);

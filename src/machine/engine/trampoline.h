@@ -6,7 +6,8 @@
 // flags from translate.flags, and jumps to `code`.
 // Out: code that has stored the offset of an exit record to translate.exit jumps to `leave`, which stores the registers and flags and
 // returns from enter(). Vector and x87 registers are not touched: see vectors.h.
-// Between blocks: `jump[mode]` continues at the linear address in R11 by the jump table. The guest's RCX, R10 and R11 must stand in state.gpr.
+// Between blocks: `jump[mode]` continues at the linear address in R11 by the jump table. R10 is the cache offset of an EXIT_JUMP record;
+// the guest's RCX, R10 and R11 must stand in state.gpr.
 #ifndef WIRT_MACHINE_ENGINE_TRAMPOLINE_H
 #define WIRT_MACHINE_ENGINE_TRAMPOLINE_H
 
@@ -19,7 +20,7 @@ struct block;
 enum exit_kind {
     EXIT_INTERPRET, // execute the instruction at `rip` by tier 0, then go on at `resume` if it went on to `next_rip`
     EXIT_LINK,      // a direct jump to `rip` that is not linked yet: block->links[link]
-    EXIT_JUMP,      // an indirect jump to state.rip
+    EXIT_JUMP,      // a jump through the table to state.rip by the instruction at `rip`, which has changed RSP by -(next_rip)
     EXIT_EVENT,     // events are pending; at `rip`
     EXIT_VECTORS,   // the block at `rip` needs the vector registers loaded, and goes on at `resume`
     EXIT_FAULT,     // its host code faulted: execute the instruction at translate.fault_rip by tier 0

@@ -71,6 +71,8 @@ static enum plan plan_integer(const struct insn *insn)
     case OP_CLWB:
         return PLAN_INTERPRET;
     default:
+        if (insn->form->attributes & INSN_IMPLICIT_MEMORY)
+            return PLAN_INTERPRET;
         return insn_has_memory(insn) ? plan_memory(insn) : PLAN_COPY;
     }
 }
@@ -253,6 +255,11 @@ static void emit_far_exit(struct translation *t, const struct far_exit *exit)
         emit_u8(e, 0xCC);
     uint32_t at = code_cache_offset(cache, e->at);
     emit_bytes(e, &record, sizeof(record));
+    if (exit->kind == EXIT_JUMP) { // R10 names it to the jump trampoline
+        if (!t->near.overflow && !e->overflow)
+            memcpy(exit->jumps[0], &at, 4);
+        return;
+    }
     if (!t->near.overflow && !e->overflow) {
         for (unsigned i = 0; i < exit->jump_count; i++)
             emit_target(e, exit->jumps[i], e->at);

@@ -14,11 +14,19 @@
 
 static const struct guest_address stack_top = {.base = RSP, .index = HOST_NONE, .segment = SEG_NONE};
 
-static void emit_trampoline_jump(struct translation *t)
+// To the address in R11. The current instruction has added `rsp_change` to RSP: to be undone if the address proves not canonical.
+static void emit_trampoline_jump(struct translation *t, int32_t rsp_change)
 {
+    struct far_exit *record = translate_exit(t, EXIT_JUMP, t->insns[t->current].rip);
+
+    record->next_rip = (uint64_t)-(int64_t)rsp_change;
     translate_need(t, (uint16_t)~JUMP_REGISTERS);
     translate_evict(t, RCX);
     translate_evict(t, R10);
+    emit_u8(&t->near, 0x41); // mov r10d, record
+    emit_u8(&t->near, 0xB8 | (R10 & 7));
+    translate_exit_jump(record, t->near.at);
+    emit_u32(&t->near, 0);
     emit_target(&t->near, emit_jmp(&t->near), t->translator->cache.write + t->translator->trampolines.jump[t->fetch_mode]);
 }
 
@@ -67,10 +75,12 @@ static bool same_page(const struct translation *t, uint64_t target)
 
 void translate_goto(struct translation *t, uint64_t target, unsigned link, uint64_t from)
 {
+    const struct planned_insn *last = &t->insns[t->current];
+
     if (!same_page(t, target)) {
         translate_evict(t, R11);
         emit_constant(&t->near, R11, target);
-        emit_trampoline_jump(t);
+        emit_trampoline_jump(t, last->plan == PLAN_BRANCH && last->insn.form->op == OP_CALL ? -8 : 0);
         return;
     }
     translate_need(t, 0xFFFF);
@@ -298,7 +308,7 @@ static bool indirect(struct translation *t, const struct planned_insn *p)
         emit_store_constant(t, host, p->next_rip, REGISTER_BIT(R11));
         emit_adjust_rsp(t, -8);
     }
-    emit_trampoline_jump(t);
+    emit_trampoline_jump(t, p->insn.form->op == OP_CALL_INDIRECT ? -8 : 0);
     return true;
 }
 
@@ -312,8 +322,9 @@ static bool ret(struct translation *t, const struct planned_insn *p)
         return false;
     translate_evict(t, R11);
     emit_load(&t->near, R11, host);
-    emit_adjust_rsp(t, 8 + (int32_t)(p->insn.form->operands[0].kind == OPERAND_IMM ? p->insn.immediate : 0));
-    emit_trampoline_jump(t);
+    int32_t popped = 8 + (int32_t)(p->insn.form->operands[0].kind == OPERAND_IMM ? p->insn.immediate : 0);
+    emit_adjust_rsp(t, popped);
+    emit_trampoline_jump(t, popped);
     return true;
 }
 

@@ -15,10 +15,11 @@
 #include <stdlib.h>
 
 #include "base/bits.h"
+#include "machine/device/vm_clock.h"
 #include "machine/engine/exception.h"
 #include "machine/engine/fault.h"
 #include "machine/engine/interp.h"
-#include "machine/engine/mmu.h"
+#include "machine/engine/mmu_access.h"
 #include "machine/engine/system.h"
 #include "machine/engine/translate.h"
 #include "machine/engine/vectors.h"
@@ -278,6 +279,11 @@ static enum step handle_exit(struct vcpu *vcpu, const void **code, enum vcpu_exi
         *code = link_blocks(vcpu, record);
         break;
     case EXIT_JUMP:
+        if (!address_is_canonical(vcpu, vcpu->state.rip)) { // the fault is the branch's
+            vcpu->state.gpr[RSP] += record->next_rip;
+            vcpu->state.rip = record->rip;
+            return step(vcpu, exit);
+        }
         break;
     case EXIT_EVENT:
         vcpu->state.rip = record->rip;
@@ -296,11 +302,10 @@ static enum step handle_exit(struct vcpu *vcpu, const void **code, enum vcpu_exi
     return STEP_ON;
 }
 
-// What generated code does not do at all: not 64-bit code, single step, breakpoints, the instruction after STI.
+// What generated code does not do at all: not 64-bit code, the guest's single step and breakpoints, the instruction after STI.
 static bool tier_0_only(struct vcpu *vcpu, uint32_t mode)
 {
-    return !mode || engine_cpu_of(vcpu)->step_checks || vcpu->state.interrupt_shadow || vcpu->single_step ||
-           vcpu->breakpoint_count || vcpu->instruction_limit != UINT64_MAX;
+    return !mode || engine_cpu_of(vcpu)->step_checks || vcpu->state.interrupt_shadow;
 }
 
 static bool take_events(struct vcpu *vcpu, enum vcpu_exit *exit)
@@ -342,6 +347,13 @@ static enum vcpu_exit run_loop(struct vcpu *vcpu)
     }
 }
 
+// What needs exact counts of instructions, or a look at each.
+static bool interpreter_only(const struct vcpu *vcpu)
+{
+    return vm_clock_is_deterministic(vcpu->system->clock) || vcpu->single_step || vcpu->breakpoint_count ||
+           vcpu->instruction_limit != UINT64_MAX;
+}
+
 static enum vcpu_exit run(struct vcpu *vcpu)
 {
     struct translate_cpu *translate = &engine_cpu_of(vcpu)->translate;
@@ -351,8 +363,14 @@ static enum vcpu_exit run(struct vcpu *vcpu)
         log_error("%s", err.text);
         return VCPU_EXIT_HOST_FAILURE;
     }
+    if (interpreter_only(vcpu))
+        return interp_run(vcpu);
     os_gs_base_set(vcpu);
-    enum vcpu_exit exit = run_loop(vcpu);
+    enum vcpu_exit exit = VCPU_EXIT_HALT;
+    if (vcpu->state.run_state != CPU_RUNNING && take_events(vcpu, &exit))
+        return exit;
+    if (vcpu->state.run_state == CPU_RUNNING)
+        exit = run_loop(vcpu);
     vectors_put_away(vcpu);
     return exit;
 }
