@@ -31,6 +31,11 @@ int err_exit_status(enum err_code code)
     return codes[code].exit_status;
 }
 
+int err_input_status(enum err_code code)
+{
+    return err_exit_status(code == ERR_HOST || code == ERR_LIMIT ? code : ERR_USAGE);
+}
+
 int err_set(struct err *err, enum err_code code, const char *format, ...)
 {
     if (!err)

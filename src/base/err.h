@@ -46,6 +46,9 @@ const char *err_code_name(enum err_code code);
 // The process exit status for the code: 2 for usage and bad input, an even number of its own for others.
 int err_exit_status(enum err_code code);
 
+// The same for what a person gave (words, files): 2, whatever is wrong with it, unless the host failed or ran out of something.
+int err_input_status(enum err_code code);
+
 // Fill *err (which may be NULL: the caller is not interested) and return -1.
 int err_set(struct err *err, enum err_code code, const char *format, ...) __attribute__((format(printf, 3, 4)));
 

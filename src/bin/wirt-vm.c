@@ -61,5 +61,5 @@ int main(int argc, char **argv)
     if (status >= 0)
         return status;
     fprintf(stderr, "wirt run: %s\n", err.text);
-    return err_exit_status(err.code);
+    return err_input_status(err.code);
 }

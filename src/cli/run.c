@@ -11,5 +11,8 @@ int cli_run(int argc, char **argv)
         return cli_fail("run", &err);
     int status = launch_vm(config, &err);
     json_decref(config);
-    return status < 0 ? cli_fail("run", &err) : status;
+    if (status >= 0)
+        return status;
+    cli_fail("run", &err);
+    return err_input_status(err.code);
 }
