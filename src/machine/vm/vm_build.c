@@ -83,6 +83,7 @@ struct vm *vm_create(const struct vm_config *config, struct err *err)
         vm_destroy(vm);
         return NULL;
     }
+    vm_devices_pause(vm); // until it runs
     vm_console_start(vm);
     return vm;
 }
