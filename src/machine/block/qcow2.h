@@ -168,8 +168,8 @@ int qcow2_write_header(struct qcow2 *q);
 int qcow2_read(struct block_node *node, uint64_t offset, struct block_vec vec);
 int qcow2_write(struct block_node *node, uint64_t offset, struct block_vec vec, uint32_t flags);
 int qcow2_discard(struct block_node *node, uint64_t offset, uint64_t length);
-// Unmap the whole clusters of a range, even if a backing image shows through.
-int qcow2_drop(struct qcow2 *q, uint64_t offset, uint64_t length);
+// Unmap the whole clusters of a range: a backing image shows through.
+int qcow2_empty(struct qcow2 *q, uint64_t offset, uint64_t length);
 int qcow2_zero(struct block_node *node, uint64_t offset, uint64_t length, uint32_t flags);
 int qcow2_extent(struct block_node *node, uint64_t offset, uint64_t length,
                  struct block_extent *extent);

@@ -50,12 +50,21 @@ static int qcow2_set_backing(struct block_node *node, const struct block_backing
     return rc ? err_set_errno(err, -rc, "cannot write the header of '%s'", node->name) : 0;
 }
 
+static int qcow2_empty_all(struct block_node *node, struct err *err)
+{
+    int rc = qcow2_empty(qcow2_of(node), 0, node->size);
+    if (!rc)
+        rc = qcow2_commit(qcow2_of(node));
+    return rc ? err_set_errno(err, -rc, "cannot empty '%s'", node->name) : 0;
+}
+
 const struct block_image_ops qcow2_image_ops = {
     .check = qcow2_check,
     .snapshot_list = qcow2_snapshot_list,
     .snapshot_create = qcow2_snapshot_create,
     .snapshot_apply = qcow2_snapshot_apply,
     .snapshot_delete = qcow2_snapshot_delete,
+    .empty = qcow2_empty_all,
     .set_backing = qcow2_set_backing,
     .info = qcow2_info,
 };

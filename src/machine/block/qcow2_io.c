@@ -251,43 +251,54 @@ int qcow2_write(struct block_node *node, uint64_t offset, struct block_vec vec, 
 
 // ---- Discard and zero: whole clusters, run by run
 
-// The new entry for a run that is to read as zeros; false: leave it as it is.
-static bool zero_value(const struct qcow2 *q, const struct qcow2_run *run, uint64_t offset,
-                       bool unmap, uint64_t *value)
+enum qcow2_clear {
+    CLEAR_DISCARD,    // what this image holds reads as zeros, its space is given back
+    CLEAR_ZERO,       // everything reads as zeros, own clusters are kept
+    CLEAR_ZERO_UNMAP, // everything reads as zeros, own clusters are given back
+    CLEAR_EMPTY       // this image holds nothing here: a backing one shows through
+};
+
+// The new entry for a run; false: leave it as it is.
+static bool cleared_value(const struct qcow2 *q, const struct qcow2_run *run, uint64_t offset,
+                          enum qcow2_clear clear, uint64_t *value)
 {
-    *value = q->header.version >= 3 ? QCOW2_ZERO : 0;
-    if (run->kind == QCOW2_UNALLOCATED)
-        return q->node.backing != NULL;
+    *value = q->header.version >= 3 && clear != CLEAR_EMPTY ? QCOW2_ZERO : 0;
+    if (run->kind == QCOW2_UNALLOCATED) // a discard shall not make the image larger
+        return q->node.backing && (clear == CLEAR_ZERO || clear == CLEAR_ZERO_UNMAP);
+    if (clear == CLEAR_EMPTY)
+        return true;
     if (run->kind == QCOW2_ZEROS)
-        return unmap && run->host;
-    if (!unmap && run->in_place)
+        return clear != CLEAR_ZERO && run->host;
+    if (clear == CLEAR_ZERO && run->in_place)
         *value |= (run->host - (offset & (q->cluster_size - 1))) | QCOW2_COPIED;
     return true;
 }
 
 // Lock held.
-static int zero_run(struct qcow2 *q, uint64_t offset, uint64_t length, bool unmap, uint64_t *done)
+static int clear_run(struct qcow2 *q, uint64_t offset, uint64_t length, enum qcow2_clear clear,
+                     uint64_t *done)
 {
     struct qcow2_run run;
     uint64_t value;
+    *done = 0;
     int rc = qcow2_lookup(q, offset, length, &run);
     if (rc)
         return rc;
     // An absent L2 table is one long run, of which one slice's entries can be set at once.
     uint64_t slice = (uint64_t)(q->slice_bytes / q->entry_bytes) << q->cluster_bits;
-    bool change = zero_value(q, &run, offset, unmap, &value);
     uint64_t left = slice - (offset & (slice - 1));
+    bool change = cleared_value(q, &run, offset, clear, &value);
     *done = change && run.length > left ? left : run.length;
     if (!change)
         return 0;
-    q->punch = unmap;
+    q->punch = clear != CLEAR_ZERO;
     rc = qcow2_set_entries(q, offset, (unsigned)qcow2_clusters(q, *done), value);
     q->punch = false;
     return rc;
 }
 
 // [offset, end) is whole clusters, but for the disk's end.
-static int zero_clusters(struct qcow2 *q, uint64_t offset, uint64_t end, bool unmap, bool discard)
+static int clear_clusters(struct qcow2 *q, uint64_t offset, uint64_t end, enum qcow2_clear clear)
 {
     struct range_lock range;
     pthread_mutex_lock(&q->lock);
@@ -295,17 +306,11 @@ static int zero_clusters(struct qcow2 *q, uint64_t offset, uint64_t end, bool un
     pthread_mutex_unlock(&q->lock);
     int rc = 0;
     while (offset < end && !rc) {
-        uint64_t done = 0;
+        uint64_t done;
         rc = qcow2_lock_room(q);
         if (rc)
             break;
-        struct qcow2_run run;
-        rc = qcow2_lookup(q, offset, end - offset, &run);
-        // A discard of what this image does not hold shall not make it larger.
-        if (!rc && discard && run.kind == QCOW2_UNALLOCATED)
-            done = run.length;
-        else if (!rc)
-            rc = zero_run(q, offset, run.length, unmap, &done);
+        rc = clear_run(q, offset, end - offset, clear, &done);
         offset += done;
         pthread_mutex_unlock(&q->lock);
     }
@@ -315,8 +320,7 @@ static int zero_clusters(struct qcow2 *q, uint64_t offset, uint64_t end, bool un
     return rc;
 }
 
-// The whole clusters of a range; the disk's last one counts as whole when the range reaches its
-// end.
+// The whole clusters of a range; the disk's last one counts as whole when the range reaches its end.
 static bool whole_clusters(const struct qcow2 *q, uint64_t offset, uint64_t length, uint64_t *start,
                            uint64_t *end)
 {
@@ -325,19 +329,23 @@ static bool whole_clusters(const struct qcow2 *q, uint64_t offset, uint64_t leng
     return *start < *end;
 }
 
-int qcow2_drop(struct qcow2 *q, uint64_t offset, uint64_t length)
+int qcow2_empty(struct qcow2 *q, uint64_t offset, uint64_t length)
 {
     uint64_t start, end;
     return whole_clusters(q, offset, length, &start, &end)
-               ? zero_clusters(q, start, end, true, true)
+               ? clear_clusters(q, start, end, CLEAR_EMPTY)
                : 0;
 }
 
 int qcow2_discard(struct block_node *node, uint64_t offset, uint64_t length)
 {
     struct qcow2 *q = qcow2_of(node);
+    uint64_t start, end;
     // Version 2 cannot say "zeros here" above a backing image.
-    return q->header.version < 3 && node->backing ? 0 : qcow2_drop(q, offset, length);
+    if ((q->header.version < 3 && node->backing) ||
+        !whole_clusters(q, offset, length, &start, &end))
+        return 0;
+    return clear_clusters(q, start, end, CLEAR_DISCARD);
 }
 
 int qcow2_zero(struct block_node *node, uint64_t offset, uint64_t length, uint32_t flags)
@@ -352,7 +360,7 @@ int qcow2_zero(struct block_node *node, uint64_t offset, uint64_t length, uint32
     if (offset < start)
         rc = block_node_write_zeros(node, offset, start - offset);
     if (!rc)
-        rc = zero_clusters(q, start, end, flags & BLOCK_UNMAP, false);
+        rc = clear_clusters(q, start, end, (flags & BLOCK_UNMAP) ? CLEAR_ZERO_UNMAP : CLEAR_ZERO);
     if (!rc && end < offset + length)
         rc = block_node_write_zeros(node, end, offset + length - end);
     return rc;

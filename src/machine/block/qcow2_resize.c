@@ -106,7 +106,7 @@ static int shrink(struct qcow2 *q, uint64_t size)
     uint64_t start = align_up(size, q->cluster_size);
     int rc = 0;
     if (start < q->node.size)
-        rc = qcow2_drop(q, start, q->node.size - start);
+        rc = qcow2_empty(q, start, q->node.size - start);
     // What stays of the last cluster must be zeros when the disk grows again.
     if (!rc && size < start && size < q->node.size)
         rc = block_node_write_zeros(&q->node, size,

@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `wirt disk create` and `convert`.
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "base/units.h"
+#include "cli/disk.h"
+#include "machine/block/block_copy.h"
+#include "machine/block/block_driver.h"
+#include "os/clock.h"
+#include "os/file.h"
+
+static int parse_preallocate(const char *text, enum block_preallocate *mode, struct err *err)
+{
+    static const char *const names[] = {"off", "metadata", "falloc", "full"};
+    *mode = BLOCK_PREALLOCATE_OFF;
+    for (size_t i = 0; text && i < ARRAY_LENGTH(names); i++) {
+        if (strcmp(text, names[i]) == 0) {
+            *mode = (enum block_preallocate)i;
+            return 0;
+        }
+    }
+    return text ? err_set(err, ERR_USAGE,
+                          "--preallocate '%s': it must be off, metadata, falloc or full", text)
+                : 0;
+}
+
+static int parse_number(const char *flag, const char *text, unsigned *number, struct err *err)
+{
+    uint64_t value;
+    if (text && !units_parse_number(text, 1, 1024, &value))
+        return err_set(err, ERR_USAGE, "%s '%s': it must be a number from 1 to 1024", flag, text);
+    *number = text ? (unsigned)value : 0;
+    return 0;
+}
+
+// What the flags say about a new image; neither size nor backing.
+static int new_image(const struct disk_words *w, const char *path, struct block_create *create,
+                     struct err *err)
+{
+    uint64_t cluster = 0;
+    *create =
+        (struct block_create){.compression = w->compression, .lazy_refcounts = w->lazy_refcounts};
+    create->format = disk_target_format(path, w->format, err);
+    if (!create->format || parse_preallocate(w->preallocate, &create->preallocate, err) ||
+        parse_number("--version", w->version, &create->version, err) ||
+        parse_number("--refcount-bits", w->refcount_bits, &create->refcount_bits, err) ||
+        (w->cluster_size && disk_parse_size("--cluster-size", w->cluster_size, &cluster, err)))
+        return -1;
+    if (cluster > UINT32_MAX)
+        return err_set(err, ERR_USAGE, "--cluster-size '%s' is too large", w->cluster_size);
+    create->cluster_size = (uint32_t)cluster;
+    return 0;
+}
+
+// The backing file's format is recorded, its size taken where none is given.
+static int look_at_backing(const struct disk_words *w, const char *path,
+                           struct block_create *create, bool need_size, struct err *err)
+{
+    char beside[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+    bool relative = w->backing[0] != '/' && slash;
+    snprintf(beside, sizeof(beside), "%.*s%s", relative ? (int)(slash + 1 - path) : 0, path,
+             w->backing);
+    struct block_chain chain;
+    struct disk_opening how = {.format = w->backing_format, .read_only = true};
+    struct block_disk *disk = disk_open(beside, &how, &chain, err);
+    if (!disk)
+        return err_wrap(err, "backing file");
+    create->backing = w->backing;
+    create->backing_format = block_format_find(chain.image[0].format)->name;
+    if (need_size)
+        create->size = block_disk_size(disk);
+    block_disk_close(disk);
+    block_chain_close(&chain);
+    return 0;
+}
+
+static int make(const char *path, const struct block_create *create, bool force, struct err *err)
+{
+    int fd = disk_new_file(path, force, err);
+    if (fd < 0)
+        return -1;
+    int rc = block_image_create(fd, path, create, err);
+    os_file_close(&fd);
+    return rc;
+}
+
+int disk_create(const struct disk_words *w, int *status, struct err *err)
+{
+    const char *path = w->operand[0];
+    struct block_create create;
+    if (new_image(w, path, &create, err))
+        return -1;
+    if (w->operands < 2 && !w->backing)
+        return err_set(err, ERR_USAGE,
+                       "how large is '%s' to be? Give a SIZE, or a backing file with --backing",
+                       path);
+    if (w->operands >= 2 && disk_parse_size("SIZE", w->operand[1], &create.size, err))
+        return -1;
+    create.size = align_up(create.size, 512);
+    if (w->backing && look_at_backing(w, path, &create, w->operands < 2, err))
+        return -1;
+    if (make(path, &create, w->force, err))
+        return -1;
+    char size[UNITS_SIZE_TEXT_BYTES];
+    if (w->json)
+        disk_print_json(json_pack("{s:s, s:s, s:I}", "file", path, "format", create.format, "size",
+                                  (json_int_t)create.size));
+    else
+        printf("%s: %s image of %s%s%s\n", path, create.format,
+               units_format_size(create.size, size), w->backing ? ", on " : "",
+               w->backing ? w->backing : "");
+    return 0;
+}
+
+// ---- convert
+
+static int run_copy(struct block_disk *source, struct block_disk *target,
+                    const struct disk_words *w, bool zeroed, struct block_copy *copy,
+                    struct err *err)
+{
+    struct disk_progress progress;
+    unsigned workers = 0;
+    if (parse_number("--workers", w->workers, &workers, err))
+        return -1;
+    *copy = (struct block_copy){.source = source,
+                                .target = target,
+                                .workers = workers,
+                                .target_is_zero = zeroed,
+                                .compress = w->compress,
+                                .progress = disk_progress_tell,
+                                .user = &progress};
+    disk_progress_begin(&progress, "converting");
+    int rc = block_copy_run(copy);
+    disk_progress_end(&progress);
+    return rc ? err_set_errno(err, -rc, "cannot convert '%s' to '%s'", w->operand[0], w->operand[1])
+              : 0;
+}
+
+static bool can_compress(const char *format)
+{
+    return strcmp(format, "qcow2") == 0;
+}
+
+static int convert(const struct disk_words *w, struct block_disk *source, struct err *err)
+{
+    const char *path = w->operand[1];
+    struct block_create create;
+    if (new_image(w, path, &create, err))
+        return -1;
+    if (w->compress && !can_compress(create.format))
+        return err_set(err, ERR_USAGE, "--compress: images of format '%s' cannot be compressed",
+                       create.format);
+    create.size = align_up(block_disk_size(source), 512);
+    if (w->backing && look_at_backing(w, path, &create, false, err))
+        return -1;
+    if (make(path, &create, w->force, err))
+        return -1;
+    struct block_chain chain;
+    struct disk_opening how = {
+        .format = create.format, .durability = BLOCK_UNSAFE, .alone = !w->backing};
+    struct block_disk *target = disk_open(path, &how, &chain, err);
+    if (!target)
+        return -1;
+    struct block_copy copy;
+    uint64_t start = os_clock_monotonic_ns();
+    int rc = run_copy(source, target, w,
+                      !w->backing && create.preallocate != BLOCK_PREALLOCATE_FULL, &copy, err);
+    // Durable at the end, once.
+    int closed = block_node_flush(block_disk_node(target));
+    int last = block_disk_close(target);
+    block_chain_close(&chain);
+    if (!rc && (closed || last))
+        rc = err_set_errno(err, closed ? -closed : -last, "cannot write '%s'", path);
+    if (rc)
+        return rc;
+    double seconds = (double)(os_clock_monotonic_ns() - start) / 1e9;
+    char size[UNITS_SIZE_TEXT_BYTES], data[UNITS_SIZE_TEXT_BYTES];
+    if (w->json)
+        disk_print_json(json_pack("{s:s, s:s, s:I, s:I, s:f}", "file", path, "format",
+                                  create.format, "size", (json_int_t)create.size, "data",
+                                  (json_int_t)copy.data_bytes, "seconds", seconds));
+    else
+        printf("%s: %s image of %s, %s of them data, in %.1f s\n", path, create.format,
+               units_format_size(create.size, size), units_format_size(copy.data_bytes, data),
+               seconds);
+    return 0;
+}
+
+int disk_convert(const struct disk_words *w, int *status, struct err *err)
+{
+    struct block_chain chain;
+    const struct block_format *suffix = block_format_by_suffix(w->operand[0]);
+    struct disk_opening how = {
+        .format = w->source_format, .read_only = true, .direct = w->direct, .no_lock = w->no_lock};
+    // A suffix that says raw is common on other formats too (.img): then the header decides.
+    if (!how.format && suffix && strcmp(suffix->name, "raw") != 0)
+        how.format = suffix->name;
+    struct block_disk *source = disk_open(w->operand[0], &how, &chain, err);
+    if (!source)
+        return -1;
+    int rc = convert(w, source, err);
+    block_disk_close(source);
+    block_chain_close(&chain);
+    return rc;
+}
