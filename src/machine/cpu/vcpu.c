@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "machine/cpu/vcpu.h"
 
+#include <stdio.h>
+
 #include "base/bits.h"
+#include "machine/cpu/cpu_fields.h"
 #include "machine/cpu/cpu_model.h"
 #include "machine/cpu/lapic.h"
 #include "os/futex.h"
@@ -26,6 +29,8 @@ struct vcpu *vcpu_create(struct cpu_system *system, unsigned index, struct err *
     vcpu->index = index;
     vcpu->backend_data = (char *)vcpu + VCPU_CONTEXT_OFFSET;
     vcpu->instruction_limit = UINT64_MAX;
+    snprintf(vcpu->name, sizeof(vcpu->name), "cpu%u", index);
+    vcpu->device = (struct device){.ops = &cpu_device_ops, .name = vcpu->name, .self = vcpu};
     cpu_state_reset(&vcpu->state, false, index == 0);
     vcpu->lapic = lapic_create(vcpu);
     if (!vcpu->lapic) {
@@ -48,6 +53,12 @@ void vcpu_destroy(struct vcpu *vcpu)
     vcpu->system->backend->vcpu_fini(vcpu);
     lapic_destroy(vcpu->lapic);
     os_memory_release(vcpu, block_bytes(vcpu->system));
+}
+
+void vcpu_state_changed(struct vcpu *vcpu)
+{
+    if (vcpu->system->backend->state_changed)
+        vcpu->system->backend->state_changed(vcpu);
 }
 
 // After INIT the bootstrap CPU starts at the reset vector, the others wait for a SIPI (SDM vol. 3, 9.4.1). RDX tells the CPU's signature.

@@ -94,6 +94,7 @@ struct vcpu {
     _Atomic uint32_t asleep; // waiting in vcpu_wait()
     void *backend_data;
     struct device device; // saves `state`
+    char name[16];        // "cpu0"
     pthread_t thread;
 
     // Debugger and deterministic runs: owned by the vCPU's thread, changed while it is paused.
@@ -109,6 +110,9 @@ struct vcpu {
 
 struct vcpu *vcpu_create(struct cpu_system *system, unsigned index, struct err *err);
 void vcpu_destroy(struct vcpu *vcpu);
+
+// `state` was changed from outside while the vCPU does not run: tells the backend.
+void vcpu_state_changed(struct vcpu *vcpu);
 
 // Set event bits and make the vCPU look. Any thread.
 void vcpu_raise(struct vcpu *vcpu, uint32_t events);
