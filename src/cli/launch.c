@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "machine/block/block_driver.h"
+#include "machine/block/block_image.h"
 #include "os/file.h"
 #include "os/memory.h"
 #include "os/process.h"
@@ -16,6 +18,7 @@
 #define DEFAULT_FIRMWARE "/usr/share/seabios/bios-256k.bin"
 #define PATH_BYTES       4096
 #define MAX_NETS         16
+#define MAX_CHAIN        64 // images of one disk
 
 struct launch {
     int fds[MAX_FDS]; // for wirt-vm, owned
@@ -98,14 +101,51 @@ static int open_boot(struct launch *launch, json_t *config, struct err *err)
     return 0;
 }
 
+// The chain's descriptors become the machine's, the images below the first one a list in the configuration.
+static int give_chain(struct launch *launch, json_t *disk, struct block_chain *chain, struct err *err)
+{
+    json_t *backing = json_array();
+    json_object_set_new(disk, "backing", backing);
+    for (size_t i = 0; i < chain->length; i++) {
+        json_t *object = i ? json_pack("{s:s, s:s}", "file", chain->image[i].name, "format", chain->image[i].format) : disk;
+        if (!object)
+            return err_set(err, ERR_INPUT, "the backing file's name is not valid UTF-8");
+        if (i)
+            json_array_append_new(backing, object);
+        int fd = chain->image[i].fd;
+        chain->image[i].fd = -1;
+        if (give(launch, object, fd, err))
+            return -1;
+    }
+    return 0;
+}
+
+// The format is stated, or the suffix tells it; what stands in the file never does, because the guest writes that.
+static int open_disk(struct launch *launch, json_t *disk, struct err *err)
+{
+    const char *path = path_of(disk, "file");
+    const char *format = json_string_value(json_object_get(disk, "format"));
+    const struct block_format *suffix = block_format_by_suffix(path);
+    if (!format)
+        format = suffix ? suffix->name : "raw";
+    json_object_set_new(disk, "format", json_string(format));
+    struct block_chain_rules rules = {
+        .format = format, .read_only = json_is_true(json_object_get(disk, "readonly")), .depth_max = MAX_CHAIN};
+    struct block_chain chain;
+    if (block_chain_open(&chain, path, &rules, err))
+        return -1;
+    int rc = give_chain(launch, disk, &chain, err);
+    block_chain_close(&chain);
+    return rc;
+}
+
 static int open_disks(struct launch *launch, json_t *config, struct err *err)
 {
     size_t index;
     json_t *disk;
     json_array_foreach(json_object_get(config, "disks"), index, disk)
     {
-        unsigned flags = json_is_true(json_object_get(disk, "readonly")) ? 0 : OS_FILE_WRITE;
-        if (give(launch, disk, os_file_open(path_of(disk, "file"), flags, err), err))
+        if (open_disk(launch, disk, err))
             return err_wrap(err, "--disk %s", path_of(disk, "file"));
     }
     return 0;

@@ -56,6 +56,7 @@ static int parse_file(struct vm_file *file, const json_t *json, const char *what
         return 0;
     file->name = text(json, "file", what);
     file->arguments = text(json, "arguments", NULL);
+    file->format = text(json, "format", "raw");
     return descriptor(json, what, &file->fd, err);
 }
 

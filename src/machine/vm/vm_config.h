@@ -33,6 +33,7 @@ struct vm_file {
     int fd; // -1: none
     const char *name;
     const char *arguments;
+    const char *format; // of a backing image
 };
 
 struct vm_disk_config {

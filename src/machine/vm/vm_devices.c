@@ -74,7 +74,8 @@ static struct block_disk *open_disk(struct vm *vm, struct vm_disk_config *config
 {
     struct block_image chain[1 + 64] = {{.fd = config->fd, .format = config->format, .name = config->name}};
     for (unsigned i = 0; i < config->backing_count; i++)
-        chain[1 + i] = (struct block_image){.fd = config->backing[i].fd, .format = "raw", .name = config->backing[i].name};
+        chain[1 + i] = (struct block_image){
+            .fd = config->backing[i].fd, .format = config->backing[i].format, .name = config->backing[i].name};
     const struct block_options options = {
         .chain = chain,
         .chain_length = 1 + config->backing_count,
