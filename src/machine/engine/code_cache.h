@@ -87,7 +87,8 @@ struct code_cache {
     void *tables; // one reservation for the arrays above
     size_t tables_bytes;
     int fd;
-    uint64_t flushes, drops;
+    _Atomic uint64_t flushes;
+    uint64_t drops;
 };
 
 int code_cache_init(struct code_cache *cache, uint32_t bytes, struct err *err);

@@ -44,7 +44,8 @@ typedef void translate_trace(void *context, const struct code_cache *cache, cons
 
 // The machine's part of tier 1, in cpu_system.backend_data.
 struct translator {
-    pthread_mutex_t lock; // protects all that follows but what code_cache.h exempts
+    pthread_mutex_t lock; // protects all that follows but what code_cache.h exempts; taken by translator_lock()
+    _Atomic bool flushing; // nobody may go into the cache before the lock is free
     struct code_cache cache;
     struct trampolines trampolines;
     struct cpu_system *system; // borrowed

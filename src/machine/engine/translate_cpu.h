@@ -4,6 +4,7 @@
 #ifndef WIRT_MACHINE_ENGINE_TRANSLATE_CPU_H
 #define WIRT_MACHINE_ENGINE_TRANSLATE_CPU_H
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -36,7 +37,9 @@ struct translate_cpu {
     uint32_t vectors_live; // 1: the vector and x87 registers are in the host's registers, 0: in state.xsave
     // Not touched by generated code.
     uint64_t mapping_changes;      // counts what may have changed the mapping of code
-    bool code_dropped;             // atomic: translations were dropped, the jump table is stale
+    _Atomic bool code_dropped;     // translations were dropped, the jump table is stale
+    _Atomic uint32_t running;      // may be in the code cache, or about to use its TLB: see translate_smp.h
+    _Atomic uint32_t flush_wanted; // drop the write half of the TLB; the asker sleeps on it
     bool supervisor_local;         // the supervisor's jump table holds entries of pages that are not global
     struct translator *translator; // borrowed: the machine's; NULL without tier 1
     void *signal_stack;            // owned by the vCPU's thread

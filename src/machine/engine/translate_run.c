@@ -21,12 +21,14 @@
 #include "machine/engine/interp.h"
 #include "machine/engine/mmu_access.h"
 #include "machine/engine/system.h"
-#include "machine/engine/translate.h"
+#include "machine/engine/translate_smp.h"
 #include "machine/engine/vectors.h"
 #include "machine/memory/guest_memory.h"
 #include "os/native_code.h"
 
 #define CODE_CACHE_BYTES (128u << 20)
+
+static _Thread_local struct vcpu *this_vcpu; // the vCPU whose thread this is
 
 struct translator *translator_of(struct vcpu *vcpu)
 {
@@ -106,29 +108,18 @@ static void page_done(void *context, uint64_t page)
         __atomic_fetch_and(flags, (uint8_t)~PAGE_CODE, __ATOMIC_RELEASE);
 }
 
-static void tell_code_dropped(struct translator *translator)
-{
-    for (unsigned i = 0; i < translator->system->vcpu_count; i++) {
-        struct vcpu *vcpu = translator->system->vcpus[i];
-        if (!vcpu)
-            continue;
-        __atomic_store_n(&engine_cpu_of(vcpu)->translate.code_dropped, true, __ATOMIC_RELEASE);
-        atomic_fetch_or(&vcpu->events, VCPU_EVENT_CODE);
-    }
-}
-
 // Bytes of a page with translations were, or are about to be, written.
 static void on_code_written(void *context, struct gpa at, uint32_t length)
 {
     struct translator *translator = context;
     unsigned dropped;
 
-    pthread_mutex_lock(&translator->lock);
+    translator_lock(translator, this_vcpu);
     if (code_cache_drop(&translator->cache, at.at, length, &dropped) == 0)
         page_done(translator, align_down(at.at, PAGE_BYTES));
-    pthread_mutex_unlock(&translator->lock);
     if (dropped)
-        tell_code_dropped(translator);
+        smp_code_dropped(translator);
+    translator_unlock(translator);
 }
 
 // From now on, stores to the page are noticed.
@@ -139,8 +130,19 @@ static void watch_page(struct vcpu *vcpu, uint64_t physical)
 
     if (guest_memory_page(vcpu->system->memory, gpa(align_down(physical, PAGE_BYTES)), &host, &flags) != PAGE_RAM)
         return;
-    if (!(__atomic_fetch_or(flags, PAGE_CODE, __ATOMIC_ACQ_REL) & PAGE_CODE))
-        mmu_flush_write_page(vcpu, host);
+    if (__atomic_fetch_or(flags, PAGE_CODE, __ATOMIC_SEQ_CST) & PAGE_CODE)
+        return;
+    mmu_flush_write_page(vcpu, host);
+    smp_flush_writes(translator_of(vcpu), vcpu);
+}
+
+static void empty_cache(struct vcpu *vcpu)
+{
+    struct translator *translator = translator_of(vcpu);
+
+    smp_leave_cache(translator, vcpu);
+    code_cache_flush(&translator->cache, page_done, translator);
+    smp_back_to_cache(translator);
 }
 
 static struct block *make_block(struct vcpu *vcpu, uint64_t physical, const uint8_t *host_page, uint32_t mode)
@@ -148,19 +150,18 @@ static struct block *make_block(struct vcpu *vcpu, uint64_t physical, const uint
     struct translator *translator = translator_of(vcpu);
     uint64_t rip = vcpu->state.rip;
 
-    pthread_mutex_lock(&translator->lock);
+    translator_lock(translator, vcpu);
     struct block *block = code_cache_find(&translator->cache, rip, physical, mode);
     if (!block) {
         watch_page(vcpu, physical);
         block = translate_block(vcpu, rip, physical, host_page, mode);
     }
     if (!block) {
-        code_cache_flush(&translator->cache, page_done, translator);
-        tell_code_dropped(translator);
+        empty_cache(vcpu);
         watch_page(vcpu, physical);
         block = translate_block(vcpu, rip, physical, host_page, mode);
     }
-    pthread_mutex_unlock(&translator->lock);
+    translator_unlock(translator);
     return block;
 }
 
@@ -251,6 +252,8 @@ static const void *link_blocks(struct vcpu *vcpu, const struct exit_record *reco
 {
     struct translator *translator = translator_of(vcpu);
     struct block *source = record->block;
+    struct link *link = &source->links[record->link];
+    uint64_t flushes = translator->cache.flushes;
 
     vcpu->state.rip = record->rip;
     if (attention(vcpu))
@@ -258,10 +261,13 @@ static const void *link_blocks(struct vcpu *vcpu, const struct exit_record *reco
     struct block *target = find_block(vcpu, source->mode);
     if (!target || engine_cpu_of(vcpu)->translate.code_dropped)
         return NULL;
-    pthread_mutex_lock(&translator->lock);
-    if (!source->dropped)
-        code_cache_link(&translator->cache, &source->links[record->link], target);
-    pthread_mutex_unlock(&translator->lock);
+    translator_lock(translator, vcpu);
+    bool flushed = translator->cache.flushes != flushes;
+    if (!flushed && !source->dropped)
+        code_cache_link(&translator->cache, link, target);
+    translator_unlock(translator);
+    if (flushed)
+        return NULL;
     return translator->cache.execute + target->entry;
 }
 
@@ -312,7 +318,8 @@ static bool take_events(struct vcpu *vcpu, enum vcpu_exit *exit)
 {
     struct engine_cpu *engine = engine_cpu_of(vcpu);
 
-    if (__atomic_exchange_n(&engine->translate.code_dropped, false, __ATOMIC_ACQ_REL))
+    smp_answer(vcpu);
+    if (atomic_exchange(&engine->translate.code_dropped, false))
         forget_jumps(&engine->translate);
     if (!atomic_load(&vcpu->events) && !engine->debug_hits)
         return false;
@@ -366,12 +373,14 @@ static enum vcpu_exit run(struct vcpu *vcpu)
     if (interpreter_only(vcpu))
         return interp_run(vcpu);
     os_gs_base_set(vcpu);
+    this_vcpu = vcpu;
+    smp_start_running(vcpu);
     enum vcpu_exit exit = VCPU_EXIT_HALT;
-    if (vcpu->state.run_state != CPU_RUNNING && take_events(vcpu, &exit))
-        return exit;
-    if (vcpu->state.run_state == CPU_RUNNING)
+    bool leave = vcpu->state.run_state != CPU_RUNNING && take_events(vcpu, &exit);
+    if (!leave && vcpu->state.run_state == CPU_RUNNING)
         exit = run_loop(vcpu);
     vectors_put_away(vcpu);
+    smp_stop_running(vcpu);
     return exit;
 }
 
@@ -391,6 +400,7 @@ static struct translator *translator_create(struct cpu_system *system, struct er
         free(translator);
         return NULL;
     }
+    os_code_sync_prepare(); // refused by old kernels: then a flush relies on the futex calls of those who waited
     trampolines_emit(&translator->trampolines, &translator->cache);
     guest_memory_set_code_watcher(system->memory, on_code_written, translator);
     return translator;
