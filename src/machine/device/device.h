@@ -46,7 +46,7 @@ struct device_ops {
     const struct field *fields;
     size_t field_count;
     void (*reset)(void *device);                       // the machine's reset line
-    int (*check)(const void *device, struct err *err); // after load, of a scratch copy: relations between fields
+    int (*check)(const void *device, struct err *err); // before load, of a scratch copy: relations between fields
     void (*loaded)(void *device);                      // derive what is not in the table: lines, timers
     void (*save_begin)(void *device);                  // before save: bring the fields up to date
 };
