@@ -79,8 +79,8 @@ static int parse_boot(struct vm_config *config, const json_t *boot, struct err *
 int vm_config_parse_disk(struct vm_disk_config *disk, const json_t *json, unsigned index, unsigned cpus, struct err *err)
 {
     snprintf(disk->default_id, sizeof(disk->default_id), "disk%u", index % 1000);
-    disk->id = text(json, "id", disk->default_id);
-    disk->name = text(json, "file", disk->id);
+    disk->id = text(json, "id", NULL);
+    disk->name = text(json, "file", disk->default_id);
     disk->format = text(json, "format", "raw");
     disk->serial = text(json, "serial", "");
     disk->readonly = json_is_true(json_object_get(json, "readonly"));
@@ -89,9 +89,9 @@ int vm_config_parse_disk(struct vm_disk_config *disk, const json_t *json, unsign
     disk->backing_count = (unsigned)json_array_size(backing);
     disk->backing = calloc(disk->backing_count + 1, sizeof(*disk->backing));
     for (unsigned i = 0; i < disk->backing_count; i++)
-        if (parse_file(&disk->backing[i], json_array_get(backing, i), disk->id, err))
+        if (parse_file(&disk->backing[i], json_array_get(backing, i), disk->name, err))
             return -1;
-    return descriptor(json, disk->id, &disk->fd, err);
+    return descriptor(json, disk->name, &disk->fd, err);
 }
 
 static int parse_mac(const char *mac, uint8_t bytes[6], struct err *err)
@@ -121,14 +121,14 @@ static void default_mac(const char *vm_name, unsigned index, uint8_t mac[6])
 int vm_config_parse_net(struct vm_net_config *net, const json_t *json, const char *vm_name, unsigned index, struct err *err)
 {
     snprintf(net->default_id, sizeof(net->default_id), "net%u", index % 1000);
-    net->id = text(json, "id", net->default_id);
+    net->id = text(json, "id", NULL);
     net->kind = (enum vm_net_kind)name_index(text(json, "kind", "none"), net_names, VM_NET_KIND_COUNT);
     net->fd = -1;
     default_mac(vm_name, index, net->mac);
     const char *mac = text(json, "mac", NULL);
     if (mac && parse_mac(mac, net->mac, err))
-        return err_wrap(err, "%s", net->id);
-    return net->kind == VM_NET_NONE ? 0 : descriptor(json, net->id, &net->fd, err);
+        return err_wrap(err, "%s", net->default_id);
+    return net->kind == VM_NET_NONE ? 0 : descriptor(json, net->default_id, &net->fd, err);
 }
 
 static int parse_devices(struct vm_config *config, const json_t *json, struct err *err)

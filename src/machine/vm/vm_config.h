@@ -32,12 +32,12 @@ enum vm_trace {
 struct vm_file {
     int fd; // -1: none
     const char *name;
-    const char *arguments;
-    const char *format; // of a backing image
+    const char *arguments; // of a multiboot module
+    const char *format;    // of a backing image
 };
 
 struct vm_disk_config {
-    const char *id;
+    const char *id; // NULL: default_id
     const char *name;
     const char *format;
     const char *serial;
@@ -50,7 +50,7 @@ struct vm_disk_config {
 };
 
 struct vm_net_config {
-    const char *id;
+    const char *id; // NULL: default_id
     enum vm_net_kind kind;
     uint8_t mac[6];
     int fd;

@@ -1,26 +1,39 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// PCI and what is plugged into it: disks and network cards as the configuration and the control protocol name them.
+// PCI and what is plugged into it.
 //
-// All virtio devices share one I/O thread. A device that comes or goes while the machine runs is made and destroyed on the main thread.
+// Disks and network cards come from the configuration or over the control protocol, have an id, and may go while the machine runs; entropy,
+// balloon and the ports for agents are always there. All virtio devices share one I/O thread. Devices are made and destroyed
+// on the main thread.
 #ifndef WIRT_MACHINE_VM_VM_DEVICES_H
 #define WIRT_MACHINE_VM_VM_DEVICES_H
 
 #include "machine/block/block.h"
 #include "machine/pci/hotplug.h"
-#include "machine/virtio/virtio_blk.h"
-#include "machine/virtio/virtio_rng.h"
 #include "machine/virtio/virtio_device.h"
 #include "machine/vm/vm_internal.h"
 #include "os/loop.h"
 
-struct vm_disk {
+struct vm_device;
+
+struct vm_device_ops {
+    const char *kind; // "disk", "net", …
+    // The virtio device is unplugged and quiet: free it and what stands behind it.
+    void (*destroy)(struct vm_device *device);
+    // Members for `statistics`; NULL: none.
+    json_t *(*statistics)(struct vm_device *device);
+};
+
+struct vm_device {
+    const struct vm_device_ops *ops;
     struct vm *vm;
     char id[32];
-    struct block_disk *disk;
-    struct virtio_blk *blk;
-    struct os_loop_post ejected; // on the main loop: destroy it
-    struct vm_disk *next;
+    struct virtio_device *virtio; // borrowed from the kind
+    void *kind;                   // struct virtio_blk …
+    void *behind;                 // struct block_disk …; NULL: nothing
+    bool removable;
+    struct os_loop_post ejected; // to the main loop: the guest has let go
+    struct vm_device *next;
 };
 
 struct vm_devices {
@@ -30,9 +43,21 @@ struct vm_devices {
     bool io_running;
     struct virtio_environment environment;
     struct block_pool *pool;
-    struct virtio_rng *rng;
-    struct vm_disk *disks;
-    struct device *list; // saved sections of PCI functions
+    struct vm_device *first;
+    struct virtio_balloon *balloon; // one of the devices
+    struct device *saved;           // sections of all functions
 };
+
+// A new device with this id, not yet in the list. NULL and *err when the id is taken.
+struct vm_device *vm_device_create(struct vm *vm, const struct vm_device_ops *ops, const char *id, struct err *err);
+// Into the list and a PCI slot; hot when the machine has run already. Destroys it on failure.
+int vm_device_plug(struct vm_device *device, struct err *err);
+void vm_device_destroy(struct vm_device *device); // out of the list; its function was unplugged
+struct vm_device *vm_device_find(struct vm *vm, const char *id);
+
+// vm_disks.c, vm_nets.c, vm_helpers.c. They take over the descriptors in the configuration, whatever they return.
+int vm_add_disk(struct vm *vm, const struct vm_disk_config *config, struct err *err);
+int vm_add_net(struct vm *vm, const struct vm_net_config *config, struct err *err);
+int vm_add_helpers(struct vm *vm, struct err *err);
 
 #endif

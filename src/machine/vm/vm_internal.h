@@ -84,6 +84,7 @@ void vm_devices_reset(struct vm *vm);
 void vm_devices_assign(struct vm *vm);
 void vm_devices_pause(struct vm *vm);
 void vm_devices_resume(struct vm *vm);
+json_t *vm_devices_statistics(struct vm *vm, const char *kind); // a list, a new reference
 
 // vm_boot.c: put kernel or firmware into memory and the bootstrap CPU at its start; again at each reset.
 int vm_boot(struct vm *vm, struct err *err);

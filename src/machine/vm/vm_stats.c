@@ -29,13 +29,14 @@ json_t *vm_statistics(struct vm *vm)
     for (unsigned i = 0; i < vm->config->cpus; i++)
         for (unsigned tier = 0; tier < TIER_COUNT; tier++)
             tiers[tier] += engine_cpu_of(vm->vcpus[i])->retired[tier];
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:I}",                                                //
+    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:I}",                                                //
                      "wall_ns", (json_int_t)(os_clock_monotonic_ns() - vm->start_ns),                           //
                      "first_instruction_ns", (json_int_t)vm->first_instruction_ns,                              //
                      "first_output_ns", (json_int_t)vm->first_output_ns,                                        //
                      "instructions", (json_int_t)(tiers[TIER_INTERPRETED] + tiers[TIER_TRANSLATED]),            //
                      "instructions_interpreted", (json_int_t)tiers[TIER_INTERPRETED],                           //
                      "instructions_translated", (json_int_t)tiers[TIER_TRANSLATED], "exits", exits_by_reason(vm), //
+                     "disks", vm_devices_statistics(vm, "disk"), "nets", vm_devices_statistics(vm, "net"),      //
                      "host_memory_bytes", (json_int_t)os_self_memory_bytes(guest_memory_fd(vm->memory)));
 }
 
@@ -43,6 +44,11 @@ static void print_member(const char *name, const json_t *value)
 {
     const char *inner;
     json_t *member;
+    if (json_is_array(value)) {
+        for (size_t i = 0; i < json_array_size(value); i++)
+            print_member(name, json_array_get(value, i));
+        return;
+    }
     if (!json_is_object(value)) {
         fprintf(stderr, "  %-26s %15lld\n", name, json_integer_value(value));
         return;
