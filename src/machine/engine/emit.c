@@ -3,11 +3,14 @@
 // Encodings, by the AMD64 Architecture Programmer's Manual, volume 3, chapter 1 (prefixes, ModRM, SIB, VEX).
 #include "machine/engine/emit.h"
 
+#include <assert.h>
+
 void emit_modrm_memory(struct emitter *e, unsigned reg, struct host_memory m)
 {
     unsigned field = (reg & 7) << 3;
     unsigned index = m.index == HOST_NONE ? 4 : (unsigned)m.index & 7;
 
+    assert(m.index != RSP);
     if (m.base == HOST_NONE) { // disp32, absolute or after an index: the SIB form without base
         emit_u8(e, field | 4);
         emit_u8(e, (unsigned)m.scale << 6 | index << 3 | 5);

@@ -152,7 +152,7 @@ static struct host_memory emit_quick(struct translation *t, const struct look_up
         return (struct host_memory){address->base, (int8_t)b, 0, false, (int32_t)address->displacement};
     }
     if (address->base != HOST_NONE)
-        emit_lea(e, true, b, (struct host_memory){(int8_t)b, address->base, 0, false, 0});
+        emit_lea(e, true, b, (struct host_memory){address->base, (int8_t)b, 0, false, 0});
     return (struct host_memory){(int8_t)b, address->index, address->scale, false, (int32_t)address->displacement};
 }
 
