@@ -1,0 +1,72 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the guest tests share: how `wirt run` is started on the images of tools/guest-image.
+
+Meson gives the paths in the environment: WIRT (the program) and TOP (the source). WIRT_ACCEL chooses another
+engine. A test whose image is not made, or whose program cannot boot anything yet, ends with status 77: skipped, with the reason.
+"""
+import os
+import re
+import subprocess
+import sys
+import tempfile
+
+TOP = os.environ["TOP"]
+sys.path.insert(0, f"{TOP}/tools")
+from guest_console import PROMPT, Console, ConsoleError  # noqa: E402,F401  (found by the line above; for the tests)
+
+WIRT = os.environ["WIRT"]
+ACCEL = os.environ.get("WIRT_ACCEL", "engine")
+BUSYBOX_PROMPT = r"/ # $"
+# What a Linux guest prints when something is wrong with the machine below it.
+TROUBLE = re.compile(r"Kernel panic|Oops|BUG:|Call Trace|rcu.*stall|soft lockup|hung_task|segfault|Unable to handle|"
+                     r"unchecked MSR|I/O error|EXT4-fs error|clocksource.*unstable|nobody cared|spurious")
+
+
+def skip(reason):
+    print(f"skipped: {reason}")
+    sys.exit(77)
+
+
+def image(name):
+    done = subprocess.run([f"{TOP}/tools/guest-image", "path", name], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+                          check=False)
+    if done.returncode != 0:
+        skip(f"the guest image {name} is not made; tools/guest-image make {name}")
+    return done.stdout.strip()
+
+
+def wirt(*words):
+    """The command line of a run; a timeout of wirt's own is the last resort behind the console's deadline."""
+    return [WIRT, "run", "--accel", ACCEL, *words]
+
+
+def busybox(flavour, append="", *words):
+    """A run of the busybox guest on one of the kernels."""
+    return wirt("--kernel", image(f"vmlinuz-{flavour}"), "--initrd", image(f"busybox-{flavour}.cpio"), "--append",
+                f"console=ttyS0 panic=-1 {append}", *words)
+
+
+def copy_of(name):
+    """A copy of a disk image that a guest may write to; it lives as long as the object."""
+    copy = tempfile.NamedTemporaryFile(prefix="wirt-test-")
+    subprocess.run(["cp", "--sparse=always", "--reflink=auto", image(name), copy.name], check=True)
+    return copy
+
+
+def debian(disk, *words):
+    """A run of the Debian guest by --kernel, from a copy of debian.ext4."""
+    folder = os.path.dirname(image("debian.ext4"))
+    return wirt("--kernel", f"{folder}/debian.vmlinuz", "--initrd", f"{folder}/debian.initrd", "--append",
+                "console=ttyS0 root=/dev/vda ro", "--memory", "1G", "--disk", disk, *words)
+
+
+def check_clean(disk):
+    """The guest's file system (a bare one) is clean."""
+    done = subprocess.run(["/sbin/e2fsck", "-fn", disk], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+def check_quiet(guest):
+    found = TROUBLE.search(guest.text)
+    if found:
+        guest.fail(f"the guest printed '{found.group(0)}'")
