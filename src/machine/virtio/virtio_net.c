@@ -246,7 +246,7 @@ static bool process_control(struct virtio_net *net)
     struct virtio_queue *control = queue(net, QUEUE_CONTROL);
     unsigned budget = CONTROL_SIZE;
     while (virtqueue_next(&control->ring, &net->chain, &budget) > 0) {
-        uint8_t ack = handle_control(net, &net->chain);
+        uint8_t ack = (uint8_t)handle_control(net, &net->chain);
         virtqueue_push(&control->ring, &net->chain, virtq_chain_write(&net->chain, 0, &ack, 1));
     }
     virtio_queue_interrupt(control);

@@ -29,6 +29,8 @@ static void set_line(void *controller, unsigned line, bool level)
 static void send_msi(void *controller, uint64_t address, uint32_t data)
 {
     struct test_machine *machine = controller;
+    if (machine->tolerant && (address != TEST_MSI || data >= TEST_VECTORS))
+        return;
     MUST(address == TEST_MSI && data < TEST_VECTORS);
     atomic_fetch_add(&machine->msi[data], 1);
 }
@@ -223,7 +225,7 @@ void test_driver_reset(struct test_driver *driver)
 {
     test_write(driver, driver->common + 20, 1, 0);
     while (test_driver_status(driver))
-        sched_yield();
+        sched_yield(); // what is in flight ends first
     memset(driver->rings, 0, sizeof(driver->rings));
 }
 
@@ -243,7 +245,7 @@ void test_driver_negotiate(struct test_driver *driver, uint64_t wanted)
         test_write(driver, driver->common + 12, 4, driver->features >> 32 * half & UINT32_MAX);
     }
     test_write(driver, driver->common + 20, 1, 3 | 8);
-    MUST(test_driver_status(driver) & 8);
+    MUST(driver->machine->tolerant || test_driver_status(driver) & 8);
 }
 
 void test_driver_setup_queue(struct test_driver *driver, unsigned queue, unsigned size)
@@ -255,7 +257,7 @@ void test_driver_setup_queue(struct test_driver *driver, unsigned queue, unsigne
     ring->size = size && size < largest ? size : largest;
     test_write(driver, common + 24, 2, ring->size);
     test_write(driver, common + 26, 2, queue + 1);
-    MUST(test_read(driver, common + 26, 2) == queue + 1);
+    MUST(driver->machine->tolerant || test_read(driver, common + 26, 2) == queue + 1);
     ring->descriptors = test_alloc(driver, 16 * ring->size, 16);
     ring->available = test_alloc(driver, 6 + 2 * ring->size, 2);
     ring->used = test_alloc(driver, 6 + 8 * ring->size, 4);
@@ -276,13 +278,18 @@ void test_driver_ok(struct test_driver *driver)
     test_write(driver, driver->common + 20, 1, 3 | 8 | 4);
 }
 
-void test_driver_start(struct test_driver *driver, uint64_t wanted, unsigned size)
+void test_driver_start_quietly(struct test_driver *driver, uint64_t wanted, unsigned size)
 {
     test_driver_negotiate(driver, wanted);
     unsigned queues = (unsigned)test_read(driver, driver->common + 18, 2);
     for (unsigned q = 0; q < queues; q++)
         test_driver_setup_queue(driver, q, size);
     test_driver_ok(driver);
+}
+
+void test_driver_start(struct test_driver *driver, uint64_t wanted, unsigned size)
+{
+    test_driver_start_quietly(driver, wanted, size);
     MUST(test_driver_status(driver) == 15);
 }
 
