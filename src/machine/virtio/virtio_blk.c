@@ -208,8 +208,9 @@ static bool next_segment(struct request *request, uint8_t *status)
     *status = STATUS_ERROR;
     if (!sector_fits(segment.sector) || segment.sectors > DISCARD_SECTORS)
         return false;
-    submit(request, request->block.op, segment.flags & WRITE_ZEROES_UNMAP ? BLOCK_UNMAP : 0, segment.sector,
-           (uint64_t)segment.sectors << SECTOR_SHIFT);
+    uint32_t flags = (segment.flags & WRITE_ZEROES_UNMAP ? (uint32_t)BLOCK_UNMAP : 0) |
+                     (write_through(request->queue->blk) ? (uint32_t)BLOCK_FUA : 0);
+    submit(request, request->block.op, flags, segment.sector, (uint64_t)segment.sectors << SECTOR_SHIFT);
     return true;
 }
 

@@ -14,6 +14,7 @@
 
 #include "base/bits.h"
 #include "driver.h"
+#include "machine/block/filter.h"
 #include "machine/virtio/virtio_blk.h"
 
 #define DISK_BYTES (4u << 20)
@@ -292,6 +293,78 @@ static void nothing(void *context)
 {
 }
 
+// Of the records in the log: how many writes stand before the last flush, and how many flushes there are.
+static void read_log(int fd, unsigned *flushes, unsigned *flushed_writes)
+{
+    struct block_log_record record;
+    off_t at = 0;
+    unsigned writes = 0;
+    *flushes = *flushed_writes = 0;
+    while (pread(fd, &record, sizeof(record), at) == sizeof(record)) {
+        assert_true(record.magic == BLOCK_LOG_MAGIC);
+        at += (off_t)sizeof(record) + (record.op == BLOCK_WRITE ? (off_t)record.length : 0);
+        writes += record.op == BLOCK_WRITE;
+        if (record.op == BLOCK_FLUSH) {
+            *flushed_writes = writes;
+            ++*flushes;
+        }
+    }
+}
+
+// The log records a flush when its fdatasync has returned. What the guest was told is flushed must stand before it.
+static void no_flush_is_told_before_its_fdatasync(void **state)
+{
+    enum { ROUNDS = 50, WRITES = 7 };
+    struct fixture f;
+    int log = memfd_create("log", 0);
+    init(&f, true, (struct block_options){.log_fd = log, .delay_ns = 200000}, 1);
+    struct test_driver *d = &f.driver;
+    test_driver_start(d, ALL, 0);
+    uint64_t keep = d->next_free;
+    for (unsigned round = 1; round <= ROUNDS; round++) {
+        d->next_free = keep;
+        for (unsigned i = 0; i < WRITES; i++) {
+            struct request r = new_request(d, 1, i * 8, 4096);
+            struct test_buffer buffers[3] = {{r.header, 16, false}, {r.data, 4096, false}, {r.status, 1, true}};
+            test_add(d, 0, 3 * i, buffers, 3);
+        }
+        test_notify(d, 0);
+        for (unsigned i = 0; i < WRITES; i++)
+            test_wait_used(d, 0, NULL);
+        assert_int_equal(transfer(d, 4, 0, NULL, 0), 0);
+        unsigned flushes, flushed_writes;
+        read_log(log, &flushes, &flushed_writes);
+        assert_true(flushes >= round);
+        assert_true(flushed_writes >= round * WRITES);
+    }
+    fini(&f);
+    close(log);
+}
+
+// Without the flush feature, or with the write cache switched off, every write must be durable when it is told.
+static void without_a_cache_every_write_is_durable(void **state)
+{
+    for (unsigned how = 0; how < 2; how++) {
+        struct fixture f;
+        int log = memfd_create("log", 0);
+        init(&f, true, (struct block_options){.log_fd = log}, 1);
+        test_driver_start(&f.driver, how ? ALL : ALL & ~FLUSH, 0);
+        if (how)
+            test_write(&f.driver, f.driver.config + 32, 1, 0);
+        uint8_t bytes[512] = {0};
+        assert_int_equal(transfer(&f.driver, 1, 0, bytes, 512), 0);
+        unsigned flushes, flushed_writes;
+        read_log(log, &flushes, &flushed_writes);
+        assert_int_equal(flushed_writes, 1);
+        uint8_t range[16] = {8, 0, 0, 0, 0, 0, 0, 0, 8};
+        assert_int_equal(transfer(&f.driver, 13, 0, range, 16), 0);
+        read_log(log, &flushes, &flushed_writes);
+        assert_int_equal(flushes, 2);
+        fini(&f);
+        close(log);
+    }
+}
+
 static void a_pause_stops_and_a_resume_goes_on(void **state)
 {
     struct fixture f;
@@ -366,6 +439,8 @@ int main(void)
         cmocka_unit_test(zeroes_and_discards_take_several_ranges),
         cmocka_unit_test(many_requests_in_flight_keep_their_bytes),
         cmocka_unit_test(a_reset_waits_for_what_is_in_flight),
+        cmocka_unit_test(no_flush_is_told_before_its_fdatasync),
+        cmocka_unit_test(without_a_cache_every_write_is_durable),
         cmocka_unit_test(a_pause_stops_and_a_resume_goes_on),
         cmocka_unit_test(a_request_without_room_for_a_status_needs_a_reset),
         cmocka_unit_test(a_new_size_is_announced),
