@@ -501,6 +501,8 @@ static const struct known {
     const char *reason;
 } known_differences[] = {
     {ONLY_ZYDIS, OP_NONE, "nop", "0F 0D with a register is #UD on AMD processors (seen on Zen 5)"},
+    {ONLY_ZYDIS, OP_NONE, "vpinsrd", "with W1 #UD outside 64-bit mode (seen on Zen 5)"},
+    {ONLY_ZYDIS, OP_NONE, "vpextrd", "with W1 #UD outside 64-bit mode (seen on Zen 5)"},
     {ONLY_ZYDIS, OP_NONE, "clzero", "#UD with F2 and F3 (seen on Zen 5)"},
     {OPERANDS, OP_MOVMSKPS, NULL, "zero-extended, whether the destination is called 32 or 64 bits"},
     {OPERANDS, OP_MOVMSKPD, NULL, "zero-extended, whether the destination is called 32 or 64 bits"},
