@@ -72,11 +72,39 @@ static void legacy_header(struct vcpu *vcpu, const struct bound_insn *bound, uin
     }
 }
 
+// ES and B follow from the exceptions and their masks whenever either is loaded.
+static void settle_status(uint8_t *image)
+{
+    unsigned status = load_le16(image + XSAVE_FSW) & ~0x8080u;
+    if (status & ~(unsigned)load_le16(image + XSAVE_FCW) & 0x3f)
+        status |= 0x8080;
+    store_le16(image + XSAVE_FSW, (uint16_t)status);
+}
+
+static void take_control_word(uint8_t *image, uint16_t control)
+{
+    store_le16(image + XSAVE_FCW, (control & 0x1f3f) | 0x40); // the rest is reserved
+}
+
+// The image has the registers in stack order: another TOP puts them elsewhere, though none changes.
+static void take_status_word(uint8_t *image, uint16_t status)
+{
+    uint8_t turned[128];
+    unsigned by = (status >> 11) - (load_le16(image + XSAVE_FSW) >> 11);
+    for (unsigned i = 0; i < 8; i++)
+        memcpy(turned + 16 * i, image + XSAVE_ST + 16 * ((i + by) & 7), 16);
+    memcpy(image + XSAVE_ST, turned, sizeof(turned));
+    store_le16(image + XSAVE_FSW, status);
+    settle_status(image);
+}
+
 static void take_legacy_header(struct vcpu *vcpu, const struct bound_insn *bound, const uint8_t header[24])
 {
     uint8_t *image = interp_xsave_image(vcpu);
     memcpy(image, header, 24);
     image[5] = 0;
+    take_control_word(image, load_le16(header + XSAVE_FCW));
+    settle_status(image);
     store_le16(image + XSAVE_FOP, load_le16(header + XSAVE_FOP) & 0x7ff);
     if (!(bound->insn.rex & REX_W)) {
         store_le32(image + XSAVE_FIP + 4, 0);
@@ -345,8 +373,8 @@ static void environment_decode(struct vcpu *vcpu, const struct bound_insn *bound
     bool narrow = environment_bytes(bound) == 14, is_protected = cpu_in_protected_mode(&vcpu->state);
     unsigned stride = narrow ? 2 : 4;
     uint32_t fip, fdp, fop;
-    store_le16(image + XSAVE_FCW, load_le16(environment) | 0x40);
-    store_le16(image + XSAVE_FSW, load_le16(environment + stride));
+    take_control_word(image, load_le16(environment));
+    take_status_word(image, load_le16(environment + stride));
     image[XSAVE_FTW] = abridged_tags(load_le16(environment + 2 * stride));
     if (narrow) {
         fip = load_le16(environment + 6) | (is_protected ? 0u : (load_le16(environment + 8) & 0xf000u) << 4);
@@ -374,6 +402,7 @@ int interp_fnstenv(struct vcpu *vcpu, const struct bound_insn *bound)
                            environment_bytes(bound)))
         return INTERP_FAULT;
     store_le16(image + XSAVE_FCW, load_le16(image + XSAVE_FCW) | 0x3f);
+    settle_status(image);
     return INTERP_DONE;
 }
 
@@ -389,6 +418,7 @@ int interp_fldenv(struct vcpu *vcpu, const struct bound_insn *bound)
 
 static void x87_initialize(uint8_t *image)
 {
+    take_status_word(image, 0);
     memset(image, 0, XSAVE_MXCSR);
     store_le16(image + XSAVE_FCW, FCW_INIT);
 }

@@ -89,10 +89,12 @@ int interp_cmpxchg(struct vcpu *vcpu, const struct bound_insn *bound)
         return INTERP_FAULT;
     uint64_t expected = gpr_read(vcpu, RAX, bytes), old;
     int closed;
-    // An unequal destination is written back unchanged, as the processor does it.
+    // An unequal destination in memory is written back unchanged, as the processor does it; one in a register keeps even
+    // the half beyond 32 bits.
     do {
         old = open.value;
-        closed = operand_close(vcpu, &open, old == expected ? source : old);
+        bool keeps = old != expected && bound->operand[0].place == PLACE_REGISTER;
+        closed = keeps ? 0 : operand_close(vcpu, &open, old == expected ? source : old);
     } while (closed > 0);
     if (closed < 0)
         return INTERP_FAULT;
@@ -164,10 +166,11 @@ int interp_cmpxchg16b(struct vcpu *vcpu, const struct bound_insn *bound)
 {
     uint64_t *gpr = vcpu->state.gpr;
     struct gva at;
-    if (memory_linear(vcpu, bound->insn.segment, effective_address(vcpu, bound), 16, true, &at))
-        return INTERP_FAULT;
-    if (at.at & 15)
+    uint64_t offset = effective_address(vcpu, bound);
+    if ((vcpu->state.segment[bound->insn.segment].base + offset) & 15) // before anything else about the address
         return raise_gp(vcpu, 0);
+    if (memory_linear(vcpu, bound->insn.segment, offset, 16, true, &at))
+        return INTERP_FAULT;
     struct quad_pair found = {gpr[RAX], gpr[RDX]}, desired = {gpr[RBX], gpr[RCX]};
     if (exchange_16_bytes(vcpu, at, &found, &desired))
         return INTERP_FAULT;

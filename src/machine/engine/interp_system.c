@@ -124,12 +124,11 @@ int interp_verw(struct vcpu *vcpu, const struct bound_insn *bound)
 
 int interp_arpl(struct vcpu *vcpu, const struct bound_insn *bound)
 {
-    struct open_operand open;
-    uint64_t source;
-    if (operand_read(vcpu, bound, 1, &source) || operand_open(vcpu, bound, 0, &open))
+    uint64_t source, selector;
+    if (operand_read(vcpu, bound, 1, &source) || operand_read(vcpu, bound, 0, &selector))
         return INTERP_FAULT;
-    bool raise = (open.value & 3) < (source & 3);
-    if (raise && operand_close(vcpu, &open, (open.value & ~3ull) | (source & 3)))
+    bool raise = (selector & 3) < (source & 3); // else the operand is not written, and need not be writable
+    if (raise && operand_write(vcpu, bound, 0, (selector & ~3ull) | (source & 3)))
         return INTERP_FAULT;
     set_zero_flag(vcpu, raise);
     return INTERP_DONE;

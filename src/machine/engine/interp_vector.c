@@ -253,8 +253,10 @@ static void put_vex(struct stub *stub, const struct bound_insn *bound, struct re
     if (use.rm || insn_has_memory(insn) || narrow)
         first |= 0x20;
     first |= 0x40; // no index in the stub
+    unsigned op = insn->form->op;
+    bool explicit_length = op == OP_VPCMPESTRI || op == OP_VPCMPESTRM; // W: 64-bit lengths
     if (narrow)
-        second = (second | 0x40) & (use.wide_only_64 ? 0x7fu : 0xffu);
+        second = (second | 0x40) & (use.wide_only_64 || explicit_length ? 0x7fu : 0xffu);
     put(stub, 0xc4);
     put(stub, first);
     put(stub, second);
@@ -281,8 +283,9 @@ static void stub_make(struct stub *stub, const struct bound_insn *bound)
             modrm &= ~0x38u;
         put(stub, modrm);
     }
+    bool eight_registers = insn->mode != CODE_64 && insn->form->operands[3].kind == OPERAND_VEC_IMM;
     for (unsigned i = 0; i < insn->immediate_bytes; i++)
-        put(stub, bound->bytes[insn->immediate_at + i]);
+        put(stub, bound->bytes[insn->immediate_at + i] & (eight_registers ? 0x7fu : 0xffu));
     for (unsigned i = 0; i < insn->immediate2_bytes; i++)
         put(stub, bound->bytes[insn->immediate2_at + i]);
     stub->code[stub->length] = 0xc3; // RET
@@ -301,7 +304,10 @@ static bool touches_mmx(const struct insn *insn)
 {
     for (unsigned i = 0; i < 4; i++) {
         unsigned kind = insn->form->operands[i].kind;
-        if (kind == OPERAND_MMX_REG || kind == OPERAND_MMX_RM || kind == OPERAND_MMX_RM_REG)
+        if (kind == OPERAND_MMX_REG || kind == OPERAND_MMX_RM_REG)
+            return true;
+        // CVTPI2PD and CVTPI2PS from memory do not (SDM vol. 2, CVTPI2PD; for the other seen on Zen 5).
+        if (kind == OPERAND_MMX_RM && !insn_has_memory(insn))
             return true;
     }
     return false;
@@ -358,10 +364,13 @@ static int operand_map(struct vcpu *vcpu, const struct bound_insn *bound, struct
     operand->bytes = access.bytes;
     operand->access = access.access;
     bool write = access.access & ACCESS_WRITE;
-    if (memory_linear(vcpu, insn->segment, effective_address(vcpu, bound), access.bytes, write, &operand->linear))
-        return -1;
-    if ((insn->form->attributes & INSN_ALIGNED) && (operand->linear.at & (access.bytes - 1)))
+    uint64_t offset = effective_address(vcpu, bound);
+    // Before the address is looked at: a misaligned operand is #GP even where a stack address would be #SS.
+    if ((insn->form->attributes & INSN_ALIGNED) &&
+        ((vcpu->state.segment[insn->segment].base + offset) & (access.bytes - 1)))
         return raise_gp(vcpu, 0);
+    if (memory_linear(vcpu, insn->segment, offset, access.bytes, write, &operand->linear))
+        return -1;
     static const enum mmu_access wanted[] = {
         [ACCESS_NONE] = MMU_READ, [ACCESS_READ] = MMU_READ, [ACCESS_WRITE] = MMU_WRITE, [ACCESS_RW] = MMU_READ_WRITE};
     operand->host = mmu_pointer(vcpu, operand->linear, access.bytes, wanted[access.access]);
@@ -373,7 +382,9 @@ static int operand_map(struct vcpu *vcpu, const struct bound_insn *bound, struct
     operand->host = interp_vector_of(vcpu)->bounce;
     if (write && mmu_probe(vcpu, operand->linear, access.bytes, wanted[access.access], MMU_NORMAL))
         return -1;
-    return access.access & ACCESS_READ ? mmu_read(vcpu, operand->linear, operand->host, access.bytes, MMU_NORMAL) : 0;
+    // An x87 store that an unmasked exception suppresses leaves memory as it is.
+    bool fill = (access.access & ACCESS_READ) || insn->form->class == CLASS_X87;
+    return fill ? mmu_read(vcpu, operand->linear, operand->host, access.bytes, MMU_NORMAL) : 0;
 }
 
 static int operand_unmap(struct vcpu *vcpu, const struct vector_operand *operand)
@@ -486,9 +497,24 @@ static void take_results(struct vcpu *vcpu, const struct bound_insn *bound)
         vcpu->state.rflags = (vcpu->state.rflags & ~(uint64_t)FLAGS_STATUS) | (frame->flags & FLAGS_STATUS);
 }
 
+// Outside 64-bit mode VZEROUPPER and VZEROALL reach eight registers; the stub reaches all sixteen.
+static int zero_eight(struct vcpu *vcpu, const struct bound_insn *bound)
+{
+    uint8_t saved[2][128], *image = interp_xsave_image(vcpu);
+    memcpy(saved[0], image + XSAVE_XMM + 128, 128);
+    memcpy(saved[1], image + XSAVE_YMM_HIGH + 128, 128);
+    int result = run_stub(vcpu, bound, NULL);
+    memcpy(image + XSAVE_XMM + 128, saved[0], 128);
+    memcpy(image + XSAVE_YMM_HIGH + 128, saved[1], 128);
+    return result ? INTERP_FAULT : INTERP_DONE;
+}
+
 int interp_vector(struct vcpu *vcpu, const struct bound_insn *bound)
 {
     struct vector_operand operand = {0};
+    unsigned op = bound->insn.form->op;
+    if (__builtin_expect(bound->insn.mode != CODE_64, 0) && (op == OP_VZEROUPPER || op == OP_VZEROALL))
+        return zero_eight(vcpu, bound);
     if (insn_has_memory(&bound->insn) && operand_map(vcpu, bound, &operand))
         return INTERP_FAULT;
     if (run_stub(vcpu, bound, operand.host) || operand_unmap(vcpu, &operand))
@@ -518,6 +544,21 @@ static void vector_write(struct vcpu *vcpu, unsigned number, const uint8_t value
     memcpy(vector_lane(image, number, 1), value + 16, 16);
 }
 
+// A store that faults in one element writes none.
+static int probe_elements(struct vcpu *vcpu, const struct insn *insn, uint64_t offset, const uint8_t mask[32],
+                          unsigned bytes, unsigned element)
+{
+    for (unsigned i = 0; i < bytes; i += element) {
+        struct gva linear;
+        if (!(mask[i + element - 1] & 0x80))
+            continue;
+        if (segment_linear(vcpu, (enum segment_name)insn->segment, offset + i, element, SEGMENT_WRITE, &linear) ||
+            mmu_probe(vcpu, linear, element, MMU_WRITE, MMU_NORMAL))
+            return -1;
+    }
+    return 0;
+}
+
 // VMASKMOVPS and the like: the stub works on a copy, of which only selected elements are read or written.
 int interp_maskmov_elements(struct vcpu *vcpu, const struct bound_insn *bound)
 {
@@ -530,7 +571,7 @@ int interp_maskmov_elements(struct vcpu *vcpu, const struct bound_insn *bound)
     uint8_t mask[32];
     vector_read(vcpu, insn->vex_vvvv, mask);
     memset(vector->bounce, 0, sizeof(vector->bounce));
-    if (store && run_stub(vcpu, bound, vector->bounce))
+    if (store && (probe_elements(vcpu, insn, offset, mask, bytes, element) || run_stub(vcpu, bound, vector->bounce)))
         return INTERP_FAULT;
     for (unsigned i = 0; i < bytes; i += element) {
         if (!(mask[i + element - 1] & 0x80))
@@ -613,6 +654,26 @@ static void mmx_transition(uint8_t *image)
     image[XSAVE_FTW] = 0xff;
 }
 
+// Nothing is written when a part faults. The processor reports the start of the access, or of its part in the second page,
+// not the first byte selected there.
+static int probe_masked(struct vcpu *vcpu, const struct bound_insn *bound, unsigned segment, const uint8_t *mask,
+                        unsigned bytes)
+{
+    uint64_t start = vcpu->state.gpr[RDI] & size_mask(bound->insn.address_size);
+    for (unsigned i = 0; i < bytes; i++) {
+        struct gva linear;
+        if (!(mask[i] & 0x80))
+            continue;
+        if (segment_linear(vcpu, (enum segment_name)segment, start + i, 1, SEGMENT_WRITE, &linear))
+            return -1;
+        uint64_t in_page = linear.at & 4095;
+        struct gva part = gva(linear.at - (in_page < i ? in_page : i));
+        if (mmu_probe(vcpu, part, 1, MMU_WRITE, MMU_NORMAL))
+            return -1;
+    }
+    return 0;
+}
+
 // MASKMOVQ, MASKMOVDQU: bytes of a register to [rDI] where the mask's byte is negative.
 int interp_maskmov(struct vcpu *vcpu, const struct bound_insn *bound)
 {
@@ -628,6 +689,8 @@ int interp_maskmov(struct vcpu *vcpu, const struct bound_insn *bound)
         vector_read(vcpu, insn->reg, data);
         vector_read(vcpu, insn->rm, mask);
     }
+    if (probe_masked(vcpu, bound, segment, mask, bytes))
+        return INTERP_FAULT;
     for (unsigned i = 0; i < bytes; i++) {
         uint64_t offset = (vcpu->state.gpr[RDI] + i) & size_mask(insn->address_size);
         if ((mask[i] & 0x80) && memory_write(vcpu, segment, offset, 1, data[i]))
