@@ -1,0 +1,198 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Instructions on the real processor and under a tier of the engine, compared.
+//
+//     diff_test [--tier interpreter|engine] [--rounds N] [--seed N] [--op NAME] [--case SEED --form N --mode 32|64]
+//
+// Each round makes one case of each form in 32- and 64-bit mode; without --rounds one round follows the other until it is
+// interrupted. --op limits it to operations of that name; --case repeats what a difference printed.
+#include "compare.h"
+#include "native.h"
+#include "tier.h"
+
+#include "base/bits.h"
+#include "machine/engine/decode_table.h"
+#include <getopt.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+enum { BATCH = 1024, TOLD_AT_MOST = 40 };
+
+struct options {
+    const char *tier;
+    const char *op;
+    uint64_t rounds; // 0: without end
+    uint64_t seed;
+    uint64_t case_seed;
+    unsigned form;
+    enum code_mode mode; // 0: both
+    bool one;
+};
+
+struct run {
+    struct tier *tier;
+    struct diff_case *cases;     // shared with the child
+    struct diff_result *results; // native, shared with the child
+    unsigned *forms;             // of each case
+    unsigned count;
+    uint64_t done, different, told;
+    bool *form_differs;
+    bool *form_ran;
+};
+
+// ---- Comparing ----
+
+static void judge(struct run *run, unsigned i, const char *tier_name)
+{
+    static struct diff_result mine;
+    const struct diff_case *c = &run->cases[i];
+    tier_run(run->tier, c, &mine);
+    const char *what = compare_results(c, &run->results[i], &mine);
+    run->done++;
+    run->form_ran[run->forms[i]] = true;
+    if (!what)
+        return;
+    run->different++;
+    if (run->form_differs[run->forms[i]] || run->told++ >= TOLD_AT_MOST)
+        return;
+    run->form_differs[run->forms[i]] = true;
+    print_difference(c, &run->results[i], &mine, tier_name, what);
+    printf("    repeat: --tier %s --case 0x%llx --form %u --mode %u\n", tier_name,
+           (unsigned long long)c->seed, run->forms[i], (unsigned)c->mode);
+}
+
+// The child died in a case: that is a difference of its own (the case should not have been made).
+static void tell_death(struct run *run, unsigned i)
+{
+    const struct diff_case *c = &run->cases[i];
+    printf("native: the child died in form %u, %u-bit, seed %llx, bytes", run->forms[i],
+           (unsigned)c->mode, (unsigned long long)c->seed);
+    for (unsigned k = 0; k < c->length; k++)
+        printf(" %02x", c->bytes[k]);
+    printf("\n");
+    run->different++;
+}
+
+static void flush(struct run *run, const char *tier_name)
+{
+    for (unsigned at = 0; at < run->count;) {
+        unsigned end = at + native_run(run->cases + at, run->results + at, run->count - at);
+        for (; at < end; at++)
+            judge(run, at, tier_name);
+        if (at < run->count)
+            tell_death(run, at++);
+    }
+    run->count = 0;
+    fflush(stdout);
+}
+
+// ---- Choosing ----
+
+static bool wanted(const struct run *run, const struct options *options, unsigned form)
+{
+    const struct insn_form *f = &insn_forms[form];
+    return tier_offers(run->tier, f) &&
+           (!options->op || strcmp(options->op, insn_op_name((enum insn_op)f->op)) == 0);
+}
+
+static void add(struct run *run, const struct options *options, unsigned form, enum code_mode mode,
+                uint64_t seed)
+{
+    struct diff_case *c = &run->cases[run->count];
+    c->fs_base = native_fs_base();
+    c->gs_base = native_gs_base();
+    if (!diff_case_make(c, form, mode, seed))
+        return;
+    run->forms[run->count++] = form;
+    if (run->count == BATCH)
+        flush(run, options->tier);
+}
+
+static void run_round(struct run *run, const struct options *options, uint64_t *random)
+{
+    static const enum code_mode modes[2] = {CODE_64, CODE_32};
+    for (unsigned form = 0; form < insn_form_count; form++) {
+        for (unsigned m = 0; m < ARRAY_LENGTH(modes); m++) {
+            uint64_t seed = diff_random(random);
+            bool mode_wanted = !options->mode || options->mode == modes[m];
+            if (mode_wanted && wanted(run, options, form))
+                add(run, options, form, modes[m], seed);
+        }
+    }
+}
+
+static void count_forms(const struct run *run)
+{
+    unsigned ran = 0, left_out = 0, not_offered = 0, rest = 0;
+    for (unsigned i = 0; i < insn_form_count; i++) {
+        if (run->form_ran[i])
+            ran++;
+        else if (diff_skip_reason(&insn_forms[i]))
+            left_out++;
+        else if (!tier_offers(run->tier, &insn_forms[i]))
+            not_offered++;
+        else
+            rest++;
+    }
+    printf("forms: %u compared, %u left out with a reason, %u not offered, %u without a case\n",
+           ran, left_out, not_offered, rest);
+}
+
+// ---- The program ----
+
+static bool parse(int argc, char **argv, struct options *options)
+{
+    static const struct option known[] = {
+        {"tier", required_argument, NULL, 't'}, {"rounds", required_argument, NULL, 'r'},
+        {"seed", required_argument, NULL, 's'}, {"op", required_argument, NULL, 'o'},
+        {"case", required_argument, NULL, 'c'}, {"form", required_argument, NULL, 'f'},
+        {"mode", required_argument, NULL, 'm'}, {0}};
+    for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
+        uint64_t number = optarg ? strtoull(optarg, NULL, 0) : 0;
+        if (option == 't')
+            options->tier = optarg;
+        else if (option == 'r')
+            options->rounds = number;
+        else if (option == 's')
+            options->seed = number;
+        else if (option == 'o')
+            options->op = optarg;
+        else if (option == 'c')
+            options->case_seed = number, options->one = true;
+        else if (option == 'f')
+            options->form = (unsigned)number;
+        else if (option == 'm')
+            options->mode = number == 32 ? CODE_32 : CODE_64;
+        else
+            return false;
+    }
+    return options->form < insn_form_count;
+}
+
+int main(int argc, char **argv)
+{
+    const char *seed = getenv("SEED");
+    struct options options = {.tier = "interpreter", .seed = seed ? strtoull(seed, NULL, 0) : 1};
+    if (!parse(argc, argv, &options))
+        return 2;
+    struct run run = {.tier = tier_create(options.tier),
+                      .cases = native_shared_alloc(BATCH * sizeof(struct diff_case)),
+                      .results = native_shared_alloc(BATCH * sizeof(struct diff_result)),
+                      .forms = calloc(BATCH, sizeof(unsigned)),
+                      .form_differs = calloc(insn_form_count, sizeof(bool)),
+                      .form_ran = calloc(insn_form_count, sizeof(bool))};
+    if (!run.tier)
+        return 1;
+    printf("seed %llu\n", (unsigned long long)options.seed);
+    uint64_t random = options.seed;
+    if (options.one)
+        add(&run, &options, options.form, options.mode, options.case_seed);
+    for (uint64_t i = 0; !options.one && (options.rounds == 0 || i < options.rounds); i++)
+        run_round(&run, &options, &random);
+    flush(&run, options.tier);
+    printf("%llu cases, %llu differences\n", (unsigned long long)run.done,
+           (unsigned long long)run.different);
+    count_forms(&run);
+    return run.different ? 1 : 0;
+}
