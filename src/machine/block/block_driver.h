@@ -71,6 +71,8 @@ int block_node_close(struct block_node *node);
 int block_node_read(struct block_node *node, uint64_t offset, struct block_vec vec);
 int block_node_write(struct block_node *node, uint64_t offset, struct block_vec vec,
                      uint32_t flags);
+// Formats write beyond a file's end: its node, and filters above it, are larger then.
+void block_node_grew(struct block_node *node, uint64_t end);
 int block_node_flush(struct block_node *node);
 int block_node_discard(struct block_node *node, uint64_t offset, uint64_t length);
 // Falls back to writing zeros.

@@ -116,20 +116,12 @@ static int file_read(struct block_node *node, uint64_t offset, struct block_vec 
     return transfer(file_of(node), offset, vec, false);
 }
 
-// Formats write beyond the end.
-static void grew(struct block_node *node, uint64_t end)
-{
-    uint64_t size = node->size;
-    while (size < end && !atomic_compare_exchange_weak(&node->size, &size, end))
-        ;
-}
-
 static int file_write(struct block_node *node, uint64_t offset, struct block_vec vec,
                       uint32_t flags)
 {
     int rc = transfer(file_of(node), offset, vec, true);
     if (!rc)
-        grew(node, offset + vec.length);
+        block_node_grew(node, offset + vec.length);
     return rc;
 }
 
@@ -176,7 +168,7 @@ static int file_zero(struct block_node *node, uint64_t offset, uint64_t length, 
     if (rc == -EOPNOTSUPP && file->facts.regular)
         file->no_zero = true;
     if (!rc)
-        grew(node, offset + length);
+        block_node_grew(node, offset + length);
     return rc;
 }
 

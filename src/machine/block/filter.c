@@ -53,6 +53,7 @@ static int log_write(struct block_node *node, uint64_t offset, struct block_vec 
     int rc = log_record(log, BLOCK_WRITE, flags, offset, vec.length, &vec);
     if (!rc)
         rc = block_node_write(node->next, offset, vec, flags);
+    block_node_grew(node, node->next->size);
     pthread_mutex_unlock(&log->lock);
     return rc;
 }
@@ -73,6 +74,7 @@ static int log_zero(struct block_node *node, uint64_t offset, uint64_t length, u
     struct log_node *log = log_of(node);
     pthread_mutex_lock(&log->lock);
     int rc = block_node_zero(node->next, offset, length, flags);
+    block_node_grew(node, node->next->size);
     if (!rc)
         rc = log_record(log, BLOCK_WRITE_ZEROES, flags, offset, length, NULL);
     pthread_mutex_unlock(&log->lock);
@@ -160,7 +162,10 @@ static int fault_write(struct block_node *node, uint64_t offset, struct block_ve
                        uint32_t flags)
 {
     int rc = fault_now(node, BLOCK_WRITE);
-    return rc ? rc : block_node_write(node->next, offset, vec, flags);
+    if (!rc)
+        rc = block_node_write(node->next, offset, vec, flags);
+    block_node_grew(node, node->next->size);
+    return rc;
 }
 
 static int fault_flush(struct block_node *node)
@@ -178,7 +183,10 @@ static int fault_discard(struct block_node *node, uint64_t offset, uint64_t leng
 static int fault_zero(struct block_node *node, uint64_t offset, uint64_t length, uint32_t flags)
 {
     int rc = fault_now(node, BLOCK_WRITE_ZEROES);
-    return rc ? rc : block_node_zero(node->next, offset, length, flags);
+    if (!rc)
+        rc = block_node_zero(node->next, offset, length, flags);
+    block_node_grew(node, node->next->size);
+    return rc;
 }
 
 static const struct block_ops fault_ops = {
@@ -224,6 +232,7 @@ static int delay_write(struct block_node *node, uint64_t offset, struct block_ve
 {
     uint64_t until = delay_until(node);
     int rc = block_node_write(node->next, offset, vec, flags);
+    block_node_grew(node, node->next->size);
     os_clock_sleep_until_ns(until);
     return rc;
 }

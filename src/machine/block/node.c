@@ -2,6 +2,7 @@
 //
 // Calling a node: what an operation means where a driver leaves it out.
 #include <errno.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -62,6 +63,13 @@ int block_node_write(struct block_node *node, uint64_t offset, struct block_vec 
     while (!node->ops->write)
         node = node->next;
     return vec.length ? node->ops->write(node, offset, vec, flags) : 0;
+}
+
+void block_node_grew(struct block_node *node, uint64_t end)
+{
+    uint64_t size = node->size;
+    while (size < end && !atomic_compare_exchange_weak(&node->size, &size, end))
+        ;
 }
 
 int block_node_flush(struct block_node *node)

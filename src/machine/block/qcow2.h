@@ -163,6 +163,9 @@ int qcow2_write_refblocks(struct qcow2 *q);
 int qcow2_write_field32(struct qcow2 *q, unsigned at, uint32_t value);
 int qcow2_write_field64(struct qcow2 *q, unsigned at, uint64_t value);
 int qcow2_write_header(struct qcow2 *q);
+// Make the header point to other tables, in one sector, durably. When that fails, nobody knows which tables the file
+// has now: the image takes no more writes, and what either header points to must stay as it is (`broken`).
+int qcow2_switch_header(struct qcow2 *q, unsigned at, const void *fields, size_t length);
 
 // ---- qcow2_io.c: requests
 int qcow2_read(struct block_node *node, uint64_t offset, struct block_vec vec);

@@ -367,10 +367,7 @@ static int rebuild(struct check *c)
     store_be64(fields, offset);
     store_be32(fields + 8, (uint32_t)table);
     if (!rc)
-        rc = block_node_write_buffer(q->node.next, QCOW2_AT_REFCOUNT_TABLE_OFFSET, fields,
-                                     sizeof(fields));
-    if (!rc)
-        rc = block_node_flush(q->node.next);
+        rc = qcow2_switch_header(q, QCOW2_AT_REFCOUNT_TABLE_OFFSET, fields, sizeof(fields));
     free(raw);
     if (rc) {
         free(reftable);

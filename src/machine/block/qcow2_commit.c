@@ -14,6 +14,9 @@
 #include "base/big_endian.h"
 #include "machine/block/qcow2.h"
 
+#define LOG_MODULE "qcow2"
+#include "base/log.h"
+
 #define L1_SECTOR_ENTRIES 64
 #define L1_SECTOR_BYTES   512
 
@@ -163,13 +166,13 @@ static int run(struct qcow2 *q)
 int qcow2_commit_locked(struct qcow2 *q)
 {
     uint64_t needed = q->commits_begun + 1; // one that begins after now
-    while (q->commits_done < needed) {
+    while (q->commits_done < needed && !q->broken) {
         if (q->commit_running)
             pthread_cond_wait(&q->commit_end, &q->lock);
         else
             run(q);
     }
-    return q->commit_result;
+    return q->broken ? -EIO : q->commit_result;
 }
 
 int qcow2_commit(struct qcow2 *q)
@@ -207,6 +210,19 @@ int qcow2_write_field64(struct qcow2 *q, unsigned at, uint64_t value)
     uint8_t raw[8];
     store_be64(raw, value);
     return block_node_write_buffer(q->node.next, at, raw, sizeof(raw));
+}
+
+int qcow2_switch_header(struct qcow2 *q, unsigned at, const void *fields, size_t length)
+{
+    int rc = block_node_write_buffer(q->node.next, at, fields, length);
+    if (!rc)
+        rc = block_node_flush(q->node.next);
+    if (rc) {
+        log_error("'%s': its header could not be written: %s; no more is written to it",
+                  q->node.name, strerror(-rc));
+        q->broken = true;
+    }
+    return rc;
 }
 
 int qcow2_write_header(struct qcow2 *q)

@@ -179,10 +179,7 @@ static int switch_table(struct qcow2 *q, const uint64_t *table, uint64_t entries
     store_be64(fields, offset);
     store_be32(fields + 8, (uint32_t)clusters);
     if (!rc)
-        rc = block_node_write_buffer(q->node.next, QCOW2_AT_REFCOUNT_TABLE_OFFSET, fields,
-                                     sizeof(fields));
-    if (!rc)
-        rc = block_node_flush(q->node.next);
+        rc = qcow2_switch_header(q, QCOW2_AT_REFCOUNT_TABLE_OFFSET, fields, sizeof(fields));
     return rc;
 }
 
@@ -233,6 +230,9 @@ static int grow_table(struct qcow2 *q, uint64_t region)
 
 static int add_region(struct qcow2 *q, uint64_t region)
 {
+    uint64_t start = (region << q->refblock_bits) << q->cluster_bits;
+    if (qcow2_overlaps_tables(q, start, q->cluster_size))
+        return qcow2_corrupt(q, "the refcounts call a table free, offset", start);
     return region < q->reftable_entries ? add_block(q, region) : grow_table(q, region);
 }
 

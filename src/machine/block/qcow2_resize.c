@@ -50,11 +50,9 @@ int qcow2_l1_grow(struct qcow2 *q, uint64_t entries)
     store_be32(fields, (uint32_t)entries);
     store_be64(fields + 4, offset);
     if (!rc)
-        rc = block_node_write_buffer(q->node.next, QCOW2_AT_L1_ENTRIES, fields, sizeof(fields));
-    if (!rc)
-        rc = block_node_flush(q->node.next);
+        rc = qcow2_switch_header(q, QCOW2_AT_L1_ENTRIES, fields, sizeof(fields));
     if (rc) {
-        if (offset)
+        if (offset && !q->broken)
             qcow2_release_now(q, offset, clusters);
         free(l1);
         free(dirty);

@@ -148,11 +148,9 @@ static int switch_snapshots(struct qcow2 *q, const struct qcow2_snapshot *list, 
     store_be32(fields, count);
     store_be64(fields + 4, offset);
     if (!rc)
-        rc = block_node_write_buffer(q->node.next, QCOW2_AT_SNAPSHOT_COUNT, fields, sizeof(fields));
-    if (!rc)
-        rc = block_node_flush(q->node.next);
+        rc = qcow2_switch_header(q, QCOW2_AT_SNAPSHOT_COUNT, fields, sizeof(fields));
     if (rc) {
-        if (offset)
+        if (offset && !q->broken)
             qcow2_release_now(q, offset, clusters);
         return rc;
     }
@@ -339,10 +337,9 @@ static int switch_l1(struct qcow2 *q, uint64_t size, uint32_t entries, uint64_t 
 {
     uint8_t fields[24] = {0};
     store_be64(fields, size);
-    store_be32(fields + QCOW2_AT_L1_ENTRIES - QCOW2_AT_SIZE, entries);
-    store_be64(fields + QCOW2_AT_L1_OFFSET - QCOW2_AT_SIZE, offset);
-    int rc = block_node_write_buffer(q->node.next, QCOW2_AT_SIZE, fields, sizeof(fields));
-    return rc ? rc : block_node_flush(q->node.next);
+    store_be32(fields + (QCOW2_AT_L1_ENTRIES - QCOW2_AT_SIZE), entries);
+    store_be64(fields + (QCOW2_AT_L1_OFFSET - QCOW2_AT_SIZE), offset);
+    return qcow2_switch_header(q, QCOW2_AT_SIZE, fields, sizeof(fields));
 }
 
 static int apply(struct qcow2 *q, const struct qcow2_snapshot *s)

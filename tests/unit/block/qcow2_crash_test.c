@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Kills qcow2 at any instant, on paper. A sequence of random operations runs on an image whose file is behind the
+// log filter. Then, for many points of the log, the file is rebuilt as a crash there could leave it: everything up to
+// the last sync is there, and of what was written since, any sectors may be missing. In each such file
+//     - the check finds no corruption (leaks are allowed),
+//     - every sector of the disk holds what it held at the last flush that had completed, or what an operation
+//       since then made of it.
+// Errors of the file (the fault filter) are tried too: after them the image must be sound and lose nothing flushed.
+//
+//     qcow2_crash_test [SEQUENCES [SEED]]
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/bits.h"
+#include "base/err.h"
+#include "machine/block/block_image.h"
+#include "machine/block/filter.h"
+#include "os/file.h"
+
+#define DISK_BYTES (768 * KIB)
+#define SECTOR     512
+#define OPERATIONS 60
+#define CRASHES    40
+#define STATES_MAX (2 * OPERATIONS + 2)
+
+static uint64_t sequence_seed, random_state;
+
+static uint64_t random_u64(void)
+{
+    random_state += 0x9e3779b97f4a7c15ull;
+    uint64_t z = random_state;
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
+    return z ^ (z >> 31);
+}
+
+static uint64_t below(uint64_t n)
+{
+    return random_u64() % n;
+}
+
+#define CHECK(condition, ...)                                                                      \
+    do {                                                                                           \
+        if (!(condition)) {                                                                        \
+            fprintf(stderr, "%s:%d: %s; ", __FILE__, __LINE__, #condition);                        \
+            fprintf(stderr, __VA_ARGS__);                                                          \
+            fprintf(stderr, "\nrepeat with: qcow2_crash_test 1 %" PRIu64 "\n", sequence_seed);     \
+            exit(1);                                                                               \
+        }                                                                                          \
+    } while (0)
+
+// What the disk held after each operation, and where the log stood then.
+struct state {
+    uint8_t *bytes;
+    uint64_t log_end; // records up to here may have been made by operations up to this one
+    bool flushed;     // the operation was a flush, and complete
+};
+
+struct run {
+    int file, log, first; // the image, the log of its writes, a copy of the image before the first
+    struct block_disk *disk;
+    uint8_t *now; // what the disk holds
+    uint8_t *snapshot;
+    struct state states[STATES_MAX];
+    size_t state_count;
+    uint32_t cluster;
+};
+
+static int new_memory(void)
+{
+    int fd = memfd_create("image", MFD_CLOEXEC);
+    CHECK(fd >= 0, "memfd");
+    return fd;
+}
+
+static void copy_file(int from, int to)
+{
+    uint64_t size;
+    CHECK(os_file_size(from, &size) == 0, "size");
+    uint8_t *bytes = malloc(size + 1);
+    CHECK(os_pread(from, bytes, size, 0) == 0 && os_file_truncate(to, 0) == 0, "copy");
+    CHECK(os_pwrite(to, bytes, size, 0) == 0, "copy");
+    free(bytes);
+}
+
+static struct block_disk *open_disk(int fd, int log, const struct block_fault *fault,
+                                    bool read_only)
+{
+    struct err err = {0};
+    struct block_node *node =
+        block_file_open(os_file_duplicate(fd), "image", read_only, 2 * MIB, &err);
+    if (node && fault)
+        node = block_filter_fault(node, fault);
+    if (node && log >= 0)
+        node = block_filter_log(node, log);
+    if (node)
+        node = block_format_find("qcow2")->open(node, read_only, &err);
+    struct block_disk *disk = node ? block_disk_on(node, &(struct block_options){0}, &err) : NULL;
+    CHECK(disk, "%s", err.text);
+    return disk;
+}
+
+static void make_image(struct run *r)
+{
+    static const uint32_t clusters[] = {512, 1024, 4096, 16384, 65536};
+    struct err err = {0};
+    r->cluster = clusters[below(ARRAY_LENGTH(clusters))];
+    struct block_create create = {.format = "qcow2",
+                                  .size = DISK_BYTES,
+                                  .cluster_size = r->cluster,
+                                  .version = below(4) ? 3 : 2};
+    if (create.version == 3)
+        create.refcount_bits = 4u << below(5);
+    CHECK(block_image_create(r->file, "image", &create, &err) == 0, "%s", err.text);
+    copy_file(r->file, r->first);
+}
+
+static uint64_t log_position(const struct run *r)
+{
+    uint64_t size;
+    CHECK(os_file_size(r->log, &size) == 0, "size");
+    return size;
+}
+
+static void remember(struct run *r, bool flushed)
+{
+    struct state *s = &r->states[r->state_count++];
+    s->bytes = malloc(DISK_BYTES);
+    memcpy(s->bytes, r->now, DISK_BYTES);
+    s->log_end = log_position(r);
+    s->flushed = flushed;
+}
+
+// ---- Operations, all of whole sectors. An error is allowed when faults are injected; the state is then unknown for the
+// sectors it touched, so it is read back.
+
+static void pick(uint64_t *offset, uint64_t *length)
+{
+    *offset = SECTOR * below(DISK_BYTES / SECTOR);
+    *length = SECTOR * (1 + below(below(3) ? 16 : 200));
+    if (*length > DISK_BYTES - *offset)
+        *length = DISK_BYTES - *offset;
+}
+
+static int operation(struct run *r, bool *flushed)
+{
+    uint64_t offset, length, kind = below(100);
+    struct err err;
+    struct block_node *node = block_disk_node(r->disk);
+    const struct block_image_ops *image = block_format_find("qcow2")->image;
+    *flushed = false;
+    pick(&offset, &length);
+    if (kind < 60) {
+        uint8_t value = (uint8_t)random_u64();
+        for (uint64_t i = 0; i < length; i++)
+            r->now[offset + i] = (uint8_t)(value + i / SECTOR);
+        return block_write(r->disk, offset, r->now + offset, length);
+    }
+    if (kind < 70) {
+        memset(r->now + offset, 0, length);
+        return block_write_zeroes(r->disk, offset, length, below(2) ? BLOCK_UNMAP : 0);
+    }
+    if (kind < 80) {
+        int rc = block_discard(r->disk, offset, length);
+        int read = block_read(r->disk, offset, r->now + offset, length);
+        return rc ? rc : read;
+    }
+    if (kind < 93) {
+        *flushed = true;
+        return block_flush(r->disk);
+    }
+    if (r->snapshot && kind < 96) {
+        int rc = image->snapshot_apply(node, "s", &err);
+        if (!rc)
+            memcpy(r->now, r->snapshot, DISK_BYTES);
+        return rc;
+    }
+    if (r->snapshot) {
+        free(r->snapshot);
+        r->snapshot = NULL;
+        return image->snapshot_delete(node, "s", &err);
+    }
+    int rc = image->snapshot_create(node, "s", 0, &err);
+    if (!rc) {
+        r->snapshot = malloc(DISK_BYTES);
+        memcpy(r->snapshot, r->now, DISK_BYTES);
+    }
+    return rc;
+}
+
+// ---- Crashes
+
+static void apply_write(int fd, const struct block_log_record *record, const uint8_t *bytes,
+                        bool certain)
+{
+    uint64_t way = certain ? 1 : below(4);
+    if (way == 0)
+        return;
+    if (way != 2) {
+        CHECK(os_pwrite(fd, bytes, record->length, record->offset) == 0, "write");
+        return;
+    }
+    // Torn: each sector of the file may have arrived or not.
+    for (uint64_t at = 0, n; at < record->length; at += n) {
+        n = SECTOR - (record->offset + at) % SECTOR;
+        n = n < record->length - at ? n : record->length - at;
+        if (below(2))
+            CHECK(os_pwrite(fd, bytes + at, n, record->offset + at) == 0, "write");
+    }
+}
+
+static void apply(int fd, const uint8_t *log, uint64_t at, bool certain)
+{
+    struct block_log_record record;
+    struct os_file_facts facts;
+    memcpy(&record, log + at, sizeof(record));
+    CHECK(os_file_facts(fd, &facts) == 0, "facts");
+    if (record.op == BLOCK_WRITE)
+        apply_write(fd, &record, log + at + sizeof(record), certain);
+    else if (record.op == BLOCK_DISCARD && (certain || below(2)))
+        CHECK(os_file_punch_hole(fd, &facts, record.offset, record.length) == 0, "punch");
+}
+
+static uint64_t record_end(const uint8_t *log, uint64_t at)
+{
+    struct block_log_record record;
+    memcpy(&record, log + at, sizeof(record));
+    CHECK(record.magic == BLOCK_LOG_MAGIC, "log");
+    return at + sizeof(record) + (record.op == BLOCK_WRITE ? record.length : 0);
+}
+
+static bool is_flush(const uint8_t *log, uint64_t at)
+{
+    struct block_log_record record;
+    memcpy(&record, log + at, sizeof(record));
+    return record.op == BLOCK_FLUSH;
+}
+
+// The file as a crash after `end` bytes of the log could leave it.
+static int crashed_file(const struct run *r, const uint8_t *log, uint64_t end)
+{
+    int fd = new_memory();
+    copy_file(r->first, fd);
+    uint64_t synced = 0;
+    for (uint64_t at = 0; at < end; at = record_end(log, at)) {
+        if (is_flush(log, at))
+            synced = at;
+    }
+    for (uint64_t at = 0; at < end; at = record_end(log, at))
+        apply(fd, log, at, at < synced);
+    return fd;
+}
+
+static void print_finding(void *user, const char *text)
+{
+    if (strncmp(text, "leak", 4) != 0)
+        fprintf(stderr, "  %s\n", text);
+}
+
+static void check_sound(struct block_disk *disk)
+{
+    struct block_check result = {.report = print_finding};
+    struct err err = {0};
+    int rc = block_format_find("qcow2")->image->check(block_disk_node(disk), false, &result, &err);
+    CHECK(rc == 0, "%s", err.text);
+    CHECK(result.corruptions == 0, "%" PRIu64 " corruptions", result.corruptions);
+}
+
+// Is each sector as one of the states from `first` to `last` has it?
+static void check_content(const struct run *r, struct block_disk *disk, size_t first, size_t last)
+{
+    uint8_t *bytes = malloc(DISK_BYTES);
+    int rc = block_read(disk, 0, bytes, DISK_BYTES);
+    CHECK(rc == 0, "read: %s", strerror(-rc));
+    for (uint64_t at = 0; at < DISK_BYTES; at += SECTOR) {
+        bool found = false;
+        for (size_t i = first; i <= last && !found; i++)
+            found = memcmp(bytes + at, r->states[i].bytes + at, SECTOR) == 0;
+        CHECK(found, "sector at %" PRIu64 " is as no state %zu to %zu has it (cluster %u)", at,
+              first, last, r->cluster);
+    }
+    free(bytes);
+}
+
+static void crash(const struct run *r, const uint8_t *log, uint64_t end)
+{
+    // The last flush that was complete, and the operation that was at work.
+    size_t first = 0, last = 0;
+    while (last + 1 < r->state_count && r->states[last].log_end < end)
+        last++;
+    for (size_t i = 0; i <= last; i++) {
+        if (r->states[i].flushed && r->states[i].log_end <= end)
+            first = i;
+    }
+    int fd = crashed_file(r, log, end);
+    struct block_disk *disk = open_disk(fd, -1, NULL, true);
+    check_sound(disk);
+    check_content(r, disk, first, last);
+    block_disk_close(disk);
+    os_file_close(&fd);
+}
+
+static void crash_everywhere(const struct run *r)
+{
+    uint64_t size = log_position(r);
+    uint8_t *log = malloc(size + 1);
+    CHECK(os_pread(r->log, log, size, 0) == 0, "log");
+    size_t records = 0;
+    for (uint64_t at = 0; at < size; at = record_end(log, at))
+        records++;
+    for (int i = 0; i < CRASHES; i++) {
+        uint64_t end = 0;
+        for (size_t n = below(records + 1); n; n--)
+            end = record_end(log, end);
+        crash(r, log, end);
+    }
+    free(log);
+}
+
+static void fini(struct run *r)
+{
+    for (size_t i = 0; i < r->state_count; i++)
+        free(r->states[i].bytes);
+    free(r->now);
+    free(r->snapshot);
+    os_file_close(&r->file);
+    os_file_close(&r->log);
+    os_file_close(&r->first);
+}
+
+static void init(struct run *r)
+{
+    random_state = sequence_seed;
+    *r = (struct run){.file = new_memory(),
+                      .log = new_memory(),
+                      .first = new_memory(),
+                      .now = calloc(1, DISK_BYTES)};
+    make_image(r);
+}
+
+static void crash_sequence(void)
+{
+    struct run r;
+    init(&r);
+    r.disk = open_disk(r.file, r.log, NULL, false);
+    remember(&r, true);
+    for (int i = 0; i < OPERATIONS; i++) {
+        bool flushed;
+        int rc = operation(&r, &flushed);
+        CHECK(rc == 0 || rc == -1, "%s", strerror(-rc)); // -1: a snapshot of narrow refcounts
+        remember(&r, flushed);
+    }
+    int rc = block_disk_close(r.disk);
+    CHECK(rc == 0, "%s", strerror(-rc));
+    crash_everywhere(&r);
+    fini(&r);
+}
+
+// ---- Faults: a write or sync fails some time; the disk is closed and opened again.
+
+static void fault_sequence(void)
+{
+    struct run r;
+    init(&r);
+    struct block_fault fault = {.error = below(2) ? ENOSPC : EIO,
+                                .ops = below(3) ? 1u << BLOCK_WRITE : 1u << BLOCK_FLUSH,
+                                .after = below(80),
+                                .count = 1 + below(4)};
+    r.disk = open_disk(r.file, -1, &fault, false);
+    remember(&r, true);
+    size_t flushed_at = 0;
+    for (int i = 0; i < OPERATIONS; i++) {
+        bool flushed;
+        int rc = operation(&r, &flushed);
+        if (rc && r.snapshot) { // it may have been applied
+            memcpy(r.now, r.snapshot, DISK_BYTES);
+            remember(&r, false);
+        }
+        if (rc) { // any part of the operation may have happened
+            rc = block_read(r.disk, 0, r.now, DISK_BYTES);
+            CHECK(rc == 0, "%s", strerror(-rc));
+            flushed = false;
+        }
+        remember(&r, flushed);
+        if (flushed)
+            flushed_at = r.state_count - 1;
+    }
+    (void)block_disk_close(r.disk);
+    struct block_disk *disk = open_disk(r.file, -1, NULL, true);
+    check_sound(disk);
+    check_content(&r, disk, flushed_at, r.state_count - 1);
+    block_disk_close(disk);
+    fini(&r);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t sequences = argc > 1 ? strtoull(argv[1], NULL, 10) : 60;
+    uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : (uint64_t)time(NULL) * 1000;
+    printf("%" PRIu64 " sequences of crashes and of faults from seed %" PRIu64 "\n", sequences,
+           seed);
+    fflush(stdout);
+    for (uint64_t i = 0; i < sequences; i++) {
+        sequence_seed = seed + i;
+        crash_sequence();
+        fault_sequence();
+    }
+    return 0;
+}
