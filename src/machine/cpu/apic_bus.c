@@ -35,10 +35,12 @@ static bool matches_logical(const struct lapic *lapic, uint32_t destination)
     uint8_t own = (uint8_t)(lapic->ldr >> 24);
     if (lapic->dfr >> 28 == 0xF)
         return own & destination & 0xFF;
-    return ((own >> 4 == (destination >> 4 & 0xF)) || (destination >> 4 & 0xF) == 0xF) && (own & destination & 0xF);
+    return ((own >> 4 == (destination >> 4 & 0xF)) || (destination >> 4 & 0xF) == 0xF) &&
+           (own & destination & 0xF);
 }
 
-static bool matches(const struct lapic *lapic, const struct vcpu *sender, const struct apic_message *message)
+static bool matches(const struct lapic *lapic, const struct vcpu *sender,
+                    const struct apic_message *message)
 {
     switch (message->shorthand) {
     case SHORTHAND_SELF:
@@ -50,7 +52,8 @@ static bool matches(const struct lapic *lapic, const struct vcpu *sender, const 
     default:
         break;
     }
-    return message->logical ? matches_logical(lapic, message->destination) : matches_physical(lapic, message->destination);
+    return message->logical ? matches_logical(lapic, message->destination)
+                            : matches_physical(lapic, message->destination);
 }
 
 void lapic_accept(struct lapic *lapic, const struct apic_message *message)
@@ -90,19 +93,43 @@ void lapic_set_lint0(struct lapic *lapic, bool level)
 bool lapic_answers_at(const struct lapic *lapic, uint64_t page)
 {
     uint64_t base = lapic->vcpu->state.apic_base;
-    return (base & (APIC_BASE_ENABLE | APIC_BASE_X2APIC)) == APIC_BASE_ENABLE && (base & ~0xFFFull) == page;
+    return (base & (APIC_BASE_ENABLE | APIC_BASE_X2APIC)) == APIC_BASE_ENABLE &&
+           (base & ~0xFFFull) == page;
 }
 
-void apic_bus_send(struct cpu_system *system, const struct vcpu *sender, const struct apic_message *message)
+static bool is_enabled(const struct vcpu *vcpu)
 {
+    return (vcpu->state.apic_base & APIC_BASE_ENABLE) != 0;
+}
+
+// One receiver: the lowest task priority, among equals the one that the vector falls on, so that vectors spread.
+static void send_to_lowest(struct cpu_system *system, const struct vcpu *sender,
+                           const struct apic_message *message)
+{
+    struct lapic *best = NULL;
     for (unsigned i = 0; i < system->vcpu_count; i++) {
-        struct lapic *lapic = system->vcpus[i]->lapic;
-        if (!(system->vcpus[i]->state.apic_base & APIC_BASE_ENABLE) || !matches(lapic, sender, message))
+        struct vcpu *vcpu = system->vcpus[(i + message->vector) % system->vcpu_count];
+        struct lapic *lapic = vcpu->lapic;
+        if (!is_enabled(vcpu) || !(lapic->svr & SVR_ENABLED) || !matches(lapic, sender, message))
             continue;
-        lapic_accept(lapic, message);
-        // Arbitration of lowest priority is the platform's choice: the first that matches.
-        if (message->mode == MODE_LOWEST_PRIORITY)
-            break;
+        if (!best || lapic->tpr < best->tpr)
+            best = lapic;
+    }
+    if (best)
+        lapic_accept(best, message);
+}
+
+void apic_bus_send(struct cpu_system *system, const struct vcpu *sender,
+                   const struct apic_message *message)
+{
+    if (message->mode == MODE_LOWEST_PRIORITY) {
+        send_to_lowest(system, sender, message);
+        return;
+    }
+    for (unsigned i = 0; i < system->vcpu_count; i++) {
+        struct vcpu *vcpu = system->vcpus[i];
+        if (is_enabled(vcpu) && matches(vcpu->lapic, sender, message))
+            lapic_accept(vcpu->lapic, message);
     }
 }
 
@@ -110,7 +137,8 @@ void apic_bus_send(struct cpu_system *system, const struct vcpu *sender, const s
 void apic_bus_send_msi(struct cpu_system *system, uint64_t address, uint32_t data)
 {
     if ((address & 0xFFF00000u) != APIC_DEFAULT_BASE || address >> 32) {
-        log_guest("a message signalled interrupt has the address 0x%llx", (unsigned long long)address);
+        log_guest("a message signalled interrupt has the address 0x%llx",
+                  (unsigned long long)address);
         return;
     }
     struct apic_message message = {

@@ -6,10 +6,12 @@
 // waits, a bit in guest memory is set; a guest that finds it set clears it instead of writing the EOI register. Before the APIC's
 // state is looked at again the bit is taken back: cleared by the guest means that the interrupt has ended.
 #define LOG_MODULE "apic"
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/bits.h"
 #include "base/log.h"
+#include "machine/cpu/cpu_model.h"
 #include "machine/cpu/lapic_internal.h"
 #include "machine/memory/guest_memory.h"
 
@@ -356,7 +358,11 @@ static bool write_base(struct lapic *lapic, uint64_t value)
     // Off with x2APIC set, x2APIC to xAPIC, and off to x2APIC are not permitted (SDM vol. 3, figure 11-27).
     bool forbidden = mode == APIC_BASE_X2APIC || (before == (APIC_BASE_ENABLE | APIC_BASE_X2APIC) && mode == APIC_BASE_ENABLE) ||
                      (before == 0 && mode == (APIC_BASE_ENABLE | APIC_BASE_X2APIC));
-    if (forbidden || (value & BASE_RESERVED) || value >> 52)
+    const struct cpu_model *model = lapic->vcpu->system->model;
+    uint64_t reserved = BASE_RESERVED | 1u << 9 | ~bits_mask(cpu_model_physical_bits(model));
+    if (!cpu_feature_set_has(cpu_model_features(model), CPU_FEATURE_X2APIC))
+        reserved |= APIC_BASE_X2APIC;
+    if (forbidden || (value & reserved))
         return false;
     *base = (value & ~BASE_BSP) | (*base & BASE_BSP);
     if (mode == 0 && before != 0)
@@ -474,7 +480,8 @@ struct lapic *lapic_create(struct vcpu *vcpu)
     if (!lapic)
         return NULL;
     lapic->vcpu = vcpu;
-    lapic->device = (struct device){.ops = &lapic_ops, .name = "lapic", .self = lapic};
+    snprintf(lapic->name, sizeof(lapic->name), "lapic%u", vcpu->index);
+    lapic->device = (struct device){.ops = &lapic_ops, .name = lapic->name, .self = lapic};
     lapic_timer_init(lapic);
     lapic_reset(lapic, false);
     return lapic;

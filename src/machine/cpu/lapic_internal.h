@@ -36,15 +36,15 @@ enum lapic_timer_mode { TIMER_ONE_SHOT, TIMER_PERIODIC, TIMER_TSC_DEADLINE };
 struct lapic {
     struct vcpu *vcpu; // borrowed
     struct device device;
+    char name[16]; // "lapic0"
     struct vm_timer timer;
 
     // Read by any thread that sends a message, written by the vCPU's.
-    _Atomic uint32_t id, ldr, dfr, svr;
+    _Atomic uint32_t id, ldr, dfr, svr, tpr;
     _Atomic uint32_t irr[8], tmr[8];
     _Atomic uint32_t esr;
 
     // The vCPU's thread.
-    uint32_t tpr;
     uint32_t isr[8];
     uint64_t icr;
     bool pv_eoi_offered; // the guest may end the interrupt in service by clearing a bit in its memory

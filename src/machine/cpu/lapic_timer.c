@@ -4,6 +4,7 @@
 #include "machine/cpu/lapic_internal.h"
 
 #define TIMER_LVT_WRITABLE 0x700FFu
+#define PERIOD_LEAST_NS    20000u // a guest cannot keep the clock's thread busier than that
 
 static enum lapic_timer_mode mode(const struct lapic *lapic)
 {
@@ -29,24 +30,41 @@ static void fire(struct lapic *lapic)
         lapic_accept_vector(lapic, (uint8_t)lvt, false);
 }
 
+// Has the guest's TSC reached `tsc`? Correct for values up to 2^63 ticks apart.
+static bool tsc_reached(const struct lapic *lapic, uint64_t tsc)
+{
+    return (int64_t)(vm_clock_tsc(lapic->timer.clock) + lapic->vcpu->state.tsc_offset - tsc) >= 0;
+}
+
+static bool count_is_over(const struct lapic *lapic, uint64_t now)
+{
+    return now - lapic->timer_start_ns >= period_ns(lapic);
+}
+
+// Periods that were missed (a host that did not run us) are not made up for.
+static void start_next_period(struct lapic *lapic, uint64_t now)
+{
+    uint64_t period = period_ns(lapic);
+    lapic->timer_start_ns += (now - lapic->timer_start_ns) / period * period;
+    vm_timer_arm(&lapic->timer,
+                 lapic->timer_start_ns + (period < PERIOD_LEAST_NS ? PERIOD_LEAST_NS : period));
+}
+
+// A callback that lost the race against a register write finds that its time has not come: the write has armed anew.
 static void expired(void *context)
 {
     struct lapic *lapic = context;
     pthread_mutex_lock(&lapic->timer_lock);
     uint64_t now = vm_clock_now_ns(lapic->timer.clock);
     if (mode(lapic) == TIMER_TSC_DEADLINE) {
-        if (lapic->timer_tsc_deadline) {
+        if (lapic->timer_tsc_deadline && tsc_reached(lapic, lapic->timer_tsc_deadline)) {
             lapic->timer_tsc_deadline = 0;
             fire(lapic);
         }
-    } else if (lapic->timer_initial && now - lapic->timer_start_ns >= period_ns(lapic)) {
+    } else if (lapic->timer_initial && count_is_over(lapic, now)) {
         fire(lapic);
-        if (mode(lapic) == TIMER_PERIODIC) {
-            // Periods that were missed (a host that did not run us) are not made up for.
-            uint64_t period = period_ns(lapic);
-            lapic->timer_start_ns += (now - lapic->timer_start_ns) / period * period;
-            vm_timer_arm(&lapic->timer, lapic->timer_start_ns + period);
-        }
+        if (mode(lapic) == TIMER_PERIODIC)
+            start_next_period(lapic, now);
     }
     pthread_mutex_unlock(&lapic->timer_lock);
 }
@@ -94,7 +112,8 @@ void lapic_timer_write_divide(struct lapic *lapic, uint32_t value)
     uint64_t now = vm_clock_now_ns(lapic->timer.clock);
     uint64_t counted = (now - lapic->timer_start_ns) >> divide_shift(lapic);
     lapic->timer_divide = value & 0xB;
-    if (mode(lapic) != TIMER_TSC_DEADLINE && lapic->timer_initial && counted < lapic->timer_initial) {
+    if (mode(lapic) != TIMER_TSC_DEADLINE && lapic->timer_initial &&
+        counted < lapic->timer_initial) {
         lapic->timer_start_ns = now - (counted << divide_shift(lapic));
         vm_timer_arm(&lapic->timer, lapic->timer_start_ns + period_ns(lapic));
     }
@@ -120,7 +139,9 @@ uint32_t lapic_timer_current(struct lapic *lapic)
 static void arm_tsc_deadline(struct lapic *lapic)
 {
     if (lapic->timer_tsc_deadline)
-        vm_timer_arm(&lapic->timer, vm_clock_tsc_to_ns(lapic->timer.clock, lapic->timer_tsc_deadline - lapic->vcpu->state.tsc_offset));
+        vm_timer_arm(&lapic->timer,
+                     vm_clock_tsc_to_ns(lapic->timer.clock,
+                                        lapic->timer_tsc_deadline - lapic->vcpu->state.tsc_offset));
     else
         vm_timer_disarm(&lapic->timer);
 }
@@ -130,7 +151,7 @@ void lapic_timer_write_tsc_deadline(struct lapic *lapic, uint64_t value)
     pthread_mutex_lock(&lapic->timer_lock);
     if (mode(lapic) == TIMER_TSC_DEADLINE) {
         lapic->timer_tsc_deadline = value;
-        if (value && value - lapic->vcpu->state.tsc_offset <= vm_clock_tsc(lapic->timer.clock)) {
+        if (value && tsc_reached(lapic, value)) {
             lapic->timer_tsc_deadline = 0; // it has passed: no way round through the clock
             vm_timer_disarm(&lapic->timer);
             fire(lapic);
@@ -154,7 +175,8 @@ void lapic_timer_loaded(struct lapic *lapic)
     pthread_mutex_lock(&lapic->timer_lock);
     if (mode(lapic) == TIMER_TSC_DEADLINE)
         arm_tsc_deadline(lapic);
-    else if (lapic->timer_initial)
+    else if (lapic->timer_initial && (mode(lapic) == TIMER_PERIODIC ||
+                                      !count_is_over(lapic, vm_clock_now_ns(lapic->timer.clock))))
         vm_timer_arm(&lapic->timer, lapic->timer_start_ns + period_ns(lapic));
     pthread_mutex_unlock(&lapic->timer_lock);
 }
