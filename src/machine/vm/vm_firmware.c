@@ -21,7 +21,8 @@
 #define RSDP_BYTES        36u
 #define RSDP_XSDT         24u
 #define TABLES_CAPACITY   0x10000u
-#define LOW_FIRMWARE      0x20000u // what of the image's end stands below 1 MiB
+#define MIN_FIRMWARE      0x20000u
+#define LOW_FIRMWARE      0x40000u // what of the image's end stands below 1 MiB, at the most
 #define MAX_FIRMWARE      (8 * MIB)
 #define MAX_COMMANDS      64u
 #define FILE_NAME_BYTES   56u
@@ -169,14 +170,16 @@ int vm_firmware_offer(struct vm *vm, struct err *err)
     return 0;
 }
 
-// The image ends at 4 GiB, where the reset vector is; its last part also at 1 MiB, in RAM, where it runs.
+// The image ends at 4 GiB, where the reset vector is; its last part also at 1 MiB, in RAM, where it runs. (A PC's firmware copies it there
+// itself, through the chip set's shadow registers, which this machine does not have.)
 static int place(struct vm *vm, const uint8_t *bytes, size_t length, bool first, struct err *err)
 {
-    if (length < LOW_FIRMWARE || length > MAX_FIRMWARE || length % PAGE_BYTES)
+    uint64_t low = length < LOW_FIRMWARE ? length : LOW_FIRMWARE;
+    if (length < MIN_FIRMWARE || length > MAX_FIRMWARE || length % PAGE_BYTES)
         return err_set(err, ERR_INPUT, "%zu bytes are no PC firmware: it has 128 KiB to 8 MiB in whole pages", length);
     if (first && guest_memory_add_rom(vm->memory, gpa(GUEST_HIGH_RAM_START - length), bytes, length, err))
         return -1;
-    if (guest_memory_write(vm->memory, gpa(MIB - LOW_FIRMWARE), bytes + length - LOW_FIRMWARE, LOW_FIRMWARE))
+    if (guest_memory_write(vm->memory, gpa(MIB - low), bytes + length - low, low))
         return err_set(err, ERR_USAGE, "guest memory is too small for firmware");
     return 0;
 }
