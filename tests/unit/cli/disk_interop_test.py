@@ -1,0 +1,238 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""disk_interop_test.py WIRT [SEED]: images of qemu-img read by wirt, images of wirt read by qemu-img.
+
+Over cluster sizes, versions, refcount widths, compression, backing files and preallocation: the contents must be equal
+and `qemu-img check` must find nothing. Then each command of `wirt disk` that changes an image, and the locks against a
+running qemu-nbd, both ways. Skipped (77) where qemu-img is missing.
+"""
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+WIRT = os.path.abspath(sys.argv[1])
+SEED = int(sys.argv[2]) if len(sys.argv) > 2 else int(time.time())
+MIB = 1 << 20
+
+
+def run(*words, status=0):
+    done = subprocess.run(words, capture_output=True, text=True)
+    if done.returncode != status:
+        sys.exit(f"seed {SEED}: {' '.join(words)}: status {done.returncode}, not {status}\n{done.stdout}{done.stderr}")
+    return done.stdout + done.stderr
+
+
+def wirt(*words, status=0):
+    return run(WIRT, "disk", *words, status=status)
+
+
+def qemu(*words, status=0):
+    return run("qemu-img", *words, status=status)
+
+
+def content(size):
+    """Bytes with data, zeros and repetitions, sparse as a disk is."""
+    parts, left = [], size
+    while left:
+        n = min(left, random.choice([512, 4096, 30000, 65536, 300000]))
+        kind = random.randrange(4)
+        parts.append(bytes(n) if kind < 2 else random.randbytes(n) if kind == 2 else bytes([random.randrange(256)]) * n)
+        left -= n
+    return b"".join(parts)
+
+
+def write_raw(path, data):
+    with open(path, "wb") as file:
+        for at in range(0, len(data), 4096):
+            piece = data[at:at + 4096]
+            if piece.strip(b"\0"):
+                file.seek(at)
+                file.write(piece)
+        file.truncate(len(data))
+
+
+def shapes():
+    """Options of a qcow2 image as (wirt's flags, qemu-img's -o, is it compressed?)."""
+    for cluster in (512, 1024, 4096, 16384, 65536, 524288, 2097152):
+        for version in (2, 3):
+            for compress in (False, True):
+                flags = ["--cluster-size", str(cluster), "--version", str(version)]
+                options = f"cluster_size={cluster},compat={'0.10' if version == 2 else '1.1'}"
+                if version == 3:
+                    bits = random.choice([1, 2, 4, 8, 16, 32, 64])
+                    kind = random.choice(["zlib", "zstd"])
+                    lazy = random.choice([False, True])
+                    flags += ["--refcount-bits", str(bits), "--compression", kind] + ["--lazy-refcounts"] * lazy
+                    options += f",refcount_bits={bits},compression_type={kind},lazy_refcounts={'on' if lazy else 'off'}"
+                yield flags, options, compress
+
+
+def both_ways():
+    count = 0
+    for flags, options, compress in shapes():
+        data = content(random.randrange(1, 4 * MIB // 512) * 512)
+        write_raw("want.raw", data)
+        wirt("convert", "want.raw", "w.qcow2", "--force", *flags, *["--compress"] * compress)
+        qemu("check", "-q", "w.qcow2")
+        qemu("compare", "-q", "-f", "raw", "-F", "qcow2", "want.raw", "w.qcow2")
+        wirt("check", "w.qcow2")
+        qemu("convert", "-f", "raw", "-O", "qcow2", "-o", options, *["-c"] * compress, "want.raw", "q.qcow2")
+        wirt("check", "q.qcow2")
+        wirt("compare", "q.qcow2", "want.raw")
+        wirt("convert", "q.qcow2", "back.raw", "--force")
+        with open("back.raw", "rb") as file:
+            if file.read() != data:
+                sys.exit(f"seed {SEED}: {options}: another content came back")
+        count += 2
+    for mode in ("metadata", "falloc", "full"):
+        for cluster in (512, 65536):
+            wirt("create", "p.qcow2", "3M", "--preallocate", mode, "--cluster-size", str(cluster), "--force")
+            qemu("check", "-q", "p.qcow2")
+            qemu("create", "-q", "-f", "qcow2", "-o", f"preallocation={mode},cluster_size={cluster}", "q.qcow2", "3M")
+            wirt("check", "q.qcow2")
+            wirt("compare", "p.qcow2", "q.qcow2")
+            count += 2
+    # Extended L2 entries can be read.
+    qemu("create", "-q", "-f", "qcow2", "-o", "extended_l2=on,cluster_size=65536", "x.qcow2", "2M")
+    run("qemu-io", "-c", "write -P 5 3k 100k", "-c", "write -z 40k 4k", "x.qcow2")
+    qemu("convert", "-O", "raw", "x.qcow2", "want.raw")
+    wirt("compare", "x.qcow2", "want.raw")
+    return count + 1
+
+
+def chain(depth):
+    """A chain whose every image overwrites a part, made in turns by both; returns its top."""
+    write_raw("c0.raw", content(2 * MIB))
+    below, kind = "c0.raw", "raw"
+    for n in range(1, depth + 1):
+        name = f"c{n}.qcow2"
+        if n % 2:
+            wirt("create", name, "--backing", below, "--backing-format", kind, "--force")
+        else:
+            qemu("create", "-q", "-f", "qcow2", "-b", below, "-F", kind, name)
+        at = random.randrange(0, 1900) * 1024
+        run("qemu-io", "-c", f"write -P {n} {at} {random.randrange(1, 100) * 1024}", "-c", f"write -z {at} 1024", name)
+        below, kind = name, "qcow2"
+    return below
+
+
+def changes():
+    top = chain(6)
+    qemu("convert", "-O", "raw", top, "want.raw")
+    wirt("compare", top, "want.raw")
+    assert len(json.loads(wirt("info", top, "--json"))["chain"]) == 6
+
+    wirt("rebase", top, "--backing", "c2.qcow2")
+    wirt("compare", top, "want.raw")
+    qemu("check", "-q", top)
+    wirt("commit", top)
+    wirt("compare", top, "want.raw")
+    wirt("compare", "c2.qcow2", "want.raw")
+    wirt("rebase", "c2.qcow2", "--backing", "")
+    wirt("compare", "c2.qcow2", "want.raw")
+    assert json.loads(wirt("info", "c2.qcow2", "--json"))["chain"] == []
+
+    wirt("snapshot", "create", "c2.qcow2", "before")
+    run("qemu-io", "-c", "write -P 77 0 1M", "c2.qcow2")
+    qemu("snapshot", "-a", "before", "c2.qcow2")
+    wirt("compare", "c2.qcow2", "want.raw")
+    qemu("snapshot", "-c", "second", "c2.qcow2")
+    run("qemu-io", "-c", "write -P 78 0 1M", "c2.qcow2")
+    wirt("snapshot", "apply", "c2.qcow2", "second")
+    wirt("compare", "c2.qcow2", "want.raw")
+    assert [s["name"] for s in json.loads(wirt("snapshot", "list", "c2.qcow2", "--json"))] == ["before", "second"]
+    wirt("snapshot", "delete", "c2.qcow2", "before")
+    wirt("snapshot", "delete", "c2.qcow2", "nothing", status=4)
+    qemu("check", "-q", "c2.qcow2")
+
+    wirt("resize", "c2.qcow2", "8M")
+    wirt("resize", "c2.qcow2", "1M", status=2)
+    wirt("resize", "c2.qcow2", "1M", "--shrink")
+    qemu("check", "-q", "c2.qcow2")
+    qemu("resize", "-q", "c2.qcow2", "3M")
+    wirt("check", "c2.qcow2")
+
+    # Refcounts of zero where data lies, and leaks: repaired.
+    wirt("convert", "want.raw", "broken.qcow2", "--force")
+    with open("broken.qcow2", "r+b") as file:
+        file.seek(0x20000 + 8)
+        file.write(bytes(16) + b"\0\1" * 2000)
+    wirt("check", "broken.qcow2", status=2)
+    wirt("check", "broken.qcow2", "--repair")
+    qemu("check", "-q", "broken.qcow2")
+    wirt("compare", "broken.qcow2", "want.raw")
+
+
+def refusals():
+    wirt("create", "new.qcow2", "1M")
+    if "--force" not in wirt("create", "new.qcow2", "1M", status=6):
+        sys.exit("an overwriting is refused without saying how to force it")
+    wirt("create", "new.unknown", "1M", status=2)
+    wirt("create", "other.qcow2", status=2)
+    wirt("create", "other.qcow2", "1X", status=2)
+    wirt("convert", "want.raw", "new.qcow2", status=6)
+    qemu("create", "-q", "-f", "qcow2", "--object", "secret,id=s,data=x", "-o", "encrypt.format=luks,encrypt.key-secret=s",
+         "secret.qcow2", "1M")
+    if "encrypted" not in wirt("info", "secret.qcow2", status=16):
+        sys.exit("an encrypted image is not called so")
+    # A backing file outside the image's directory is not followed.
+    os.mkdir("elsewhere")
+    qemu("create", "-q", "-f", "qcow2", "-b", "../new.qcow2", "-F", "qcow2", "elsewhere/top.qcow2")
+    wirt("info", "elsewhere/top.qcow2", status=10)
+    # A circle ends.
+    qemu("create", "-q", "-f", "qcow2", "circle.qcow2", "1M")
+    qemu("rebase", "-u", "-b", "circle.qcow2", "-F", "qcow2", "circle.qcow2")
+    wirt("info", "circle.qcow2", status=2)
+
+
+def locks():
+    wirt("create", "locked.qcow2", "1M")
+    server = subprocess.Popen(["qemu-nbd", "-t", "-x", "e", f"--socket={os.getcwd()}/s", "-f", "qcow2", "locked.qcow2"])
+    while not os.path.exists("s"):
+        if server.poll() is not None:
+            sys.exit("qemu-nbd does not start")
+        time.sleep(0.01)
+    try:
+        told = wirt("info", "locked.qcow2", status=8)
+        if f"{server.pid}" not in told:
+            sys.exit(f"the holder is not named: {told}")
+        wirt("resize", "locked.qcow2", "2M", status=8)
+        wirt("info", "locked.qcow2", "--no-lock")
+    finally:
+        server.kill()
+        server.wait()
+    ours = subprocess.Popen([WIRT, "disk", "bench", "locked.qcow2", "--write", "--force", "--seconds", "30"],
+                            stdout=subprocess.DEVNULL)
+    try:
+        # Until it has its lock, qemu-img succeeds.
+        while subprocess.run(["qemu-img", "info", "locked.qcow2"], capture_output=True).returncode == 0:
+            if ours.poll() is not None:
+                sys.exit("a writer of ours does not keep qemu-img out")
+        if "lock" not in qemu("info", "locked.qcow2", status=1):
+            sys.exit("qemu-img fails for another reason than the lock")
+    finally:
+        ours.kill()
+        ours.wait()
+
+
+def main():
+    if not shutil.which("qemu-img") or not shutil.which("qemu-nbd"):
+        print("qemu-img or qemu-nbd is missing")
+        sys.exit(77)
+    random.seed(SEED)
+    print(f"seed {SEED}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="wirt-interop-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as where:
+        os.chdir(where)
+        print(f"{both_ways()} images both ways")
+        changes()
+        refusals()
+        locks()
+        os.chdir("/")
+
+
+main()
