@@ -7,6 +7,7 @@
 #include "machine/engine/exception.h"
 #include "machine/engine/mmu.h"
 #include "machine/engine/system.h"
+#include "machine/engine/trace.h"
 
 #define CR0_DEFINED                                                                                \
     (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD |     \

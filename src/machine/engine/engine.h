@@ -84,6 +84,7 @@ struct engine_exception {
 
 enum engine_tier { TIER_INTERPRETED, TIER_TRANSLATED, TIER_COUNT };
 
+struct engine_trace;
 struct interp_cpu;
 
 struct engine_cpu {
@@ -112,6 +113,9 @@ struct engine_cpu {
         debug_hits; // DR6 bits of a #DB trap to be delivered before the next instruction; makes the run loop call engine_take_events()
     uint64_t retired[TIER_COUNT]; // guest instructions by tier
     uint64_t exits[ENGINE_EXIT_COUNT]; // for --stats
+    const struct engine_trace *trace;  // trace.h; NULL: off
+    const char *traced_mode;           // what trace_mode() said last
+    bool traced_paging;
     struct tlb tlb[TLB_MODE_COUNT];
     struct fetch_tlb fetch[FETCH_MODE_COUNT];
     uint64_t large_start[2],
@@ -135,6 +139,10 @@ void engine_flags_changed(struct vcpu *vcpu);
 
 // Everything may have changed from outside: for the backends' state_changed.
 void engine_state_changed(struct vcpu *vcpu);
+
+// Publish the instructions retired so far in vcpu->instructions; the clock of a deterministic machine follows them. Called before anything
+// reads the time or could: ports, MMIO, MSRs, RDTSC.
+void engine_sync_clock(struct vcpu *vcpu);
 
 // What a run loop does for each instruction it executes one by one:
 //   1. If `events` or `debug_hits` is not 0: engine_take_events(); it may deliver an interrupt, or ask to leave.

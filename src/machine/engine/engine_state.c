@@ -8,6 +8,7 @@
 #include "machine/engine/exception.h"
 #include "machine/engine/mmu.h"
 #include "machine/engine/system.h"
+#include "machine/engine/trace.h"
 
 static uint8_t code_mode_of(const struct cpu_state *cpu)
 {
@@ -51,6 +52,8 @@ void engine_mode_changed(struct vcpu *vcpu)
     engine->canonical_shift = cpu->cr4 & CR4_LA57 ? 7 : 16;
     engine->data_breakpoints = debug_armed(cpu, DEBUG_DATA);
     engine_flags_changed(vcpu);
+    if (engine_traces(vcpu, TRACE_MODES))
+        trace_mode(vcpu);
 }
 
 void engine_state_changed(struct vcpu *vcpu)

@@ -12,6 +12,7 @@
 #include "machine/engine/mmu_access.h"
 #include "machine/engine/stack.h"
 #include "machine/engine/tss.h"
+#include "machine/engine/trace.h"
 
 #define ERROR_EXT 1u
 #define ERROR_IDT 2u
@@ -388,11 +389,18 @@ static int deliver(struct vcpu *vcpu, struct engine_exception exception, bool is
 int exception_deliver(struct vcpu *vcpu, uint64_t next_rip)
 {
     struct engine_exception exception = engine_cpu_of(vcpu)->exception;
+
+    engine_exit(vcpu, ENGINE_EXIT_EXCEPTION);
+    if (engine_traces(vcpu, TRACE_FAULTS))
+        trace_exception(vcpu, &exception);
     return deliver(vcpu, exception, true, exception.software ? next_rip : vcpu->state.rip);
 }
 
 int interrupt_deliver(struct vcpu *vcpu, uint8_t vector, bool nmi)
 {
+    engine_exit(vcpu, ENGINE_EXIT_INTERRUPT);
+    if (engine_traces(vcpu, TRACE_INTERRUPTS))
+        trace_interrupt(vcpu, vector, nmi);
     if (nmi)
         vcpu->state.nmi_blocked = true;
     return deliver(vcpu, (struct engine_exception){.vector = vector}, false, vcpu->state.rip);

@@ -20,6 +20,7 @@
 #include "machine/engine/interp_vector.h"
 #include "machine/engine/mmu.h"
 #include "machine/engine/system.h"
+#include "machine/engine/trace.h"
 
 #define CACHE_BITS    14
 #define CACHE_ENTRIES (1u << CACHE_BITS)
@@ -342,7 +343,7 @@ enum interp_step interp_step(struct vcpu *vcpu)
 
 // ---- The run loop ----
 
-void interp_sync_clock(struct vcpu *vcpu)
+void engine_sync_clock(struct vcpu *vcpu)
 {
     struct engine_cpu *cpu = engine_cpu_of(vcpu);
     struct interp_cpu *interp = cpu->interp;
@@ -374,7 +375,7 @@ static bool next_slice(struct vcpu *vcpu, enum vcpu_exit *exit)
 {
     struct interp_cpu *interp = engine_cpu_of(vcpu)->interp;
     struct vm_clock *clock = vcpu->system->clock;
-    interp_sync_clock(vcpu);
+    engine_sync_clock(vcpu);
     uint64_t count = atomic_load_explicit(&vcpu->instructions, memory_order_relaxed);
     if (count >= vcpu->instruction_limit) {
         *exit = VCPU_EXIT_LIMIT;
@@ -386,6 +387,8 @@ static bool next_slice(struct vcpu *vcpu, enum vcpu_exit *exit)
         return true;
     }
     interp->resumed = false;
+    if (count % TRACE_HASH_INTERVAL == 0 && engine_traces(vcpu, TRACE_HASH))
+        trace_hash(vcpu);
     if (vm_clock_is_deterministic(clock) && count % INTERP_QUANTUM == 0 &&
         vm_clock_next_deadline_ns(clock) <= vm_clock_now_ns(clock))
         vm_clock_run_timers(clock);
@@ -417,7 +420,7 @@ static bool skip_to_next_timer(struct vcpu *vcpu)
 static bool attend(struct vcpu *vcpu, enum vcpu_exit *exit)
 {
     bool deterministic = vm_clock_is_deterministic(vcpu->system->clock);
-    interp_sync_clock(vcpu);
+    engine_sync_clock(vcpu);
     while (engine_take_events(vcpu, exit))
         if (*exit != VCPU_EXIT_HALT || !deterministic || !skip_to_next_timer(vcpu))
             return true;
@@ -449,7 +452,7 @@ enum vcpu_exit interp_run(struct vcpu *vcpu)
         if (result == INTERP_STEP_SHUTDOWN || attend(vcpu, &exit))
             break;
     }
-    interp_sync_clock(vcpu);
+    engine_sync_clock(vcpu);
     return exit;
 }
 

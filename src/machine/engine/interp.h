@@ -30,10 +30,8 @@ enum interp_step interp_step(struct vcpu *vcpu);
 // Tier 0's run loop: vcpu_backend_ops.run of the interpreter.
 enum vcpu_exit interp_run(struct vcpu *vcpu);
 
-// Publish the instructions retired so far; in a deterministic machine the clock follows them. Called before anything
-// reads the time or could (ports, MMIO, MSRs). Timers of a deterministic machine run when the count of retired instructions is a
-// multiple of INTERP_QUANTUM: the first one at or after their deadline.
+// Timers of a deterministic machine run when the count of retired instructions is a multiple of this: the first one at or after
+// their deadline.
 #define INTERP_QUANTUM 1000u
-void interp_sync_clock(struct vcpu *vcpu);
 
 #endif

@@ -225,7 +225,7 @@ static bool random_word(struct vcpu *vcpu, bool seed, uint64_t *word)
 {
     unsigned char valid;
     if (vm_clock_is_deterministic(vcpu->system->clock)) {
-        interp_sync_clock(vcpu);
+        engine_sync_clock(vcpu);
         uint64_t x = vm_clock_tsc(vcpu->system->clock) * 0x9e3779b97f4a7c15;
         x = (x ^ x >> 30) * 0xbf58476d1ce4e5b9;
         x = (x ^ x >> 27) * 0x94d049bb133111eb;

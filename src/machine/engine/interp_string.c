@@ -7,6 +7,7 @@
 // page: the longest run that stays within the page of source and destination is copied at once.
 #include "machine/device/bus.h"
 #include "machine/engine/interp_handlers.h"
+#include "machine/engine/trace.h"
 
 // A repeated string instruction on its way.
 struct repetition {
@@ -216,14 +217,16 @@ int interp_scas(struct vcpu *vcpu, const struct bound_insn *bound)
 
 static void port_read(struct vcpu *vcpu, uint16_t port, unsigned bytes, uint64_t *value)
 {
-    interp_sync_clock(vcpu);
+    engine_exit(vcpu, ENGINE_EXIT_PORT);
+    engine_sync_clock(vcpu);
     bus_read(vcpu->system->ports, port, bytes, value);
     debug_check_io(vcpu, port, bytes);
 }
 
 static void port_write(struct vcpu *vcpu, uint16_t port, unsigned bytes, uint64_t value)
 {
-    interp_sync_clock(vcpu);
+    engine_exit(vcpu, ENGINE_EXIT_PORT);
+    engine_sync_clock(vcpu);
     bus_write(vcpu->system->ports, port, value & size_mask(bytes), bytes);
     debug_check_io(vcpu, port, bytes);
 }

@@ -5,6 +5,7 @@
 #include "machine/device/vm_clock.h"
 #include "machine/engine/interp_handlers.h"
 #include "machine/engine/system.h"
+#include "machine/engine/trace.h"
 
 // ---- Segment registers ----
 
@@ -244,6 +245,9 @@ int interp_mov_to_cr(struct vcpu *vcpu, const struct bound_insn *bound)
     uint64_t value;
     if (operand_read(vcpu, bound, 1, &value))
         return INTERP_FAULT;
+    engine_exit(vcpu, ENGINE_EXIT_CONTROL);
+    if (engine_traces(vcpu, TRACE_EXITS))
+        trace_line(vcpu, "cr%u <- %llx", bound->insn.reg, (unsigned long long)value);
     return system_write_cr(vcpu, bound->insn.reg, value);
 }
 
@@ -282,16 +286,22 @@ static void set_edx_eax(struct vcpu *vcpu, uint64_t value)
 int interp_rdmsr(struct vcpu *vcpu, const struct bound_insn *bound)
 {
     uint64_t value;
-    interp_sync_clock(vcpu);
+    engine_exit(vcpu, ENGINE_EXIT_MSR);
+    engine_sync_clock(vcpu);
     if (system_read_msr(vcpu, (uint32_t)vcpu->state.gpr[RCX], &value))
         return INTERP_FAULT;
+    if (engine_traces(vcpu, TRACE_EXITS))
+        trace_line(vcpu, "msr %x -> %llx", (uint32_t)vcpu->state.gpr[RCX], (unsigned long long)value);
     set_edx_eax(vcpu, value);
     return INTERP_DONE;
 }
 
 int interp_wrmsr(struct vcpu *vcpu, const struct bound_insn *bound)
 {
-    interp_sync_clock(vcpu);
+    engine_exit(vcpu, ENGINE_EXIT_MSR);
+    if (engine_traces(vcpu, TRACE_EXITS))
+        trace_line(vcpu, "msr %x <- %llx", (uint32_t)vcpu->state.gpr[RCX], (unsigned long long)edx_eax(vcpu));
+    engine_sync_clock(vcpu);
     return system_write_msr(vcpu, (uint32_t)vcpu->state.gpr[RCX], edx_eax(vcpu));
 }
 
@@ -318,7 +328,7 @@ static int read_tsc(struct vcpu *vcpu)
 {
     if ((vcpu->state.cr4 & CR4_TSD) && engine_cpu_of(vcpu)->cpl > 0)
         return raise_gp(vcpu, 0);
-    interp_sync_clock(vcpu);
+    engine_sync_clock(vcpu);
     set_edx_eax(vcpu, vm_clock_tsc(vcpu->system->clock) + vcpu->state.tsc_offset);
     return INTERP_DONE;
 }
@@ -463,6 +473,9 @@ int interp_stac(struct vcpu *vcpu, const struct bound_insn *bound)
 
 int interp_hlt(struct vcpu *vcpu, const struct bound_insn *bound)
 {
+    engine_exit(vcpu, ENGINE_EXIT_HALT);
+    if (engine_traces(vcpu, TRACE_EXITS))
+        trace_line(vcpu, "halt");
     vcpu->state.run_state = CPU_HALTED;
     return INTERP_HALT;
 }

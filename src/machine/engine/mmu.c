@@ -16,6 +16,7 @@
 #include "machine/engine/exception.h"
 #include "machine/engine/mmu_walk.h"
 #include "machine/engine/system.h"
+#include "machine/engine/trace.h"
 #include "machine/memory/guest_memory.h"
 
 #define PAGE_OFFSET_MASK ((uint64_t)PAGE_BYTES - 1)
@@ -313,6 +314,8 @@ static uint64_t device_read(struct vcpu *vcpu, const struct spot *spot, unsigned
 {
     uint64_t physical = spot->physical.at + at, value;
 
+    engine_exit(vcpu, ENGINE_EXIT_MMIO);
+    engine_sync_clock(vcpu);
     if (spot->lapic) {
         bool proper = size == 4 && physical % 4 == 0;
         return proper ? lapic_mmio_read(vcpu->lapic, (uint32_t)(physical & PAGE_OFFSET_MASK)) : 0;
@@ -326,6 +329,8 @@ static void device_write(struct vcpu *vcpu, const struct spot *spot, unsigned at
 {
     uint64_t physical = spot->physical.at + at;
 
+    engine_exit(vcpu, ENGINE_EXIT_MMIO);
+    engine_sync_clock(vcpu);
     if (!spot->lapic)
         bus_write(vcpu->system->mmio, physical, value, size);
     else if (size == 4 && physical % 4 == 0)

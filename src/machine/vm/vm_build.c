@@ -84,6 +84,7 @@ struct vm *vm_create(const struct vm_config *config, struct err *err)
         return NULL;
     }
     vm_devices_pause(vm); // until it runs
+    vm_trace_start(vm);
     vm_console_start(vm);
     return vm;
 }

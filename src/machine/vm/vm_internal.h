@@ -13,6 +13,7 @@
 #include "machine/device/bus.h"
 #include "machine/device/irq.h"
 #include "machine/device/vm_clock.h"
+#include "machine/engine/trace.h"
 #include "machine/memory/guest_memory.h"
 #include "machine/vm/vm.h"
 #include "os/loop.h"
@@ -31,6 +32,7 @@ struct vm {
     struct vm_clock *clock;
     struct cpu_model *model;
     struct cpu_system system;
+    struct engine_trace trace;
     struct vcpu *vcpus[VM_MAX_CPUS];
     struct irq_controller irq;
     struct vm_chips *chips;
@@ -92,6 +94,9 @@ int vm_boot(struct vm *vm, struct err *err);
 // vm_firmware.c: tell fw_cfg about the machine, once; put the firmware into memory, at each reset.
 int vm_firmware_offer(struct vm *vm, struct err *err);
 int vm_firmware_load(struct vm *vm, bool first, struct err *err);
+
+// vm_trace.c: --trace, to standard error.
+void vm_trace_start(struct vm *vm);
 
 // vm_console.c
 int vm_console_create(struct vm *vm, struct err *err);
