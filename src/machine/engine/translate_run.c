@@ -165,6 +165,13 @@ static struct block *make_block(struct vcpu *vcpu, uint64_t physical, const uint
     return block;
 }
 
+static bool fetch_is_cached(const struct vcpu *vcpu, uint64_t rip)
+{
+    const struct engine_cpu *engine = engine_cpu_of((struct vcpu *)(uintptr_t)vcpu);
+
+    return align_down(rip, PAGE_BYTES) + engine->fetch[engine->fetch_mode].tag[tlb_index(rip)] == 0;
+}
+
 // The block at state.rip; NULL when tier 0 is to find out what is wrong there.
 static struct block *find_block(struct vcpu *vcpu, uint32_t mode)
 {
@@ -172,6 +179,8 @@ static struct block *find_block(struct vcpu *vcpu, uint32_t mode)
     uint64_t rip = vcpu->state.rip, page;
     const uint8_t *host;
 
+    if (!fetch_is_cached(vcpu, rip)) // a page walk may use vector registers
+        vectors_put_away(vcpu);
     if (mmu_fetch_page(vcpu, gva(rip), &page, &host) != 0) {
         engine_cpu_of(vcpu)->exception.vector = EXC_NONE;
         return NULL;
@@ -258,6 +267,7 @@ static const void *link_blocks(struct vcpu *vcpu, const struct exit_record *reco
     vcpu->state.rip = record->rip;
     if (attention(vcpu))
         return NULL;
+    vectors_put_away(vcpu); // once for each link: what is called may use vector registers
     struct block *target = find_block(vcpu, source->mode);
     if (!target || engine_cpu_of(vcpu)->translate.code_dropped)
         return NULL;
