@@ -32,6 +32,7 @@ struct options {
 
 struct run {
     struct tier *tier;
+    bool translated;             // the tier is tier 1
     struct diff_case *cases;     // shared with the child
     struct diff_result *results; // native, shared with the child
     unsigned *forms;             // of each case
@@ -48,7 +49,7 @@ static void judge(struct run *run, unsigned i, const char *tier_name)
     static struct diff_result mine;
     const struct diff_case *c = &run->cases[i];
     tier_run(run->tier, c, &mine);
-    const char *what = compare_results(c, &run->results[i], &mine);
+    const char *what = compare_results(c, &run->results[i], &mine, run->translated);
     run->done++;
     run->form_ran[run->forms[i]] = true;
     if (!what)
@@ -177,6 +178,7 @@ int main(int argc, char **argv)
     if (!parse(argc, argv, &options))
         return 2;
     struct run run = {.tier = tier_create(options.tier),
+                      .translated = strcmp(options.tier, "engine") == 0,
                       .cases = native_shared_alloc(BATCH * sizeof(struct diff_case)),
                       .results = native_shared_alloc(BATCH * sizeof(struct diff_result)),
                       .forms = calloc(BATCH, sizeof(unsigned)),

@@ -135,7 +135,7 @@ struct tier *tier_create(const char *name)
     *system = (struct cpu_system){.memory = guest_memory_create(RAM_BYTES, -1, &err),
                                   .ports = bus_create(BUS_PORT),
                                   .mmio = bus_create(BUS_MMIO),
-                                  .clock = vm_clock_create(true, TSC_HZ, NULL, NULL),
+                                  .clock = vm_clock_create(false, TSC_HZ, NULL, NULL),
                                   .model = tier->model,
                                   .vcpus = tier->vcpus,
                                   .vcpu_count = 1,
