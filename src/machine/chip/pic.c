@@ -3,8 +3,9 @@
 // Each 8259A holds IRR, ISR and IMR, and answers which request it would make of whom it is wired to. The slave's output
 // is the master's input 2. update() passes the slave's answer on and tells the CPU when INTR changed.
 //
-// A line that is edge-triggered sets its IRR bit on a rising edge; the bit goes when the line does before it is
-// acknowledged (8259A data sheet, "Edge and level triggered modes"). A level-triggered line is its IRR bit.
+// A line that is edge-triggered sets its IRR bit on a rising edge, and the bit stays although the line falls: the chip
+// would ask for a spurious interrupt then, but here devices pulse their lines. A level-triggered line is its IRR bit, and so
+// is the slave's output.
 #include "machine/chip/pic.h"
 
 #include <pthread.h>
@@ -97,14 +98,21 @@ static void chip_set_line(struct i8259 *chip, unsigned input, bool level)
     bool by_level = chip->icw1_level || (chip->elcr & bit);
     if (level && (by_level || !(chip->lines & bit)))
         chip->irr |= bit;
-    else if (!level)
+    else if (!level && by_level)
         chip->irr &= (uint8_t)~bit;
     chip->lines = level ? chip->lines | bit : chip->lines & (uint8_t)~bit;
 }
 
+static void set_cascade(struct pic *pic, bool level)
+{
+    chip_set_line(&pic->master, CASCADE, level);
+    if (!level)
+        pic->master.irr &= (uint8_t)~BIT(CASCADE);
+}
+
 static void update(struct pic *pic)
 {
-    chip_set_line(&pic->master, CASCADE, requests(&pic->slave) >= 0);
+    set_cascade(pic, requests(&pic->slave) >= 0);
     bool intr = requests(&pic->master) >= 0;
     if (intr != pic->intr) {
         pic->intr = intr;
@@ -166,7 +174,7 @@ int pic_acknowledge(void *context)
             answers = &pic->slave;
             input = chip_acknowledge(&pic->slave);
             // The slave's request falls with the acknowledgement and may rise again at once.
-            chip_set_line(&pic->master, CASCADE, false);
+            set_cascade(pic, false);
         }
         vector = answers->vector_base | (int)input;
         update(pic);
@@ -274,7 +282,7 @@ static uint64_t chip_port_read(struct pic *pic, struct i8259 *chip, uint64_t off
     bool polled = chip->poll;
     uint8_t value = chip_read(chip, offset);
     if (polled && chip->slave)
-        chip_set_line(&pic->master, CASCADE, false); // as in the acknowledge cycle
+        set_cascade(pic, false); // as in the acknowledge cycle
     update(pic);
     pthread_mutex_unlock(&pic->lock);
     return value;

@@ -65,11 +65,22 @@ static void an_edge_is_served_once(void **state)
     assert_int_equal(pic_acknowledge(f->pic), 0x24);
 }
 
-static void an_edge_that_goes_away_is_forgotten(void **state)
+static void a_pulse_is_remembered(void **state)
 {
     struct fixture *f = *state;
     pulse(f, 3);
     pic_set_line(f->pic, 3, false);
+    assert_int_equal(pic_acknowledge(f->pic), 0x23);
+    assert_false(f->intr);
+}
+
+static void a_slaves_level_that_goes_away_takes_the_cascade_along(void **state)
+{
+    struct fixture *f = *state;
+    outb(&f->bench, 0x4D1, 0x08);
+    pulse(f, 11);
+    assert_true(f->intr);
+    pic_set_line(f->pic, 11, false);
     assert_false(f->intr);
     assert_int_equal(pic_acknowledge(f->pic), -1);
 }
@@ -198,7 +209,8 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
         TEST(an_edge_is_served_once),
-        TEST(an_edge_that_goes_away_is_forgotten),
+        TEST(a_pulse_is_remembered),
+        TEST(a_slaves_level_that_goes_away_takes_the_cascade_along),
         TEST(lower_lines_come_first_and_interrupt_higher_ones),
         TEST(the_slave_comes_through_the_cascade),
         TEST(masked_lines_wait),
