@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Runs one small guest under a tier of wirt's engine and under QEMU's TCG, and compares what it prints.
+
+Usage: tiny_test.py WIRT GUEST.elf TIER
+
+The guest's text must equal GUEST.expected beside the sources, which every tier shares. QEMU's text may differ from it
+in the lines listed in differences.txt only, each with its reason. Without QEMU that half is left out and said so.
+"""
+import os
+import shutil
+import subprocess
+import sys
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SECONDS = 60
+EXIT_STATUS = 1  # debug exit of 0
+
+
+def run(command):
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                          timeout=SECONDS + 30, check=False)
+    text = done.stdout.decode("latin-1").replace("\r", "")
+    if done.returncode != EXIT_STATUS:
+        sys.exit(f"{' '.join(command)}: status {done.returncode}\n{text[-2000:]}\n{done.stderr.decode()[-2000:]}")
+    return text.splitlines()
+
+
+def run_wirt(wirt, guest, tier, cpus):
+    return run([wirt, "run", "--kernel", guest, "--accel", tier, "--cpus", str(cpus), "--memory", "512M",
+                "--timeout", str(SECONDS)])
+
+
+def run_qemu(guest, cpus):
+    lines = run(["qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-M", "q35", "-m", "512", "-smp", str(cpus),
+                 "-display", "none", "-serial", "stdio", "-monitor", "none", "-nodefaults", "-no-reboot",
+                 "-device", "isa-debug-exit,iobase=0xf4,iosize=4", "-kernel", guest])
+    # The firmware may have written to the serial port first; the guest's own text begins with its name.
+    return lines
+
+
+def read_differences(name):
+    """{(expected line, QEMU's line)} of this guest; lines of the file: guest | ours | QEMU's | reason."""
+    pairs = set()
+    with open(os.path.join(HERE, "differences.txt"), encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("#") or not line.strip():
+                continue
+            guest, ours, theirs, reason = [part.strip() for part in line.split("|", 3)]
+            if not reason:
+                sys.exit(f"differences.txt: no reason: {line}")
+            if guest == name:
+                pairs.add((ours, theirs))
+    return pairs
+
+
+def compare(title, expected, got, allowed=frozenset()):
+    wrong = []
+    for number in range(max(len(expected), len(got))):
+        ours = expected[number] if number < len(expected) else "(nothing)"
+        theirs = got[number] if number < len(got) else "(nothing)"
+        if ours != theirs and (ours.strip(), theirs.strip()) not in allowed:
+            wrong.append(f"  line {number + 1}: expected \"{ours}\", got \"{theirs}\"")
+    if wrong:
+        sys.exit(f"{title}:\n" + "\n".join(wrong[:20]))
+
+
+def main():
+    wirt, guest, tier = sys.argv[1:4]
+    cpus = int(sys.argv[4]) if len(sys.argv) > 4 else 1
+    name = os.path.splitext(os.path.basename(guest))[0]
+    with open(os.path.join(HERE, name + ".expected"), encoding="utf-8") as file:
+        expected = file.read().splitlines()
+    compare(f"{name} under {tier}", expected, run_wirt(wirt, guest, tier, cpus))
+    if tier != "interpreter":
+        return
+    if shutil.which("qemu-system-x86_64"):
+        compare(f"{name} under QEMU", expected, run_qemu(guest, cpus), read_differences(name))
+    else:
+        print("no qemu-system-x86_64: not compared with it")
+
+
+main()
