@@ -47,7 +47,7 @@ int main(int argc, char *argv[])
         fputs(usage, argc > 1 && !strcmp(argv[1], "--help") ? stdout : stderr);
         return argc > 1 && !strcmp(argv[1], "--help") ? 0 : 2;
     }
-    struct slirp_host *host = slirp_host_create(atoi(argv[2]), &err);
+    struct slirp_host *host = slirp_host_create((int)strtol(argv[2], NULL, 10), &err);
     if (!host)
         return fail(&err);
     for (int i = 3; i < argc; i++) {

@@ -37,6 +37,7 @@ BAD = [
 GOOD = [
     ("src/os/a.c", "fd = open(path, O_RDONLY);"),
     ("src/os/a.c", "#include <sys/mman.h>"),
+    ("src/machine/net/a.c", "static int send(struct end *end, int n)\n{\n}\nint f(void) { return send(e, 1); }"),
     ("src/machine/block/a.c", "n = disk->ops->read(disk, at); queue.close(x); block_open(b);"),
     ("src/machine/block/a.c", "// as open(2) and mmap(2) do: strcpy(a, b)"),
     ("src/machine/block/a.c", 'err_set(err, ERR_IO, "read(%d) of /proc", 1);'),
