@@ -9,7 +9,9 @@ running qemu-nbd, both ways. Skipped (77) where qemu-img is missing.
 import json
 import os
 import random
+import select
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -192,20 +194,22 @@ def refusals():
 
 def locks():
     wirt("create", "locked.qcow2", "1M")
-    server = subprocess.Popen(["qemu-nbd", "-t", "-x", "e", f"--socket={os.getcwd()}/s", "-f", "qcow2", "locked.qcow2"])
-    while not os.path.exists("s"):
-        if server.poll() is not None:
-            sys.exit("qemu-nbd does not start")
-        time.sleep(0.01)
+    # With --fork it returns when it serves.
+    subprocess.run(["qemu-nbd", "-t", "-x", "e", "--fork", "--pid-file=pid", f"--socket={os.getcwd()}/s", "-f", "qcow2", "locked.qcow2"],
+                   check=True)
+    with open("pid") as file:
+        server = int(file.read())
     try:
         told = wirt("info", "locked.qcow2", status=8)
-        if f"{server.pid}" not in told:
+        if f"{server}" not in told:
             sys.exit(f"the holder is not named: {told}")
         wirt("resize", "locked.qcow2", "2M", status=8)
         wirt("info", "locked.qcow2", "--no-lock")
     finally:
-        server.kill()
-        server.wait()
+        gone = os.pidfd_open(server)
+        os.kill(server, signal.SIGKILL)
+        select.select([gone], [], [])
+        os.close(gone)
     ours = subprocess.Popen([WIRT, "disk", "bench", "locked.qcow2", "--write", "--force", "--seconds", "30"],
                             stdout=subprocess.DEVNULL)
     try:
