@@ -8,6 +8,8 @@
 #include "machine/vm/vm.h"
 #include "os/file.h"
 #include "os/file_map.h"
+#include "os/sandbox.h"
+#include "os/self.h"
 
 static const char usage[] =
     "usage: wirt-vm --config-fd N\n"
@@ -40,7 +42,8 @@ static int run(int config_fd, struct err *err)
     json_decref(json);
     if (status)
         return -1;
-    struct vm *vm = vm_create(&config, err);
+    os_self_open();
+    struct vm *vm = os_sandbox_enter(err) ? NULL : vm_create(&config, err);
     status = vm ? vm_run(vm, err) : -1;
     if (vm && config.stats)
         vm_print_statistics(vm, config.stats_json);

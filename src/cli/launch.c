@@ -18,6 +18,7 @@
 #define DEFAULT_FIRMWARE "/usr/share/seabios/bios-256k.bin"
 #define PATH_BYTES       4096
 #define MAX_NETS         16
+#define STATUS_FAILURE   36  // as vm/vm_status.h has it
 #define MAX_CHAIN        64 // images of one disk
 
 struct launch {
@@ -283,6 +284,15 @@ static void cleanup(struct launch *launch)
     launch->fd_count = 0;
 }
 
+// A machine that was killed is a failure of the host, whatever its guest did.
+static int exit_status(int status)
+{
+    if (status >= 0)
+        return status;
+    fprintf(stderr, "wirt run: wirt-vm was killed by signal %d\n", -status);
+    return STATUS_FAILURE;
+}
+
 int launch_vm(json_t *config, struct err *err)
 {
     struct launch launch = {0};
@@ -296,7 +306,7 @@ int launch_vm(json_t *config, struct err *err)
     os_tty_save(&tty, 0);
     if (!start(&launch, config, &pid, err)) {
         cleanup(&launch);
-        status = os_process_wait(pid);
+        status = exit_status(os_process_wait(pid));
     }
     os_tty_restore(&tty);
 out:

@@ -393,6 +393,7 @@ void os_loop_stop(struct os_loop *loop)
 static void *thread_main(void *context)
 {
     struct os_loop_thread *thread = context;
+    pthread_setname_np(pthread_self(), thread->name);
     if (thread->begin)
         thread->begin(thread->context);
     os_loop_run(thread->loop);
@@ -401,13 +402,13 @@ static void *thread_main(void *context)
 
 int os_loop_thread_start(struct os_loop_thread *thread, const char *name, struct err *err)
 {
+    thread->name = name;
     atomic_store(&thread->loop->running, true); // from here on os_loop_call() waits for the thread
     int error = pthread_create(&thread->thread, NULL, thread_main, thread);
     if (error) {
         atomic_store(&thread->loop->running, false);
         return err_set_errno(err, error, "cannot start thread %s", name);
     }
-    pthread_setname_np(thread->thread, name);
     return 0;
 }
 

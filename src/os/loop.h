@@ -90,6 +90,7 @@ struct os_loop_thread {
     struct os_loop *loop;           // borrowed
     void (*begin)(void *context);   // runs first on the thread (its sandbox), or NULL
     void *context;
+    const char *name; // as given to os_loop_thread_start(), borrowed
     pthread_t thread;
 };
 

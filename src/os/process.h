@@ -15,7 +15,7 @@
 // `fds` keep their numbers in the child. -1 and *err when the program cannot be started (also when exec fails).
 int os_process_start(const char *program, char *const arguments[], const int *fds, size_t fd_count, pid_t *pid, struct err *err);
 
-// Waits for the end: the exit status, or 128 + signal number.
+// Waits for the end: the exit status, or minus the number of the signal that killed it.
 int os_process_wait(pid_t pid);
 
 // The path of another program of wirt beside the running one: in its folder (build tree), else in ../libexec/wirt. 0 or -1.

@@ -6,6 +6,9 @@
 
 #include <stdint.h>
 
+// Before the sandbox closes: opens what the functions below read.
+void os_self_open(void);
+
 // Proportional set size of the process without the mappings of the file behind `except_fd`, in bytes; 0 where /proc does not tell.
 uint64_t os_self_memory_bytes(int except_fd);
 

@@ -19,6 +19,11 @@ int os_thread_start(pthread_t *thread, const char *name, void *(*main)(void *), 
     pthread_sigmask(SIG_SETMASK, &before, NULL);
     if (result)
         return err_set_errno(err, result, "cannot start the thread %s", name);
-    pthread_setname_np(*thread, name);
     return 0;
+}
+
+// Naming another thread would open a file in /proc.
+void os_thread_set_name(const char *name)
+{
+    pthread_setname_np(pthread_self(), name);
 }

@@ -84,6 +84,8 @@ unsigned block_queue_wait(struct block_queue *queue);
 
 // ---- The pool of I/O threads. One serves any number of disks; make it before the sandbox closes.
 struct block_pool *block_pool_create(unsigned threads, struct err *err);
+// The same; `begin` runs first on each thread (its sandbox).
+struct block_pool *block_pool_create_with(unsigned threads, void (*begin)(void), struct err *err);
 void block_pool_destroy(struct block_pool *pool); // NULL is fine; every disk on it must be closed
 
 // ---- Opening.

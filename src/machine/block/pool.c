@@ -18,6 +18,7 @@ struct block_pool {
     unsigned idle;                      // under lock: threads that wait
     bool stop;                          // under lock
     unsigned threads;                   // constant
+    void (*begin)(void);                // constant; first on each thread
     pthread_t thread[POOL_THREADS_MAX];
 };
 
@@ -41,8 +42,11 @@ static struct block_request *take(struct block_pool *pool)
 
 static void *work(void *argument)
 {
+    struct block_pool *pool = argument;
     struct block_request *request;
-    while ((request = take(argument)))
+    if (pool->begin)
+        pool->begin();
+    while ((request = take(pool)))
         block_request_run(request);
     return NULL;
 }
@@ -64,11 +68,17 @@ void block_pool_push(struct block_pool *pool, struct block_request *request)
 
 struct block_pool *block_pool_create(unsigned threads, struct err *err)
 {
+    return block_pool_create_with(threads, NULL, err);
+}
+
+struct block_pool *block_pool_create_with(unsigned threads, void (*begin)(void), struct err *err)
+{
     struct block_pool *pool = calloc(1, sizeof(*pool));
     if (!pool) {
         err_set(err, ERR_LIMIT, "no memory for I/O threads");
         return NULL;
     }
+    pool->begin = begin;
     pthread_mutex_init(&pool->lock, NULL);
     pthread_cond_init(&pool->work, NULL);
     if (threads > POOL_THREADS_MAX)

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "machine/vm/vm_internal.h"
 #include "os/clock.h"
+#include "os/sandbox.h"
 #include "os/thread.h"
 
 struct thread_start {
@@ -83,6 +84,14 @@ static void *vcpu_main(void *argument)
 {
     struct vcpu *vcpu = argument;
     struct vm *vm = vcpu->system->owner;
+    struct err err;
+    char name[16];
+    snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
+    os_thread_set_name(name);
+    if (os_sandbox_thread(OS_SANDBOX_VCPU, &err)) {
+        log_error("vCPU %u: %s", vcpu->index, err.text);
+        vm_request_end(vm, VM_END_FAILURE, 0);
+    }
     for (;;) {
         if (atomic_load(&vcpu->events) & VCPU_EVENT_PAUSE) {
             if (!park_here(vm, vcpu))
@@ -101,10 +110,8 @@ int vm_threads_start(struct vm *vm, struct err *err)
 {
     vm->park = true;
     for (unsigned i = 0; i < vm->config->cpus; i++) {
-        char name[16];
-        snprintf(name, sizeof(name), "vcpu%u", i);
         vcpu_raise(vm->vcpus[i], VCPU_EVENT_PAUSE);
-        if (os_thread_start(&vm->vcpus[i]->thread, name, vcpu_main, vm->vcpus[i], err))
+        if (os_thread_start(&vm->vcpus[i]->thread, "of a vCPU", vcpu_main, vm->vcpus[i], err))
             return -1;
         vm->threads_started++;
     }

@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "machine/vm/vm_chips.h"
+#include "os/sandbox.h"
 
 #define IO_POOL_THREADS 4
 
@@ -72,19 +74,35 @@ void vm_device_destroy(struct vm_device *device)
 
 // ---- All of them.
 
+// First on each I/O thread. Without its filter a thread must not run.
+static void enter_sandbox(void)
+{
+    struct err err;
+    if (os_sandbox_thread(OS_SANDBOX_IO, &err)) {
+        log_error("%s", err.text);
+        abort();
+    }
+}
+
+static void begin_io_loop(void *context)
+{
+    (void)context;
+    enter_sandbox();
+}
+
 static int start_io(struct vm *vm, struct vm_devices *devices, struct err *err)
 {
     devices->environment = (struct virtio_environment){.memory = vm->memory, .devices = &devices->saved};
     if (!vm->config->deterministic) {
         if (!(devices->io_loop = os_loop_create(err)))
             return -1;
-        devices->io_thread = (struct os_loop_thread){.loop = devices->io_loop};
+        devices->io_thread = (struct os_loop_thread){.loop = devices->io_loop, .begin = begin_io_loop};
         if (os_loop_thread_start(&devices->io_thread, "io", err))
             return -1;
         devices->io_running = true;
         devices->environment.loop = devices->io_loop;
     }
-    devices->pool = block_pool_create(IO_POOL_THREADS, err);
+    devices->pool = block_pool_create_with(IO_POOL_THREADS, enter_sandbox, err);
     return devices->pool ? 0 : -1;
 }
 

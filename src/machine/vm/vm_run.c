@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "machine/vm/vm_internal.h"
 #include "os/clock.h"
+#include "os/sandbox.h"
 
 #define NS_PER_SECOND 1000000000ull
 
@@ -172,7 +173,8 @@ void vm_run_init(struct vm *vm)
 
 int vm_run(struct vm *vm, struct err *err)
 {
-    if (vm_threads_start(vm, err)) {
+    // The last thread is started: the main thread gives up starting more.
+    if (vm_threads_start(vm, err) || os_sandbox_thread(OS_SANDBOX_MAIN, err)) {
         vm_threads_finish(vm);
         return -1;
     }

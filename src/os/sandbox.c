@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "os/sandbox.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/landlock.h>
+#include <sched.h>
+#include <seccomp.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#define NOBODY 65534
+
+static bool entered; // by the process's first thread, before there were others
+
+// ---- What each kind of thread calls, with the part that needs it.
+
+// Everywhere: libc's threads, locks, memory and exits; clocks; signals of the engine (os/native_code.c); messages.
+static const int common_calls[] = {
+    SCMP_SYS(futex), SCMP_SYS(exit), SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigaction),
+    SCMP_SYS(sigaltstack), SCMP_SYS(restart_syscall), SCMP_SYS(clock_gettime), SCMP_SYS(clock_nanosleep), SCMP_SYS(gettimeofday),
+    SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(set_robust_list), SCMP_SYS(rseq),
+    SCMP_SYS(sched_yield), SCMP_SYS(sched_getaffinity), SCMP_SYS(getpid), SCMP_SYS(gettid), SCMP_SYS(getrandom), SCMP_SYS(membarrier),
+    SCMP_SYS(write), SCMP_SYS(read), SCMP_SYS(close), SCMP_SYS(poll), SCMP_SYS(arch_prctl), SCMP_SYS(prctl), SCMP_SYS(tgkill),
+    SCMP_SYS(seccomp), // a thread's own filter, which can only take rights away
+};
+
+// Console output and its copies to connections (os/stream.c, os/unix_socket.c), and in deterministic machines the disks.
+static const int vcpu_calls[] = {
+    SCMP_SYS(sendto), SCMP_SYS(sendmsg), SCMP_SYS(pread64), SCMP_SYS(pwrite64), SCMP_SYS(preadv), SCMP_SYS(pwritev), SCMP_SYS(fdatasync),
+    SCMP_SYS(fallocate), SCMP_SYS(epoll_ctl), SCMP_SYS(lseek),
+};
+
+// The event loop (os/loop.c), files (os/file.c), network ends.
+static const int io_calls[] = {
+    SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_ctl), SCMP_SYS(timerfd_settime), SCMP_SYS(pread64), SCMP_SYS(pwrite64),
+    SCMP_SYS(preadv), SCMP_SYS(pwritev), SCMP_SYS(preadv2), SCMP_SYS(pwritev2), SCMP_SYS(readv), SCMP_SYS(writev), SCMP_SYS(fdatasync),
+    SCMP_SYS(fsync), SCMP_SYS(fallocate), SCMP_SYS(ftruncate), SCMP_SYS(copy_file_range), SCMP_SYS(lseek), SCMP_SYS(fstat),
+    SCMP_SYS(newfstatat), SCMP_SYS(sendto), SCMP_SYS(sendmsg), SCMP_SYS(recvfrom), SCMP_SYS(recvmsg), SCMP_SYS(setsockopt), SCMP_SYS(ioctl), SCMP_SYS(fcntl),
+    SCMP_SYS(fadvise64), SCMP_SYS(sync_file_range), SCMP_SYS(io_uring_enter),
+};
+
+// Besides: connections (accept), descriptors of plugged devices, new threads until the machine runs.
+static const int main_calls[] = {
+    SCMP_SYS(accept4), SCMP_SYS(dup), SCMP_SYS(dup3), SCMP_SYS(epoll_create1), SCMP_SYS(eventfd2), SCMP_SYS(timerfd_create),
+    SCMP_SYS(getsockopt), SCMP_SYS(shutdown), SCMP_SYS(clone), SCMP_SYS(clone3), SCMP_SYS(memfd_create), SCMP_SYS(getrlimit),
+    SCMP_SYS(prlimit64), SCMP_SYS(set_tid_address), SCMP_SYS(sysinfo), SCMP_SYS(getppid),
+};
+
+#define COUNT(list) (sizeof(list) / sizeof((list)[0]))
+
+static const struct {
+    const int *calls;
+    size_t count;
+} lists[] = {
+    [OS_SANDBOX_MAIN] = {main_calls, COUNT(main_calls)},
+    [OS_SANDBOX_VCPU] = {vcpu_calls, COUNT(vcpu_calls)},
+    [OS_SANDBOX_IO] = {io_calls, COUNT(io_calls)},
+};
+_Static_assert(COUNT(lists) == OS_SANDBOX_THREAD_COUNT, "a list for each kind");
+
+static int allow(scmp_filter_ctx filter, const int *calls, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        int result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0);
+        if (result && result != -EEXIST)
+            return result;
+    }
+    return 0;
+}
+
+// Memory may be mapped, but never writable and executable at once (the code cache is one memfd mapped twice).
+static int allow_mappings(scmp_filter_ctx filter)
+{
+    static const int calls[] = {SCMP_SYS(mmap), SCMP_SYS(mprotect)};
+    int result = 0;
+    for (size_t i = 0; i < COUNT(calls) && !result; i++) {
+        result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+        if (!result)
+            result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 1,
+                                      SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC | PROT_WRITE, PROT_EXEC));
+    }
+    return result;
+}
+
+static int load_filter(bool whole_process, enum os_sandbox_thread kind, struct err *err)
+{
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
+    if (!filter)
+        return err_set(err, ERR_LIMIT, "out of memory for the system call filter");
+    int result = allow(filter, common_calls, COUNT(common_calls));
+    for (unsigned i = 0; i < OS_SANDBOX_THREAD_COUNT && !result; i++)
+        // The main thread does what an I/O thread does, and more.
+        if (whole_process || i == (unsigned)kind || (kind == OS_SANDBOX_MAIN && i == OS_SANDBOX_IO))
+            result = allow(filter, lists[i].calls, lists[i].count);
+    if (!result)
+        result = allow_mappings(filter);
+    if (!result)
+        result = seccomp_load(filter);
+    seccomp_release(filter);
+    return result ? err_set_errno(err, -result, "cannot install the system call filter") : 0;
+}
+
+// ---- Namespaces, users, Landlock: what the kernel permits.
+
+static void enter_namespaces(void)
+{
+    static const int optional[] = {CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWNS};
+    // As an ordinary user the others come with a user namespace only.
+    if (geteuid() != 0 && unshare(CLONE_NEWUSER))
+        return;
+    for (size_t i = 0; i < COUNT(optional); i++)
+        (void)!unshare(optional[i]);
+}
+
+// Changing users clears the wish to die with the parent.
+static int drop_root(struct err *err)
+{
+    if (geteuid() != 0)
+        return 0;
+    pid_t parent = getppid();
+    if (setgroups(0, NULL) || setresgid(NOBODY, NOBODY, NOBODY) || setresuid(NOBODY, NOBODY, NOBODY))
+        return err_set_errno(err, errno, "cannot give up root's rights");
+    if (prctl(PR_SET_PDEATHSIG, SIGTERM) || getppid() != parent)
+        return err_set(err, ERR_HOST, "whoever started the machine has gone");
+    return 0;
+}
+
+// Landlock denies all that its rule set handles and no rule allows: there are no rules.
+static void deny_paths(void)
+{
+    struct landlock_ruleset_attr attr = {.handled_access_fs = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1};
+    int fd = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
+    if (fd < 0)
+        return;
+    (void)!syscall(SYS_landlock_restrict_self, fd, 0);
+    close(fd);
+}
+
+static void limit_resources(void)
+{
+    const struct rlimit none = {0, 0};
+    const struct rlimit files = {1024, 1024};
+    setrlimit(RLIMIT_CORE, &none);
+    setrlimit(RLIMIT_NOFILE, &files);
+}
+
+int os_sandbox_enter(struct err *err)
+{
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        return err_set_errno(err, errno, "cannot renounce new privileges");
+    limit_resources();
+    enter_namespaces();
+    if (drop_root(err))
+        return -1;
+    deny_paths();
+    entered = true;
+    return load_filter(true, OS_SANDBOX_MAIN, err);
+}
+
+int os_sandbox_thread(enum os_sandbox_thread kind, struct err *err)
+{
+    return entered ? load_filter(false, kind, err) : 0;
+}
