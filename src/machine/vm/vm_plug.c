@@ -92,7 +92,7 @@ static void on_ejected(void *context, struct pci_function *function)
 
 json_t *vm_do_unplug(struct vm *vm, const json_t *request, struct vm_passed *passed, struct err *err)
 {
-    const char *id = json_string_value(json_object_get(request, "id"));
+    const char *id = json_string_value(json_object_get(request, "device"));
     struct vm_device *device = vm_device_find(vm, id);
     (void)passed;
     if (!device || !device->removable) {
