@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""plug_test: a disk and a network card come and go while a guest runs, and the balloon takes memory and gives it back."""
+import json
+import socket as sockets
+import subprocess
+import tempfile
+
+from wirt_guest import BUSYBOX_PROMPT, WIRT, Console, busybox, check_quiet
+
+DISK_MIB = 64
+
+
+def control(socket, *words):
+    done = subprocess.run([WIRT, "ctl", socket, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30, check=False)
+    assert done.returncode == 0, f"{words}: {done.stdout}"
+    return done.stdout
+
+
+class Events:
+    """A connection of its own to the control socket, for what the machine tells unasked."""
+
+    def __init__(self, path):
+        self.socket = sockets.socket(sockets.AF_UNIX)
+        self.socket.settimeout(60)
+        self.socket.connect(path)
+        self.lines = self.socket.makefile()
+
+    def wait_for(self, event, **members):
+        for line in self.lines:
+            told = json.loads(line)
+            if told.get("event") == event:
+                assert all(told.get(name) == value for name, value in members.items()), told
+                return
+        raise AssertionError(f"the connection ended before the event {event}")
+
+
+def wait_in_guest(guest, what):
+    """The shell's loop ends when the command says yes; the console's deadline bounds it."""
+    guest.run(f"until {what}; do sleep 0.1; done", BUSYBOX_PROMPT)
+
+
+def plug_disk(guest, socket, events, file, round_number):
+    control(socket, "plug", "disk=" + json.dumps({"id": "extra", "file": file, "serial": f"S{round_number}"}))
+    wait_in_guest(guest, "[ -b /dev/vda ]")
+    assert guest.run("cat /sys/block/vda/size", BUSYBOX_PROMPT) == str(DISK_MIB * 2048)
+    assert guest.run("echo $(cat /sys/block/vda/serial)", BUSYBOX_PROMPT) == f"S{round_number}"
+    guest.run(f"yes round {round_number} | dd of=/dev/vda bs=64k count=16 iflag=fullblock conv=fsync", BUSYBOX_PROMPT)
+    control(socket, "unplug", "device=extra")
+    events.wait_for("unplugged", id="extra")
+    wait_in_guest(guest, "[ ! -e /dev/vda ]")
+    with open(file, "rb") as disk:
+        assert disk.read(16 << 16) == (f"round {round_number}\n".encode() * (1 << 20))[:16 << 16]
+
+
+def plug_net(guest, socket, events):
+    control(socket, "plug", 'net={"id": "card", "kind": "none"}')
+    wait_in_guest(guest, "[ -e /sys/class/net/eth0 ]")
+    assert guest.run("ifconfig eth0 10.9.9.9 up; cat /sys/class/net/eth0/carrier", BUSYBOX_PROMPT) == "1"
+    control(socket, "unplug", "device=card")
+    events.wait_for("unplugged", id="card")
+    wait_in_guest(guest, "[ ! -e /sys/class/net/eth0 ]")
+
+
+def available(guest):
+    return int(guest.run("sed -n 's/MemAvailable: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo", BUSYBOX_PROMPT)) >> 10
+
+
+def balloon(guest, socket):
+    before = available(guest)
+    control(socket, "balloon", "memory=256M")
+    wait_in_guest(guest, f"[ $(sed -n 's/MemAvailable: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo) -lt {(before - 200) << 10} ]")
+    control(socket, "balloon", "memory=512M")
+    wait_in_guest(guest, f"[ $(sed -n 's/MemAvailable: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo) -gt {(before - 20) << 10} ]")
+
+
+with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile() as disk_file:
+    control_socket = f"{folder}/control"
+    disk_file.truncate(DISK_MIB << 20)
+    with Console(busybox("cloud", "", "--control", control_socket), 120) as vm:
+        vm.wait_for(BUSYBOX_PROMPT)
+        vm.run("modprobe virtio_blk; modprobe virtio_net", BUSYBOX_PROMPT)
+        machine_events = Events(control_socket)
+        for number in range(3):
+            plug_disk(vm, control_socket, machine_events, disk_file.name, number)
+        plug_net(vm, control_socket, machine_events)
+        balloon(vm, control_socket)
+        vm.type("poweroff\n")
+        vm.finish(0)
+        check_quiet(vm)
