@@ -9,24 +9,6 @@
 #include "base/bits.h"
 #include "machine/cpu/cpu_model.h"
 
-uint32_t translate_mode(struct vcpu *vcpu)
-{
-    const struct engine_cpu *engine = engine_cpu_of(vcpu);
-    const struct cpu_state *state = &vcpu->state;
-    bool available = !(state->cr0 & (CR0_EM | CR0_TS));
-
-    if (engine->code_mode != 64 || !engine->flat64)
-        return 0;
-    uint32_t mode = TRANSLATE_MODE_64 | engine->tlb_mode | (engine->fetch_mode == FETCH_USER ? TRANSLATE_MODE_USER : 0u);
-    if (available && (state->cr0 & CR0_NE))
-        mode |= TRANSLATE_MODE_X87;
-    if (available && (state->cr4 & CR4_OSFXSR))
-        mode |= TRANSLATE_MODE_SSE;
-    if (!(state->cr0 & CR0_TS) && (state->cr4 & CR4_OSXSAVE) && (state->xcr0 & 6) == 6)
-        mode |= TRANSLATE_MODE_AVX;
-    return mode;
-}
-
 // ---- Planning ----
 
 static enum plan by_tier_0(const struct insn *insn)

@@ -115,7 +115,6 @@ struct translation {
 };
 
 // translate.c
-uint32_t translate_mode(struct vcpu *vcpu);
 // With the lock held. NULL: no room, flush the cache.
 struct block *translate_block(struct vcpu *vcpu, uint64_t rip, uint64_t physical, const uint8_t *host_page, uint32_t mode);
 // Are all status flags overwritten before they are read, from `rip` on (if that is known)?
@@ -165,6 +164,7 @@ bool translate_branch_insn(struct translation *t, const struct planned_insn *p);
 void translate_goto(struct translation *t, uint64_t target, unsigned link, uint64_t from);
 
 // translate_run.c
+uint32_t translate_mode(struct vcpu *vcpu);
 struct translator *translator_of(struct vcpu *vcpu);
 
 #endif

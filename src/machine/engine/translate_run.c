@@ -35,6 +35,24 @@ struct translator *translator_of(struct vcpu *vcpu)
     return engine_cpu_of(vcpu)->translate.translator;
 }
 
+uint32_t translate_mode(struct vcpu *vcpu)
+{
+    const struct engine_cpu *engine = engine_cpu_of(vcpu);
+    const struct cpu_state *state = &vcpu->state;
+    bool available = !(state->cr0 & (CR0_EM | CR0_TS));
+
+    if (engine->code_mode != 64 || !engine->flat64)
+        return 0;
+    uint32_t mode = TRANSLATE_MODE_64 | engine->tlb_mode | (engine->fetch_mode == FETCH_USER ? TRANSLATE_MODE_USER : 0u);
+    if (available && (state->cr0 & CR0_NE))
+        mode |= TRANSLATE_MODE_X87;
+    if (available && (state->cr4 & CR4_OSFXSR))
+        mode |= TRANSLATE_MODE_SSE;
+    if (!(state->cr0 & CR0_TS) && (state->cr4 & CR4_OSXSAVE) && (state->xcr0 & 6) == 6)
+        mode |= TRANSLATE_MODE_AVX;
+    return mode;
+}
+
 // ---- The jump table ----
 
 static void new_generation(struct translate_cpu *translate, enum fetch_mode mode)
@@ -165,11 +183,19 @@ static struct block *make_block(struct vcpu *vcpu, uint64_t physical, const uint
     return block;
 }
 
-static bool fetch_is_cached(const struct vcpu *vcpu, uint64_t rip)
+// mmu_fetch_page() where the fetch TLB knows the page.
+static bool fetch_hit(struct vcpu *vcpu, uint64_t rip, uint64_t *page, const uint8_t **host)
 {
-    const struct engine_cpu *engine = engine_cpu_of((struct vcpu *)(uintptr_t)vcpu);
+    const struct engine_cpu *engine = engine_cpu_of(vcpu);
+    const struct fetch_tlb *fetch = &engine->fetch[engine->fetch_mode];
+    uint64_t start = align_down(rip, PAGE_BYTES);
+    uint32_t index = tlb_index(rip);
 
-    return align_down(rip, PAGE_BYTES) + engine->fetch[engine->fetch_mode].tag[tlb_index(rip)] == 0;
+    if (start + fetch->tag[index] != 0)
+        return false;
+    *page = fetch->physical[index];
+    *host = (const uint8_t *)(uintptr_t)(start + fetch->addend[index]);
+    return true;
 }
 
 // The block at state.rip; NULL when tier 0 is to find out what is wrong there.
@@ -179,11 +205,12 @@ static struct block *find_block(struct vcpu *vcpu, uint32_t mode)
     uint64_t rip = vcpu->state.rip, page;
     const uint8_t *host;
 
-    if (!fetch_is_cached(vcpu, rip)) // a page walk may use vector registers
+    if (!fetch_hit(vcpu, rip, &page, &host)) {
         vectors_put_away(vcpu);
-    if (mmu_fetch_page(vcpu, gva(rip), &page, &host) != 0) {
-        engine_cpu_of(vcpu)->exception.vector = EXC_NONE;
-        return NULL;
+        if (mmu_fetch_page(vcpu, gva(rip), &page, &host) != 0) {
+            engine_cpu_of(vcpu)->exception.vector = EXC_NONE;
+            return NULL;
+        }
     }
     if (!host)
         return NULL;
@@ -328,13 +355,13 @@ static bool take_events(struct vcpu *vcpu, enum vcpu_exit *exit)
 {
     struct engine_cpu *engine = engine_cpu_of(vcpu);
 
-    smp_answer(vcpu);
-    if (atomic_exchange(&engine->translate.code_dropped, false))
-        forget_jumps(&engine->translate);
-    if (!atomic_load(&vcpu->events) && !engine->debug_hits)
+    if (!atomic_load(&vcpu->events) && !engine->debug_hits && !engine->translate.code_dropped)
         return false;
     vectors_put_away(vcpu);
     atomic_fetch_and(&vcpu->events, ~(uint32_t)VCPU_EVENT_CODE);
+    smp_answer(vcpu);
+    if (atomic_exchange(&engine->translate.code_dropped, false))
+        forget_jumps(&engine->translate);
     return engine_take_events(vcpu, exit) != 0;
 }
 

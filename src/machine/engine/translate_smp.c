@@ -2,6 +2,7 @@
 #include "machine/engine/translate_smp.h"
 
 #include "machine/engine/mmu.h"
+#include "machine/engine/vectors.h"
 #include "os/futex.h"
 #include "os/native_code.h"
 
@@ -15,6 +16,7 @@ static void answer_flush(struct vcpu *vcpu)
     struct translate_cpu *translate = translate_of(vcpu);
 
     if (atomic_load(&translate->flush_wanted)) {
+        vectors_put_away(vcpu);
         mmu_flush_write(vcpu);
         atomic_store(&translate->flush_wanted, 0);
         os_futex_wake_all(&translate->flush_wanted);
