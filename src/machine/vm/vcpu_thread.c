@@ -59,8 +59,10 @@ static void handle_exit(struct vm *vm, struct vcpu *vcpu, enum vcpu_exit exit)
 {
     switch (exit) {
     case VCPU_EXIT_EVENT:
-    case VCPU_EXIT_BREAKPOINT:
     case VCPU_EXIT_LIMIT:
+        break;
+    case VCPU_EXIT_BREAKPOINT:
+        vm_gdb_stopped(vm, vcpu);
         break;
     case VCPU_EXIT_HALT:
         wait_halted(vm, vcpu);

@@ -79,7 +79,7 @@ struct vm *vm_create(const struct vm_config *config, struct err *err)
     vm->start_ns = os_clock_monotonic_ns();
     vm_run_init(vm);
     if (build_board(vm, err) || build_cpus(vm, err) || vm_console_create(vm, err) || vm_chips_create(vm, err) ||
-        vm_firmware_offer(vm, err) || vm_devices_create(vm, err) || vm_control_create(vm, err) || vm_boot(vm, err)) {
+        vm_firmware_offer(vm, err) || vm_devices_create(vm, err) || vm_control_create(vm, err) || vm_gdb_create(vm, err) || vm_boot(vm, err)) {
         vm_destroy(vm);
         return NULL;
     }
@@ -93,6 +93,7 @@ void vm_destroy(struct vm *vm)
 {
     if (!vm)
         return;
+    vm_gdb_destroy(vm);
     vm_control_destroy(vm);
     vm_devices_destroy(vm);
     vm_console_destroy(vm);

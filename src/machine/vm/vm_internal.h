@@ -22,6 +22,7 @@ struct vm_chips;
 struct vm_console;
 struct vm_control;
 struct vm_devices;
+struct vm_gdb;
 
 struct vm {
     // Constant once built.
@@ -39,6 +40,7 @@ struct vm {
     struct vm_devices *devices;
     struct vm_console *console;
     struct vm_control *control;
+    struct vm_gdb *gdb; // NULL without --gdb
     uint64_t tsc_hz;
     uint64_t start_ns; // host monotonic, when the process began to build
 
@@ -94,6 +96,11 @@ int vm_boot(struct vm *vm, struct err *err);
 // vm_firmware.c: tell fw_cfg about the machine, once; put the firmware into memory, at each reset.
 int vm_firmware_offer(struct vm *vm, struct err *err);
 int vm_firmware_load(struct vm *vm, bool first, struct err *err);
+
+// vm_gdb.c: --gdb; nothing without it.
+int vm_gdb_create(struct vm *vm, struct err *err);
+void vm_gdb_destroy(struct vm *vm);
+void vm_gdb_stopped(struct vm *vm, struct vcpu *vcpu); // on the vCPU's thread, which parks next
 
 // vm_trace.c: --trace, to standard error.
 void vm_trace_start(struct vm *vm);

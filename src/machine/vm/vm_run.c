@@ -180,7 +180,8 @@ int vm_run(struct vm *vm, struct err *err)
     }
     if (vm->config->timeout_seconds)
         os_loop_timer_arm(vm->loop, &vm->timeout_timer, os_clock_monotonic_ns() + vm->config->timeout_seconds * NS_PER_SECOND);
-    vm_resume(vm);
+    if (!vm->gdb) // a debugger says when to begin
+        vm_resume(vm);
     os_loop_run(vm->loop);
     vm_threads_finish(vm);
     vm_devices_pause(vm);

@@ -1,0 +1,105 @@
+# SPDX-License-Identifier: Apache-2.0
+"""gdb_test: a debugger on --gdb sees registers and memory, stops at a breakpoint, steps, interrupts a running machine, and lets go.
+
+The client here speaks the remote protocol itself, so that every packet is seen; gdb is not needed.
+"""
+import os
+import socket
+import subprocess
+import tempfile
+import time
+
+from wirt_guest import busybox
+
+RIP, CS, GPR_BYTES = 16, 18, 8
+
+
+class Debugger:
+    def __init__(self, path):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(60)
+        self.socket.connect(path)
+        self.file = self.socket.makefile("rb")
+        assert self.ask("QStartNoAckMode") == "OK"
+
+    def send(self, text):
+        self.socket.sendall(b"$%s#%02x" % (text.encode(), sum(text.encode()) & 255))
+
+    def answer(self):
+        byte = self.file.read(1)
+        while byte != b"$":
+            assert byte in (b"+", b"-"), byte
+            byte = self.file.read(1)
+        text = b""
+        while not text.endswith(b"#"):
+            text += self.file.read(1)
+        assert int(self.file.read(2), 16) == sum(text[:-1]) & 255
+        return text[:-1].decode()
+
+    def ask(self, text):
+        self.send(text)
+        return self.answer()
+
+    def register(self, number):
+        return int.from_bytes(bytes.fromhex(self.ask(f"p{number:x}")), "little")
+
+
+def connect(path):
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            return Debugger(path)
+        except (FileNotFoundError, ConnectionRefusedError):
+            assert time.monotonic() < deadline, "nobody listens on --gdb"
+            time.sleep(0.05)
+
+
+with tempfile.TemporaryDirectory() as folder:
+    path = f"{folder}/gdb"
+    run = subprocess.Popen(busybox("cloud", "", "--gdb", path, "--timeout", "100"), stdin=subprocess.DEVNULL,
+                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    os.set_blocking(run.stdout.fileno(), False)
+    try:
+        debugger = connect(path)
+        description = debugger.ask("qXfer:features:read:target.xml:0,1000")
+        assert "i386:x86-64" in description and "cr3" in description + debugger.ask("qXfer:features:read:target.xml:1000,1000")
+        assert debugger.ask("?").startswith("T05")
+
+        # Before the first instruction: registers one by one and all at once agree, and memory at RIP is the kernel's.
+        start = debugger.register(RIP)
+        registers = bytes.fromhex(debugger.ask("g"))
+        assert int.from_bytes(registers[RIP * GPR_BYTES:][:8], "little") == start
+        code = debugger.ask(f"m{start:x},10")
+        assert len(code) == 32 and set(code) != {"0"}, code
+        assert debugger.ask("mdeadbeef0000,4") == "E01"
+
+        # A step, a written register, a breakpoint at the place that the step reached.
+        assert debugger.ask("s").startswith("T05thread:1")
+        second = debugger.register(RIP)
+        assert start < second <= start + 15
+        assert debugger.ask(f"P{RIP:x}=" + start.to_bytes(8, "little").hex()) == "OK"
+        assert debugger.ask(f"Z0,{second:x},1") == "OK"
+        assert debugger.ask("c").startswith("T05thread:1")
+        assert debugger.register(RIP) == second
+        assert debugger.ask(f"z0,{second:x},1") == "OK"
+
+        # Memory is written and read back.
+        assert debugger.ask("M500,4:01020304") == "OK"
+        assert debugger.ask("m500,4") == "01020304"
+
+        # A running machine is interrupted, in the kernel by then, and goes on alone when the debugger leaves.
+        debugger.send("c")
+        time.sleep(2)
+        debugger.socket.sendall(b"\x03")
+        assert debugger.answer().startswith("T02")
+        assert debugger.register(RIP) != second and debugger.register(CS) != 0
+        assert debugger.ask("qfThreadInfo") == "m1"
+        assert debugger.ask("D") == "OK"
+        output, deadline = b"", time.monotonic() + 90
+        while b"guest ready" not in output:
+            assert time.monotonic() < deadline, output[-500:]
+            output += run.stdout.read() or b""
+            time.sleep(0.1)
+    finally:
+        run.kill()
+        run.wait()
