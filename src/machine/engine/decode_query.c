@@ -224,7 +224,7 @@ static bool is_shift(const struct insn *insn)
 static int shift_count(const struct insn *insn)
 {
     if (insn->immediate_bytes)
-        return (int)insn->immediate & (insn->operand_size == 8 ? 63 : 31);
+        return (int)insn->immediate & (insn_operand_bytes(insn, 0) == 8 ? 63 : 31);
     return insn->form->attributes & INSN_FLAGS_MAYBE ? -1 : 1;
 }
 

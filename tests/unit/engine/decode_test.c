@@ -301,6 +301,9 @@ static void test_flags_killed_by_shifts(void **state)
     assert_int_equal(insn_flags_written(&insn) | insn_flags_undefined(&insn), 0);
     assert_int_equal(decode_text(CODE_64, "\xC1\xE0\x05", 3, &insn), 3);
     assert_int_equal(insn_flags_killed(&insn), FLAGS_STATUS);
+    assert_int_equal(decode_text(CODE_64, "\x48\xC0\xE0\x20", 4, &insn),
+                     4); // SHL AL, 32: W is ignored
+    assert_int_equal(insn_flags_killed(&insn), 0);
     assert_int_equal(decode_text(CODE_64, "\xD3\xE0", 2, &insn), 2);
     assert_int_equal(insn_flags_killed(&insn), 0);
     assert_int_equal(decode_text(CODE_64, "\xF3\xA6", 2, &insn), 2); // REPE CMPSB
