@@ -261,7 +261,8 @@ void translate_emit_with(struct translation *t, const struct planned_insn *p, st
     if (insn->encoding == ENCODING_VEX) {
         emit_vex(e, insn, operand);
     } else {
-        unsigned rex = (insn->rex & (unsigned)(REX_W | REX_R)) | host_rex_xb(operand);
+        unsigned kept = moffs ? REX_W : REX_W | REX_R; // R means nothing to A0 to A3
+        unsigned rex = (insn->rex & kept) | host_rex_xb(operand);
         emit_legacy_prefixes(t, p);
         if (rex || (insn->rex & REX_PRESENT))
             emit_u8(e, 0x40 | rex);
