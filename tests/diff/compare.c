@@ -24,20 +24,33 @@
 enum { FCW_AT = 0, FSW_AT = 2, FTW_AT = 4, MXCSR_AT = 24, ST_AT = 32, XMM_AT = 160, YMMH_AT = 576 };
 enum { XSTATE_X87 = 1, XSTATE_SSE = 2, XSTATE_AVX = 4 };
 
-static uint64_t compared_flags(const struct diff_case *c, const struct diff_result *native,
-                               bool translated)
+// The instruction that a result is about: of a sequence the one that faulted, or a NOP when it completed.
+static struct insn subject_of(const struct diff_case *c, const struct diff_result *native)
 {
-    uint64_t ignored = FLAG_RF_BIT;
-    if (native->vector != EXC_NONE && translated)
-        ignored |= insn_flags_killed(&c->insn) & ~insn_flags_read(&c->insn);
-    if (native->vector == EXC_NONE)
-        ignored |= insn_flags_undefined(&c->insn);
+    static const uint8_t nop = 0x90;
+    struct insn insn;
+    if (!c->sequence)
+        return c->insn;
+    uint64_t at = native->after.rip - c->code;
+    bool inside = native->vector != EXC_NONE && at < c->length;
+    if (!inside || decode(c->bytes + at, c->length - at, c->mode, &insn) < 0)
+        decode(&nop, 1, c->mode, &insn);
+    return insn;
+}
+
+static uint64_t flags_to_ignore(const struct diff_case *c, const struct insn *insn, bool faulted,
+                                bool translated)
+{
+    if (faulted && c->sequence)
+        return FLAG_RF_BIT | FLAGS_STATUS;
+    if (faulted)
+        return FLAG_RF_BIT | (translated ? insn_flags_killed(insn) & ~insn_flags_read(insn) : 0u);
+    uint64_t ignored = FLAG_RF_BIT | c->undefined_flags | insn_flags_undefined(insn);
     // A shift by CL: OF is undefined unless by 1; by CL beyond the operand, CF, too (APM 3, SHL).
-    if (native->vector == EXC_NONE && (c->insn.form->attributes & INSN_FLAGS_MAYBE) &&
-        c->insn.form->class == CLASS_INTEGER && c->insn.form->op >= OP_ROL &&
-        c->insn.form->op <= OP_SHRD)
-        ignored |= c->insn.form->flags_undefined;
-    return ~ignored;
+    const struct insn_form *form = insn->form;
+    if ((form->attributes & INSN_FLAGS_MAYBE) && form->op >= OP_ROL && form->op <= OP_SHRD)
+        ignored |= form->flags_undefined;
+    return ignored;
 }
 
 static bool state_present(const struct diff_state *state, unsigned component)
@@ -87,12 +100,12 @@ static const char *compare_xsave(const struct diff_state *a, const struct diff_s
 }
 
 // FXSAVE writes MXCSR_MASK, which is the model's, and pointers as above.
-static bool same_data(const struct diff_case *c, const struct diff_result *native,
-                      const struct diff_result *tier)
+static bool same_data(const struct diff_case *c, const struct insn *insn,
+                      const struct diff_result *native, const struct diff_result *tier)
 {
     if (memcmp(native->data, tier->data, DATA_BYTES) == 0)
         return true;
-    if (c->insn.form->op != OP_FXSAVE)
+    if (insn->form->op != OP_FXSAVE)
         return false;
     static struct diff_result copy;
     memcpy(copy.data, tier->data, DATA_BYTES);
@@ -105,9 +118,9 @@ static bool same_data(const struct diff_case *c, const struct diff_result *nativ
 
 #define HOST_STACK_AND_KERNEL 0x00007FFFFF000000ull
 
-static bool is_masked_store(const struct diff_case *c)
+static bool is_masked_store(const struct insn *insn)
 {
-    unsigned op = c->insn.form->op;
+    unsigned op = insn->form->op;
     return op == OP_MASKMOVQ || op == OP_MASKMOVDQU || op == OP_VMASKMOVDQU;
 }
 
@@ -119,22 +132,22 @@ static bool loads_hosts_mxcsr(const struct diff_result *native)
 }
 
 // Of several faults that an instruction may have, is the choice the processor's?
-static bool order_is_open(const struct diff_case *c, const struct diff_result *native,
+static bool order_is_open(const struct insn *insn, const struct diff_result *native,
                           const struct diff_result *tier)
 {
-    if (is_masked_store(c) && native->vector != EXC_NONE)
+    if (is_masked_store(insn) && native->vector != EXC_NONE)
         return true;
     if (native->vector == EXC_NONE || tier->vector == EXC_NONE)
         return false;
-    return c->insn.form->class == CLASS_CALL;
+    return insn->form->class == CLASS_CALL;
 }
 
-static const char *compare_faults(const struct diff_case *c, const struct diff_result *native,
+static const char *compare_faults(const struct insn *insn, const struct diff_result *native,
                                   const struct diff_result *tier)
 {
     bool page_fault = native->vector == EXC_PF;
     bool has_error = page_fault || native->vector == EXC_GP || native->vector == EXC_SS;
-    bool in_parts = c->insn.form->class == CLASS_X87 || insn_memory_access(&c->insn).bytes > 32;
+    bool in_parts = insn->form->class == CLASS_X87 || insn_memory_access(insn).bytes > 32;
     bool hidden = native->cr2 >= HOST_STACK_AND_KERNEL;
     uint32_t ignored = page_fault && (hidden || in_parts) ? 1 : 0;
     if (has_error && ((native->error ^ tier->error) & ~ignored))
@@ -148,23 +161,25 @@ const char *compare_results(const struct diff_case *c, const struct diff_result 
 {
     const struct diff_state *a = &native->after, *b = &tier->after;
     uint64_t mask = c->mode == CODE_64 ? ~0ull : 0xFFFFFFFF;
-    if (order_is_open(c, native, tier) || loads_hosts_mxcsr(native))
+    const struct insn insn = subject_of(c, native);
+    bool faulted = native->vector != EXC_NONE;
+    if (order_is_open(&insn, native, tier) || loads_hosts_mxcsr(native))
         return NULL;
     if (native->vector != tier->vector)
         return "exception";
-    const char *fault = compare_faults(c, native, tier);
+    const char *fault = compare_faults(&insn, native, tier);
     if (fault)
         return fault;
     if ((a->rip ^ b->rip) & mask)
         return "RIP";
-    bool open = c->insn.form->op == OP_POPA && native->vector != EXC_NONE;
+    bool open = insn.form->op == OP_POPA && faulted;
     for (unsigned i = 0; i < (c->mode == CODE_64 ? 16u : 8u) && !open; i++) {
         if ((a->gpr[i] ^ b->gpr[i]) & mask)
             return "general registers";
     }
-    if ((a->rflags ^ b->rflags) & compared_flags(c, native, translated))
+    if ((a->rflags ^ b->rflags) & ~flags_to_ignore(c, &insn, faulted, translated))
         return "flags";
-    if (!same_data(c, native, tier))
+    if (!same_data(c, &insn, native, tier))
         return "memory";
     return compare_xsave(a, b);
 }
@@ -262,13 +277,19 @@ static void print_outcome(const char *who, const struct diff_result *result)
 void print_difference(const struct diff_case *c, const struct diff_result *native,
                       const struct diff_result *tier, const char *tier_name, const char *what)
 {
-    char text[120];
-    disassemble(c->bytes, c->length, c->mode, text, sizeof(text));
-    printf("%s differs in %s: %s; %u-bit, seed %llx, bytes", tier_name, what, text,
-           (unsigned)c->mode, (unsigned long long)c->seed);
-    for (unsigned i = 0; i < c->length; i++)
-        printf(" %02x", c->bytes[i]);
-    printf("\n");
+    printf("%s differs in %s: %u-bit, seed %llx\n", tier_name, what, (unsigned)c->mode,
+           (unsigned long long)c->seed);
+    for (unsigned at = 0; at < c->length;) {
+        char text[120];
+        struct insn insn;
+        int length = decode(c->bytes + at, c->length - at, c->mode, &insn);
+        disassemble(c->bytes + at, c->length - at, c->mode, text, sizeof(text));
+        printf("    %llx %-48s", (unsigned long long)(c->code + at), text);
+        for (int i = 0; i < length; i++)
+            printf(" %02x", c->bytes[at + (unsigned)i]);
+        printf("\n");
+        at += length > 0 ? (unsigned)length : c->length;
+    }
     print_outcome("native", native);
     print_outcome("tier  ", tier);
     print_registers(c, native, tier);

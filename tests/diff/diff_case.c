@@ -3,36 +3,10 @@
 // Making cases: bytes that decode to a given form, then a state in which the instruction does something interesting.
 // First all registers get random or corner values, then the operands' addresses are chosen and the registers in
 // them set so that they come out; branch targets, return addresses and the like are put where they are read.
-#include "diff_case.h"
+#include "diff_make.h"
 
 #include "base/bits.h"
 #include "machine/engine/decode_table.h"
-
-uint64_t diff_random(uint64_t *state)
-{
-    uint64_t x = *state += 0x9E3779B97F4A7C15;
-    x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9;
-    x = (x ^ (x >> 27)) * 0x94D049BB133111EB;
-    return x ^ (x >> 31);
-}
-
-static unsigned below(uint64_t *random, unsigned limit)
-{
-    return (unsigned)(diff_random(random) % limit);
-}
-
-static bool one_in(uint64_t *random, unsigned n)
-{
-    return below(random, n) == 0;
-}
-
-static void random_bytes(uint64_t *random, void *to, size_t count)
-{
-    for (size_t i = 0; i < count; i += 8) {
-        uint64_t value = diff_random(random);
-        memcpy((uint8_t *)to + i, &value, count - i < 8 ? count - i : 8);
-    }
-}
 
 // ---- Which operations take no part ----
 
@@ -89,257 +63,6 @@ const char *diff_skip_reason(const struct insn_form *form)
     return form->class == CLASS_FAR ? "the descriptor tables are the host's" : NULL;
 }
 
-// ---- Bytes ----
-
-struct place { // of a form in the maps
-    unsigned map;
-    unsigned opcode;
-};
-
-static struct place place_of(unsigned form)
-{
-    for (unsigned map = 0; map < SLOT_MAPS; map++) {
-        for (unsigned opcode = 0; opcode < 256; opcode++) {
-            const struct opcode_slot *slot = &opcode_slots[map][opcode];
-            if (slot->count && form >= slot->first && form < slot->first + slot->count)
-                return (struct place){map, opcode};
-        }
-    }
-    return (struct place){SLOT_MAPS, 0};
-}
-
-// A selector field of the form where it asks about it, else a random one.
-static unsigned field(const struct insn_form *form, unsigned shift, unsigned mask, uint64_t *random)
-{
-    unsigned fixed = form->match_mask >> shift & mask;
-    unsigned value = form->match_value >> shift & mask;
-    return value | (below(random, mask + 1) & ~fixed);
-}
-
-static unsigned put_prefixes(uint8_t *bytes, const struct insn_form *form, enum code_mode mode,
-                             uint64_t *random)
-{
-    static const uint8_t segments[] = {0x26, 0x2E, 0x36, 0x3E, 0x64, 0x65, 0x65, 0x65};
-    unsigned at = 0, pp = field(form, SELECT_PP, 3, random);
-    bool fixed = form->match_mask >> SELECT_PP & 1;
-    if (one_in(random, 8))
-        bytes[at++] = segments[below(random, mode == CODE_64 ? ARRAY_LENGTH(segments) : 4)];
-    if (one_in(random, 8))
-        bytes[at++] = 0x67;
-    if ((form->attributes & INSN_LOCKABLE) && one_in(random, 4))
-        bytes[at++] = 0xF0;
-    if (fixed) {
-        if (pp == 1 || (pp > 1 && one_in(random, 8)))
-            bytes[at++] = 0x66;
-        if (pp > 1)
-            bytes[at++] = pp == 2 ? 0xF3 : 0xF2;
-    } else {
-        if (one_in(random, 4))
-            bytes[at++] = 0x66;
-        // Reserved before LOOPE and LOOPNE (APM 3, "Repeat Prefixes"); Zen 5 takes the other condition for F2 E1.
-        bool loop = form->op == OP_LOOPE || form->op == OP_LOOPNE;
-        bool may_repeat = !(form->match_mask >> SELECT_PP & 2) && !loop;
-        if (may_repeat && one_in(random, form->attributes & INSN_REP ? 2 : 32))
-            bytes[at++] = one_in(random, 2) ? 0xF3 : 0xF2;
-    }
-    return at;
-}
-
-static unsigned put_legacy(uint8_t *bytes, const struct insn_form *form, struct place place,
-                           enum code_mode mode, uint64_t *random)
-{
-    unsigned at = put_prefixes(bytes, form, mode, random);
-    unsigned w = field(form, SELECT_W, 1, random), b = field(form, SELECT_REXB, 1, random);
-    bool wanted = (form->match_value >> SELECT_W & 1) || !one_in(random, 3);
-    if (mode == CODE_64 && wanted)
-        bytes[at++] = (uint8_t)(0x40 | w << 3 | below(random, 4) << 1 | b);
-    if (place.map != MAP_ONE)
-        bytes[at++] = 0x0F;
-    if (place.map > MAP_0F)
-        bytes[at++] = place.map == MAP_0F38 ? 0x38 : 0x3A;
-    bytes[at++] = (uint8_t)place.opcode;
-    return at;
-}
-
-static unsigned put_vex(uint8_t *bytes, const struct insn_form *form, struct place place,
-                        enum code_mode mode, uint64_t *random)
-{
-    unsigned at = 0;
-    if (one_in(random, 8))
-        bytes[at++] = mode != CODE_64 || one_in(random, 2) ? 0x67 : 0x65;
-    unsigned vvvv = form->attributes & INSN_USES_VVVV ? below(random, 16) : 15;
-    bytes[at++] = 0xC4;
-    bytes[at++] =
-        (uint8_t)((mode == CODE_64 ? below(random, 8) : 7) << 5 | (place.map - LEGACY_MAPS + 1));
-    bytes[at++] =
-        (uint8_t)(field(form, SELECT_W, 1, random) << 7 | vvvv << 3 |
-                  field(form, SELECT_L, 1, random) << 2 | field(form, SELECT_PP, 3, random));
-    bytes[at++] = (uint8_t)place.opcode;
-    return at;
-}
-
-static bool make_bytes(struct diff_case *c, unsigned index, uint64_t *random)
-{
-    const struct insn_form *form = &insn_forms[index];
-    struct place place = place_of(index);
-    for (unsigned attempt = 0; attempt < 30; attempt++) {
-        uint8_t bytes[32];
-        random_bytes(random, bytes, sizeof(bytes));
-        unsigned at = place.map >= LEGACY_MAPS ? put_vex(bytes, form, place, c->mode, random)
-                                               : put_legacy(bytes, form, place, c->mode, random);
-        unsigned mod = field(form, SELECT_MOD3, 1, random) ? 3 : below(random, 3);
-        if (opcode_slots[place.map][place.opcode].flags & SLOT_MODRM) {
-            unsigned rm = field(form, SELECT_RM, 7, random);
-            if (form->operands[1].kind == OPERAND_VSIB)
-                rm = 4;
-            bytes[at] = (uint8_t)(mod << 6 | field(form, SELECT_REG, 7, random) << 3 | rm);
-        }
-        int length = decode(bytes, INSN_MAX_BYTES, c->mode, &c->insn);
-        if (length > 0 && c->insn.form == form) {
-            memcpy(c->bytes, bytes, sizeof(c->bytes));
-            c->length = (unsigned)length;
-            return true;
-        }
-    }
-    return false;
-}
-
-// ---- Values ----
-
-static uint64_t random_integer(uint64_t *random)
-{
-    static const uint64_t corners[] = {0,
-                                       1,
-                                       2,
-                                       0x7F,
-                                       0x80,
-                                       0xFF,
-                                       0x7FFF,
-                                       0x8000,
-                                       0xFFFF,
-                                       0x7FFFFFFF,
-                                       0x80000000,
-                                       0xFFFFFFFF,
-                                       0x7FFFFFFFFFFFFFFF,
-                                       0x8000000000000000,
-                                       0xFFFFFFFFFFFFFFFF,
-                                       0xFFFFFFFFFFFFFF80,
-                                       0xFFFFFFFF80000000,
-                                       0x5555555555555555};
-    switch (below(random, 4)) {
-    case 0:
-        return corners[below(random, ARRAY_LENGTH(corners))];
-    case 1:
-        return diff_random(random) & 0xFF;
-    case 2:
-        return diff_random(random) >> below(random, 64);
-    default:
-        return diff_random(random);
-    }
-}
-
-static uint32_t random_single(uint64_t *random)
-{
-    // Zeroes, denormals, limits, infinities, quiet and signaling NaNs.
-    static const uint32_t corners[] = {0x00000000, 0x80000000, 0x00000001, 0x807FFFFF, 0x00800000,
-                                       0x7F7FFFFF, 0x7F800000, 0xFF800000, 0x7FC00000, 0xFFC00001,
-                                       0x7F800001, 0xFFBFFFFF, 0x3F800000, 0xBF800000, 0x4B000001,
-                                       0x4F000000, 0x5F000000};
-    if (one_in(random, 2))
-        return corners[below(random, ARRAY_LENGTH(corners))];
-    return (uint32_t)diff_random(random);
-}
-
-static uint64_t random_double(uint64_t *random)
-{
-    static const uint64_t corners[] = {0x0000000000000000, 0x8000000000000000, 0x0000000000000001,
-                                       0x800FFFFFFFFFFFFF, 0x0010000000000000, 0x7FEFFFFFFFFFFFFF,
-                                       0x7FF0000000000000, 0xFFF0000000000000, 0x7FF8000000000000,
-                                       0x7FF0000000000001, 0x3FF0000000000000, 0xC000000000000000,
-                                       0x41E0000000000000, 0x43E0000000000000, 0x380FFFFFE0000000};
-    if (one_in(random, 2))
-        return corners[below(random, ARRAY_LENGTH(corners))];
-    return diff_random(random);
-}
-
-// 80-bit reals, invalid encodings too.
-static void random_extended(uint64_t *random, uint8_t to[10])
-{
-    static const uint16_t exponents[] = {0,      1,      0x3FFF, 0x4000, 0x3FFE,
-                                         0x403E, 0x4040, 0x7FFE, 0x7FFF};
-    uint64_t significand = one_in(random, 4) ? random_integer(random) : diff_random(random);
-    if (!one_in(random, 6))
-        significand |= 1ull << 63;
-    uint16_t exponent = one_in(random, 2) ? exponents[below(random, ARRAY_LENGTH(exponents))]
-                                          : (uint16_t)(0x3FE0 + below(random, 64));
-    if (one_in(random, 2))
-        exponent |= 0x8000;
-    memcpy(to, &significand, 8);
-    memcpy(to + 8, &exponent, 2);
-}
-
-// `count` bytes (a multiple of 8) of one kind of number.
-static void random_vector(uint64_t *random, uint8_t *to, unsigned count)
-{
-    unsigned kind = below(random, 4);
-    for (unsigned i = 0; i < count; i += 8) {
-        uint64_t value = kind == 0   ? diff_random(random)
-                         : kind == 1 ? random_integer(random)
-                         : kind == 2 ? random_single(random) | (uint64_t)random_single(random) << 32
-                                     : random_double(random);
-        memcpy(to + i, &value, 8);
-    }
-}
-
-// ---- State ----
-
-static void random_fpu(uint64_t *random, uint8_t *xsave)
-{
-    static const uint64_t xstate_bv = 7;
-    memset(xsave, 0, XSAVE_BYTES);
-    uint16_t control = 0x037F;
-    if (one_in(random, 4))
-        control = (uint16_t)(0x0040 | below(random, 64) | below(random, 16) << 8);
-    else if (one_in(random, 2))
-        control = (uint16_t)(0x007F | below(random, 16) << 8);
-    uint16_t status = (uint16_t)(below(random, 8) << 11 | (below(random, 16) & 7) << 8);
-    if (one_in(random, 4))
-        status |= (uint16_t)below(random, 64);
-    if (status & ~control & 0x3F) // an unmasked exception is pending
-        status |= 0x8080;
-    store_le16(xsave, control);
-    store_le16(xsave + 2, status);
-    xsave[4] = (uint8_t)diff_random(random);
-    uint32_t mxcsr = 0x1F80;
-    if (one_in(random, 2))
-        mxcsr =
-            (uint32_t)(0x1F80 | below(random, 64) | below(random, 8) << 13 | below(random, 2) << 6);
-    if (one_in(random, 6))
-        mxcsr &= ~(below(random, 64) << 7);
-    store_le32(xsave + 24, mxcsr);
-    for (unsigned i = 0; i < 8; i++)
-        random_extended(random, xsave + 32 + 16 * i);
-    for (unsigned i = 0; i < 16; i++) {
-        random_vector(random, xsave + 160 + 16 * i, 16);
-        random_vector(random, xsave + 576 + 16 * i, 16);
-    }
-    memcpy(xsave + 512, &xstate_bv, 8);
-}
-
-static void random_state(struct diff_case *c, uint64_t *random)
-{
-    struct diff_state *state = &c->before;
-    for (unsigned i = 0; i < GPR_COUNT; i++) {
-        state->gpr[i] = random_integer(random);
-        if (c->mode != CODE_64)
-            state->gpr[i] = i < 8 ? (uint32_t)state->gpr[i] : 0;
-    }
-    state->rflags = FLAG_FIXED1 | FLAG_IF | (diff_random(random) & FLAGS_STATUS);
-    if (one_in(random, 4))
-        state->rflags |= FLAG_DF;
-    random_fpu(random, state->xsave);
-}
-
 // ---- Addresses ----
 
 #define ABSENT_ADDRESS 0x40020000ull
@@ -347,9 +70,9 @@ static void random_state(struct diff_case *c, uint64_t *random)
 // Where a memory operand of `bytes` bytes is to be.
 static uint64_t random_address(uint64_t *random, unsigned bytes, bool aligned)
 {
-    unsigned near = below(random, bytes + 1);
-    uint64_t address = DATA_ADDRESS + below(random, DATA_BYTES - 64);
-    switch (below(random, 32)) {
+    unsigned near = diff_below(random, bytes + 1);
+    uint64_t address = DATA_ADDRESS + diff_below(random, DATA_BYTES - 64);
+    switch (diff_below(random, 32)) {
     case 0:
     case 1:
     case 2:
@@ -360,11 +83,11 @@ static uint64_t random_address(uint64_t *random, unsigned bytes, bool aligned)
     case 5:
         return DATA_ADDRESS - near; // in at the start
     case 6:
-        return READ_ONLY_ADDRESS + below(random, AREA_PAGE - 64) / 64 * 64;
+        return READ_ONLY_ADDRESS + diff_below(random, AREA_PAGE - 64) / 64 * 64;
     case 7:
-        return one_in(random, 2) ? READ_ONLY_ADDRESS + AREA_PAGE - near : ABSENT_ADDRESS;
+        return diff_one_in(random, 2) ? READ_ONLY_ADDRESS + AREA_PAGE - near : ABSENT_ADDRESS;
     case 8:
-        return one_in(random, 2) ? 0x0000800000000000ull + near : 0x9000000000000000ull + near;
+        return diff_one_in(random, 2) ? 0x0000800000000000ull + near : 0x9000000000000000ull + near;
     case 9:
     case 10:
     case 11:
@@ -405,14 +128,14 @@ static void aim_operand(struct diff_case *c, uint64_t target, uint64_t *random)
     } else {
         uint64_t rest = wanted - (uint64_t)insn->displacement;
         if (insn->index != INSN_REG_NONE && !vector_index) {
-            if (!one_in(random, 4))
-                gpr[insn->index] = below(random, 4096);
+            if (!diff_one_in(random, 4))
+                gpr[insn->index] = diff_below(random, 4096);
             rest -= gpr[insn->index] << insn->scale;
         }
         gpr[insn->base] = rest & address_mask(insn);
     }
     if (c->mode == CODE_64 && insn->address_size == 4 && insn->base < GPR_COUNT &&
-        one_in(random, 2))
+        diff_one_in(random, 2))
         gpr[insn->base] |= diff_random(random) << 32; // ignored
 }
 
@@ -438,22 +161,22 @@ static void put_patch_64(struct diff_case *c, uint64_t address, uint64_t value)
 static void put_operand(struct diff_case *c, uint64_t address, unsigned bytes, uint64_t *random)
 {
     uint8_t value[64];
-    random_vector(random, value, sizeof(value));
+    diff_random_vector(random, value, sizeof(value));
     if (c->insn.form->class == CLASS_X87 && bytes == 10)
-        random_extended(random, value);
+        diff_random_extended(random, value);
     else if (c->insn.form->class == CLASS_INTEGER && bytes <= 8)
-        store_le64(value, random_integer(random));
+        store_le64(value, diff_random_integer(random));
     put_patch(c, address, value, bytes && bytes < sizeof(value) ? bytes : (unsigned)sizeof(value));
 }
 
 // An address for a jump: INT3s in the code page, beside the instruction; seldom elsewhere.
 static uint64_t random_target(struct diff_case *c, uint64_t *random)
 {
-    if (one_in(random, 16))
-        return DATA_ADDRESS + below(random, DATA_BYTES);
-    if (one_in(random, 16) && c->mode == CODE_64)
-        return 0x0000800000000000 + below(random, 4096);
-    return CODE_ADDRESS + below(random, 0x700);
+    if (diff_one_in(random, 16))
+        return DATA_ADDRESS + diff_below(random, DATA_BYTES);
+    if (diff_one_in(random, 16) && c->mode == CODE_64)
+        return 0x0000800000000000 + diff_below(random, 4096);
+    return CODE_ADDRESS + diff_below(random, 0x700);
 }
 
 // ---- Operands by class ----
@@ -461,7 +184,7 @@ static uint64_t random_target(struct diff_case *c, uint64_t *random)
 static void aim_stack(struct diff_case *c, uint64_t *random)
 {
     uint64_t *gpr = c->before.gpr;
-    gpr[RSP] = random_address(random, 64, false) + (one_in(random, 2) ? 0 : 8);
+    gpr[RSP] = random_address(random, 64, false) + (diff_one_in(random, 2) ? 0 : 8);
     if (c->insn.form->op == OP_ENTER || c->insn.form->op == OP_LEAVE)
         gpr[RBP] = random_address(random, 64, false);
     if (c->mode != CODE_64) {
@@ -471,7 +194,8 @@ static void aim_stack(struct diff_case *c, uint64_t *random)
     if (c->insn.form->class == CLASS_RET)
         put_patch_64(c, gpr[RSP], random_target(c, random));
     if (c->insn.form->op == OP_POPF) { // without TF and AC, which would trap in the handler
-        gpr[RSP] = one_in(random, 8) ? DATA_ADDRESS - 16 : DATA_ADDRESS + 8 * below(random, 1000);
+        gpr[RSP] = diff_one_in(random, 8) ? DATA_ADDRESS - 16
+                                          : DATA_ADDRESS + 8 * diff_below(random, 1000);
         put_patch_64(
             c, gpr[RSP],
             (diff_random(random) & (FLAGS_STATUS | FLAG_DF | FLAG_ID | FLAG_NT | FLAG_IOPL)) |
@@ -487,8 +211,8 @@ static void aim_string(struct diff_case *c, uint64_t *random)
     if (c->insn.segment == SEG_FS || c->insn.segment == SEG_GS)
         gpr[RSI] -= c->insn.segment == SEG_FS ? c->fs_base : c->gs_base;
     gpr[RSI] &= mask;
-    gpr[RCX] = below(random, one_in(random, 4) ? 2000 : 40);
-    if (one_in(random, 3)) // equal bytes, so that comparisons go on
+    gpr[RCX] = diff_below(random, diff_one_in(random, 4) ? 2000 : 40);
+    if (diff_one_in(random, 3)) // equal bytes, so that comparisons go on
         put_patch(c, gpr[RSI], "aaaaaaaaaaaaaaaa", 16),
             put_patch(c, gpr[RDI], "aaaaaaaaaaaaaaab", 16);
 }
@@ -511,8 +235,8 @@ static void aim_implicit(struct diff_case *c, uint64_t *random)
         break;
     case OP_DIV:
     case OP_IDIV: // quotients that fit, now and then
-        if (one_in(random, 2))
-            gpr[RDX] = one_in(random, 2) ? 0 : ~0ull;
+        if (diff_one_in(random, 2))
+            gpr[RDX] = diff_one_in(random, 2) ? 0 : ~0ull;
         if (c->mode != CODE_64)
             gpr[RDX] = (uint32_t)gpr[RDX];
         break;
@@ -540,7 +264,7 @@ static void aim_vector_index(struct diff_case *c, uint64_t *random)
     uint8_t *high = c->before.xsave + 576 + 16 * c->insn.index;
     bool wide = c->insn.opcode & 1; // 91 and 93 have 64-bit indexes
     for (unsigned i = 0; i < 16; i += wide ? 8 : 4) {
-        uint64_t values[2] = {below(random, 128), below(random, 128)};
+        uint64_t values[2] = {diff_below(random, 128), diff_below(random, 128)};
         memcpy(low + i, &values[0], wide ? 8 : 4);
         memcpy(high + i, &values[1], wide ? 8 : 4);
     }
@@ -553,17 +277,17 @@ static void aim_modrm(struct diff_case *c, uint64_t *random)
     uint64_t target = random_address(random, bytes ? bytes : 64, form->attributes & INSN_ALIGNED);
     aim_operand(c, target, random);
     if (form->op == OP_FXRSTOR && target % 16 == 0 &&
-        one_in(random, 2)) // else a reserved MXCSR bit is all one sees
+        diff_one_in(random, 2)) // else a reserved MXCSR bit is all one sees
         put_patch(c, target + 24, "\x80\x1F\0\0", 4);
-    if (form->operands[1].kind == OPERAND_VSIB && !one_in(random, 4))
+    if (form->operands[1].kind == OPERAND_VSIB && !diff_one_in(random, 4))
         aim_vector_index(c, random);
     if (form->class == CLASS_BRANCH || form->class == CLASS_CALL)
         put_patch_64(c, target, random_target(c, random));
     else
         put_operand(c, target, bytes, random);
-    if (form->attributes & INSN_BIT_OFFSET && !one_in(random, 4) && c->insn.reg != c->insn.base &&
-        c->insn.reg != c->insn.index)
-        c->before.gpr[c->insn.reg] = (uint64_t)((int64_t)below(random, 4096) - 2048);
+    if (form->attributes & INSN_BIT_OFFSET && !diff_one_in(random, 4) &&
+        c->insn.reg != c->insn.base && c->insn.reg != c->insn.index)
+        c->before.gpr[c->insn.reg] = (uint64_t)((int64_t)diff_below(random, 4096) - 2048);
 }
 
 // Where the instruction stands: in the middle of its page, or up to or across the page's end.
@@ -573,10 +297,10 @@ static void choose_code(struct diff_case *c, uint64_t *random)
     c->before.rip = c->code = CODE_ADDRESS + 0x800;
     if (op == OP_UD0 || op == OP_UD1) // the processor may not fetch what follows the opcode
         return;
-    if (one_in(random, 32))
+    if (diff_one_in(random, 32))
         c->code = CODE_ADDRESS + AREA_PAGE - c->length;
-    else if (one_in(random, 64) && c->length > 1)
-        c->code = CODE_ADDRESS + AREA_PAGE - below(random, c->length - 1) - 1;
+    else if (diff_one_in(random, 64) && c->length > 1)
+        c->code = CODE_ADDRESS + AREA_PAGE - diff_below(random, c->length - 1) - 1;
     c->before.rip = c->code;
 }
 
@@ -597,10 +321,10 @@ bool diff_case_make(struct diff_case *out, unsigned form, enum code_mode mode, u
     uint64_t random = seed;
     uint64_t fs_base = out->fs_base, gs_base = out->gs_base;
     *out = (struct diff_case){.seed = seed, .mode = mode, .fs_base = fs_base, .gs_base = gs_base};
-    if (diff_skip_reason(&insn_forms[form]) || !make_bytes(out, form, &random))
+    if (diff_skip_reason(&insn_forms[form]) || !diff_make_bytes(out, form, &random))
         return false;
     out->data_seed = diff_random(&random);
-    random_state(out, &random);
+    diff_random_state(out, &random);
     choose_code(out, &random);
     if (out->insn.form->attributes & INSN_IMPLICIT_MEMORY)
         aim_stack(out, &random);
@@ -620,7 +344,7 @@ bool diff_case_make(struct diff_case *out, unsigned form, enum code_mode mode, u
 void diff_case_fill_data(const struct diff_case *c, uint8_t data[DATA_BYTES])
 {
     uint64_t random = c->data_seed;
-    random_bytes(&random, data, DATA_BYTES);
+    diff_random_bytes(&random, data, DATA_BYTES);
     for (unsigned i = 0; i < ARRAY_LENGTH(c->patches); i++) {
         const struct diff_patch *patch = &c->patches[i];
         for (unsigned k = 0; k < patch->bytes; k++) {
@@ -634,5 +358,5 @@ void diff_case_fill_data(const struct diff_case *c, uint8_t data[DATA_BYTES])
 void diff_fill_read_only(uint8_t page[AREA_PAGE])
 {
     uint64_t random = 0x524F;
-    random_bytes(&random, page, AREA_PAGE);
+    diff_random_bytes(&random, page, AREA_PAGE);
 }

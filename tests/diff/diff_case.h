@@ -41,10 +41,12 @@ struct diff_case {
     uint64_t seed; // makes the whole case again
     enum code_mode mode;
     unsigned length;
-    uint8_t bytes[16];
+    uint8_t bytes[256];
     uint64_t
         code; // where the instruction stands, within the code page; it may run into the page behind
-    struct insn insn;
+    struct insn insn;         // of a sequence: meaningless
+    bool sequence;            // several instructions
+    uint16_t undefined_flags; // after a sequence
     struct diff_state before;
     uint64_t data_seed;
     struct diff_patch patches[3];
@@ -62,6 +64,11 @@ struct diff_result {
 // A case for one form of insn_forms[]. False: none can be made (the form does not run in user mode of `mode`, or is
 // left out: diff_skip_reason() says why).
 bool diff_case_make(struct diff_case *out, unsigned form, enum code_mode mode, uint64_t seed);
+
+// A case of several instructions, of the forms for which `offered` says so.
+bool diff_sequence_make(struct diff_case *out, uint64_t seed,
+                        bool (*offered)(const void *context, const struct insn_form *form),
+                        const void *context);
 
 // Why an operation takes no part, or NULL.
 const char *diff_skip_reason(const struct insn_form *form);

@@ -2,10 +2,11 @@
 //
 // Instructions on the real processor and under a tier of the engine, compared.
 //
-//     diff_test [--tier interpreter|engine] [--rounds N] [--seed N] [--op NAME] [--case SEED --form N --mode 32|64]
+//     diff_test [--tier interpreter|engine] [--rounds N] [--sequences N] [--seed N] [--op NAME]
+//               [--case SEED (--form N --mode 32|64 | --sequence)]
 //
 // Each round makes one case of each form in 32- and 64-bit mode; without --rounds one round follows the other until it is
-// interrupted. --op limits it to operations of that name; --case repeats what a difference printed.
+// interrupted. --sequences makes that many cases of several instructions instead. --op limits it to operations of that name; --case repeats what a difference printed.
 #include "compare.h"
 #include "native.h"
 #include "tier.h"
@@ -22,12 +23,14 @@ enum { BATCH = 1024, TOLD_AT_MOST = 40 };
 struct options {
     const char *tier;
     const char *op;
-    uint64_t rounds; // 0: without end
+    uint64_t rounds;    // 0: without end
+    uint64_t sequences; // 0: single instructions
     uint64_t seed;
     uint64_t case_seed;
     unsigned form;
     enum code_mode mode; // 0: both
-    bool one;
+    bool one;            // case_seed
+    bool one_sequence;   // and it is a sequence
 };
 
 struct run {
@@ -51,16 +54,20 @@ static void judge(struct run *run, unsigned i, const char *tier_name)
     tier_run(run->tier, c, &mine);
     const char *what = compare_results(c, &run->results[i], &mine, run->translated);
     run->done++;
-    run->form_ran[run->forms[i]] = true;
+    if (!c->sequence)
+        run->form_ran[run->forms[i]] = true;
     if (!what)
         return;
     run->different++;
-    if (run->form_differs[run->forms[i]] || run->told++ >= TOLD_AT_MOST)
+    if ((!c->sequence && run->form_differs[run->forms[i]]) || run->told++ >= TOLD_AT_MOST)
         return;
     run->form_differs[run->forms[i]] = true;
     print_difference(c, &run->results[i], &mine, tier_name, what);
-    printf("    repeat: --tier %s --case 0x%llx --form %u --mode %u\n", tier_name,
-           (unsigned long long)c->seed, run->forms[i], (unsigned)c->mode);
+    printf("    repeat: --tier %s --case 0x%llx", tier_name, (unsigned long long)c->seed);
+    if (c->sequence)
+        printf(" --sequence\n");
+    else
+        printf(" --form %u --mode %u\n", run->forms[i], (unsigned)c->mode);
 }
 
 // The child died in a case: that is a difference of its own (the case should not have been made).
@@ -110,6 +117,23 @@ static void add(struct run *run, const struct options *options, unsigned form, e
         flush(run, options->tier);
 }
 
+static bool offered(const void *context, const struct insn_form *form)
+{
+    return tier_offers(context, form);
+}
+
+static void add_sequence(struct run *run, const struct options *options, uint64_t seed)
+{
+    struct diff_case *c = &run->cases[run->count];
+    c->fs_base = native_fs_base();
+    c->gs_base = native_gs_base();
+    if (!diff_sequence_make(c, seed, offered, run->tier))
+        return;
+    run->forms[run->count++] = 0;
+    if (run->count == BATCH)
+        flush(run, options->tier);
+}
+
 static void run_round(struct run *run, const struct options *options, uint64_t *random)
 {
     static const enum code_mode modes[2] = {CODE_64, CODE_32};
@@ -148,7 +172,8 @@ static bool parse(int argc, char **argv, struct options *options)
         {"tier", required_argument, NULL, 't'}, {"rounds", required_argument, NULL, 'r'},
         {"seed", required_argument, NULL, 's'}, {"op", required_argument, NULL, 'o'},
         {"case", required_argument, NULL, 'c'}, {"form", required_argument, NULL, 'f'},
-        {"mode", required_argument, NULL, 'm'}, {0}};
+        {"mode", required_argument, NULL, 'm'}, {"sequences", required_argument, NULL, 'q'},
+        {"sequence", no_argument, NULL, 'Q'},   {0}};
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         uint64_t number = optarg ? strtoull(optarg, NULL, 0) : 0;
         if (option == 't')
@@ -157,6 +182,10 @@ static bool parse(int argc, char **argv, struct options *options)
             options->rounds = number;
         else if (option == 's')
             options->seed = number;
+        else if (option == 'q')
+            options->sequences = number;
+        else if (option == 'Q')
+            options->one_sequence = true;
         else if (option == 'o')
             options->op = optarg;
         else if (option == 'c')
@@ -188,13 +217,19 @@ int main(int argc, char **argv)
         return 1;
     printf("seed %llu\n", (unsigned long long)options.seed);
     uint64_t random = options.seed;
-    if (options.one)
+    if (options.one && options.one_sequence)
+        add_sequence(&run, &options, options.case_seed);
+    else if (options.one)
         add(&run, &options, options.form, options.mode, options.case_seed);
-    for (uint64_t i = 0; !options.one && (options.rounds == 0 || i < options.rounds); i++)
+    bool single = !options.one && !options.sequences;
+    for (uint64_t i = 0; !options.one && i < options.sequences; i++)
+        add_sequence(&run, &options, diff_random(&random));
+    for (uint64_t i = 0; single && (options.rounds == 0 || i < options.rounds); i++)
         run_round(&run, &options, &random);
     flush(&run, options.tier);
     printf("%llu cases, %llu differences\n", (unsigned long long)run.done,
            (unsigned long long)run.different);
-    count_forms(&run);
+    if (!options.sequences)
+        count_forms(&run);
     return run.different ? 1 : 0;
 }

@@ -75,8 +75,8 @@ static void take_result(const mcontext_t *frame)
     if (result->vector == EXC_BP) { // the INT3 behind
         result->vector = EXC_NONE;
         result->after.rip--;
-    } else if (result->after.rip !=
-               run.current->code) { // the next instruction could not be fetched
+    } else if (result->after.rip - run.current->code >=
+               run.current->length) { // the next instruction could not be fetched
         result->vector = EXC_NONE;
     }
 }

@@ -256,7 +256,8 @@ static void take_result(struct tier *tier, const struct diff_case *c, struct dif
     if (result->vector == EXC_BP) {
         result->vector = EXC_NONE;
         result->after.rip--;
-    } else if (result->after.rip != c->code) { // the next instruction could not be fetched
+    } else if (result->after.rip - c->code >=
+               c->length) { // the next instruction could not be fetched
         result->vector = EXC_NONE;
     }
     int failed = guest_memory_read(tier->system.memory, gpa(DATA_PAGE_0), result->data, AREA_PAGE);

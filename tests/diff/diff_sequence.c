@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Cases of several instructions, for what single ones do not show in a translator: flags and registers that live from one
+// to the next, shared checks of addresses, jumps within and between blocks, loops.
+//
+// Most operands are in memory that is there: some registers hold addresses and are not written by the sequence, one
+// counts a loop. Which flags are undefined is followed through, and none is read while it is.
+#include "diff_make.h"
+
+#include "base/bits.h"
+#include "machine/engine/decode_table.h"
+
+enum { LOOP_COUNTER = RCX, SMALL_INDEX = RDI, AT_MOST = 12, SPACE = 16 * 15 };
+
+// Hold addresses of data, but for RSP, which moves.
+static const uint8_t pointers[] = {RBX, RBP, RSI, R12, R13, RSP};
+
+static uint16_t reserved_registers(void)
+{
+    uint16_t mask = 1u << LOOP_COUNTER | 1u << SMALL_INDEX;
+    for (unsigned i = 0; i < ARRAY_LENGTH(pointers); i++)
+        mask |= (uint16_t)(1u << pointers[i]);
+    return mask;
+}
+
+static bool is_pointer(unsigned number)
+{
+    for (unsigned i = 0; i < ARRAY_LENGTH(pointers); i++) {
+        if (pointers[i] == number)
+            return true;
+    }
+    return false;
+}
+
+struct sequence {
+    struct diff_case *c;
+    uint64_t *random;
+    unsigned starts[AT_MOST + 2]; // of each instruction
+    unsigned count;
+    uint16_t undefined; // flags now
+    unsigned jump_at;   // displacement byte of a jump that waits for its target, 0: none
+    unsigned jump_left; // instructions that it still has to skip
+    uint16_t jump_undefined;
+};
+
+static bool class_is_wanted(const struct insn_form *form)
+{
+    switch ((enum insn_class)form->class) {
+    case CLASS_INTEGER:
+    case CLASS_MMX:
+    case CLASS_SSE:
+    case CLASS_AVX:
+    case CLASS_X87: // not what stores the x87 pointers, which differ
+        return !(form->attributes & INSN_IMPLICIT_MEMORY) && form->op != OP_FNSTENV &&
+               form->op != OP_FNSAVE && form->op != OP_UD0 && form->op != OP_UD1;
+    case CLASS_STACK:
+        return form->op == OP_PUSH || form->op == OP_POP;
+    case CLASS_BRANCH:
+        return form->op == OP_JCC;
+    case CLASS_CALL:
+    case CLASS_RET:
+    case CLASS_STRING:
+    case CLASS_IO:
+    case CLASS_FAR:
+    case CLASS_SEGMENT:
+    case CLASS_SYSTEM:
+    case CLASS_COUNT:
+        break;
+    }
+    return false;
+}
+
+// Bring the memory operand near a pointer, by its displacement. False: its registers are others.
+static bool settle_operand(struct sequence *sequence)
+{
+    struct diff_case *c = sequence->c;
+    const struct insn *insn = &c->insn;
+    if (insn->address_size != 8 || insn->form->operands[1].kind == OPERAND_VSIB ||
+        insn->segment == SEG_FS || insn->segment == SEG_GS)
+        return false;
+    uint64_t here = c->code + sequence->starts[sequence->count] + c->length;
+    uint64_t target = DATA_ADDRESS + diff_below(sequence->random, DATA_BYTES - 64);
+    if (insn->base == INSN_REG_RIP)
+        target -= here;
+    else if (insn->base == INSN_REG_NONE && insn->index == INSN_REG_NONE)
+        target += 0;
+    else if (insn->base == INSN_REG_NONE || !is_pointer(insn->base) ||
+             (insn->index != INSN_REG_NONE && insn->index != SMALL_INDEX))
+        return false;
+    else
+        target = diff_below(sequence->random, 256) - 128ull;
+    memcpy(c->bytes + insn->displacement_at, &target, insn->displacement_bytes);
+    return true;
+}
+
+static bool suits(const struct sequence *sequence)
+{
+    const struct insn *insn = &sequence->c->insn;
+    uint16_t reserved = reserved_registers();
+    if (insn->form->class == CLASS_STACK)
+        reserved &= (uint16_t) ~(1u << RSP);
+    if (insn->form->op == OP_POP && insn->rm == RSP)
+        return false;
+    if (insn->form->class == CLASS_BRANCH && insn->operand_size != 8)
+        return false; // 66 truncates RIP
+    if (insn_registers_written(insn) & reserved)
+        return false;
+    if (insn->form->attributes & INSN_BIT_OFFSET && insn_has_memory(insn))
+        return false; // anywhere
+    return !(insn_flags_read(insn) & sequence->undefined);
+}
+
+// Undefined flags after the instruction; those of a shift by CL as its form says.
+static void follow_flags(struct sequence *sequence)
+{
+    const struct insn *insn = &sequence->c->insn;
+    sequence->undefined &= (uint16_t)~insn_flags_killed(insn);
+    sequence->undefined |= insn_flags_undefined(insn);
+}
+
+// An instruction that fits, at the end of `code`. False: none was found for the form.
+static bool append(struct sequence *sequence, unsigned form, uint8_t *code)
+{
+    struct diff_case *c = sequence->c;
+    for (unsigned attempt = 0; attempt < 40; attempt++) {
+        if (!diff_make_bytes(c, form, sequence->random) || !suits(sequence))
+            continue;
+        if (insn_has_memory(&c->insn) && !settle_operand(sequence))
+            continue;
+        if (decode(c->bytes, c->length, c->mode, &c->insn) != (int)c->length)
+            continue;
+        memcpy(code + sequence->starts[sequence->count], c->bytes, c->length);
+        sequence->starts[sequence->count + 1] = sequence->starts[sequence->count] + c->length;
+        sequence->count++;
+        return true;
+    }
+    return false;
+}
+
+// The waiting jump's target is where the next instruction will stand.
+static void land(struct sequence *sequence, uint8_t *code)
+{
+    unsigned end = sequence->starts[sequence->count];
+    code[sequence->jump_at] = (uint8_t)(end - sequence->jump_at - 1);
+    sequence->jump_at = 0;
+    sequence->undefined |= sequence->jump_undefined;
+}
+
+static void after_append(struct sequence *sequence, uint8_t *code)
+{
+    const struct insn *insn = &sequence->c->insn;
+    if (insn->form->class == CLASS_BRANCH) {
+        sequence->jump_at = sequence->starts[sequence->count - 1] + insn->immediate_at;
+        sequence->jump_left = 1 + diff_below(sequence->random, 3);
+        sequence->jump_undefined = sequence->undefined;
+        return;
+    }
+    follow_flags(sequence);
+    if (sequence->jump_at && --sequence->jump_left == 0)
+        land(sequence, code);
+}
+
+static bool form_is_wanted(const struct sequence *sequence, unsigned form,
+                           bool (*offered)(const void *, const struct insn_form *),
+                           const void *context)
+{
+    const struct insn_form *f = &insn_forms[form];
+    bool short_jump = f->class != CLASS_BRANCH || (f->op == OP_JCC && f->immediate == IMMEDIATE_S8);
+    return class_is_wanted(f) && short_jump && !diff_skip_reason(f) && offered(context, f) &&
+           !(f->class == CLASS_BRANCH && sequence->jump_at);
+}
+
+// Weighted towards what programs are made of: every other instruction is one of the integer ones.
+static unsigned choose_form(const struct sequence *sequence,
+                            bool (*offered)(const void *, const struct insn_form *),
+                            const void *context)
+{
+    bool integer = diff_one_in(sequence->random, 2), jump = diff_one_in(sequence->random, 8);
+    for (;;) {
+        unsigned form = diff_below(sequence->random, insn_form_count);
+        unsigned class = insn_forms[form].class;
+        if (jump && !sequence->jump_at && class != CLASS_BRANCH)
+            continue;
+        if (!jump && integer && class != CLASS_INTEGER && class != CLASS_STACK)
+            continue;
+        if (form_is_wanted(sequence, form, offered, context))
+            return form;
+    }
+}
+
+static void set_pointers(struct diff_case *c, uint64_t *random)
+{
+    for (unsigned i = 0; i < ARRAY_LENGTH(pointers); i++) {
+        uint64_t address = DATA_ADDRESS + 256 + diff_below(random, (DATA_BYTES - 512) / 64) * 64;
+        if (diff_one_in(random, 6))
+            address += diff_below(random, 64);
+        if (diff_one_in(random, 12)) // near an end, where some accesses fault
+            address = DATA_ADDRESS + (diff_one_in(random, 2) ? 0 : DATA_BYTES) +
+                      diff_below(random, 64) - 32;
+        c->before.gpr[pointers[i]] = address;
+    }
+    c->before.gpr[SMALL_INDEX] = diff_below(random, 16);
+    c->before.gpr[LOOP_COUNTER] = 1 + diff_below(random, 40);
+}
+
+// LOOP back to the start. What is undefined at the end must not be read at the start: then no loop.
+static void close_loop(struct sequence *sequence, uint8_t *code, uint16_t read_first)
+{
+    unsigned end = sequence->starts[sequence->count];
+    if (end + 2 > 126 || (sequence->undefined & read_first))
+        return;
+    code[end] = 0xE2;
+    code[end + 1] = (uint8_t)(0x100 - end - 2);
+    sequence->starts[sequence->count + 1] = end + 2;
+    sequence->count++;
+}
+
+bool diff_sequence_make(struct diff_case *out, uint64_t seed,
+                        bool (*offered)(const void *, const struct insn_form *),
+                        const void *context)
+{
+    uint64_t random = seed, fs_base = out->fs_base, gs_base = out->gs_base;
+    uint8_t code[SPACE + 16] = {0};
+    *out =
+        (struct diff_case){.seed = seed, .mode = CODE_64, .fs_base = fs_base, .gs_base = gs_base};
+    out->sequence = true;
+    out->data_seed = diff_random(&random);
+    diff_random_state(out, &random);
+    set_pointers(out, &random);
+    out->code = CODE_ADDRESS + 0x800 - (diff_one_in(&random, 8) ? diff_below(&random, 16) : 0);
+    out->before.rip = out->code;
+    struct sequence sequence = {.c = out, .random = &random};
+    unsigned wanted = 2 + diff_below(&random, AT_MOST - 2);
+    uint16_t read = 0;
+    while (sequence.count < wanted && sequence.starts[sequence.count] < SPACE - 15) {
+        if (!append(&sequence, choose_form(&sequence, offered, context), code))
+            continue;
+        read |= insn_flags_read(&out->insn);
+        after_append(&sequence, code);
+    }
+    if (sequence.jump_at)
+        land(&sequence, code);
+    if (diff_one_in(&random, 3))
+        close_loop(&sequence, code, read);
+    out->undefined_flags = sequence.undefined;
+    out->length = sequence.starts[sequence.count];
+    memcpy(out->bytes, code, out->length);
+    return true;
+}
