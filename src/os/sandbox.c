@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/landlock.h>
+#include <malloc.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -17,6 +18,8 @@
 #include <unistd.h>
 
 #define NOBODY 65534
+// A fixed number: to choose one itself malloc would open a file that tells how many CPUs there are.
+#define MALLOC_ARENAS 2
 
 static bool entered; // by the process's first thread, before there were others
 
@@ -157,6 +160,7 @@ int os_sandbox_enter(struct err *err)
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         return err_set_errno(err, errno, "cannot renounce new privileges");
     limit_resources();
+    mallopt(M_ARENA_MAX, MALLOC_ARENAS);
     enter_namespaces();
     if (drop_root(err))
         return -1;
