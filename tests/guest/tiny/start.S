@@ -63,6 +63,8 @@ start64:
         lidt idt_pointer(%rip)
         mov $0x38, %eax
         ltr %ax
+        xor %eax, %eax
+        lldt %ax
         call guest
         mov $0, %edi
         call finish
@@ -83,10 +85,14 @@ fill_tables:
         add $16, %rdi
         loop 1b
         movb $0xEE, idt + 0x80 * 16 + 5 // INT 0x80 from user mode
+        movb $1, idt + 8 * 16 + 4       // #DF and #SS have a stack of their own
+        movb $1, idt + 12 * 16 + 4
         lea tss(%rip), %rax
         lea interrupt_stack_top(%rip), %rdx
         mov %rdx, 4(%rax)
         movw $104, 102(%rax)
+        lea ist_stack_top(%rip), %rdx
+        mov %rdx, 36(%rax)
         lea gdt(%rip), %rdi
         mov %ax, 0x3A(%rdi)
         shr $16, %rax
@@ -263,5 +269,7 @@ user_result: .skip 8
 stack_top:
         .skip 16384
 interrupt_stack_top:
+        .skip 8192
+ist_stack_top:
         .skip 16
         .section .note.GNU-stack, "", @progbits

@@ -18,6 +18,9 @@ struct trap {
     uint64_t rip, cs, rflags, rsp, ss;
 };
 
+void *memcpy(void *to, const void *from, size_t bytes);
+void *memset(void *to, int value, size_t bytes);
+
 // ---- Telling (tiny.c) ----
 void print(const char *text);
 void print_hex(uint64_t value);
