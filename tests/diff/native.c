@@ -87,8 +87,7 @@ static void leave(mcontext_t *frame)
     memcpy(frame->fpregs, run.xsave, sizeof(run.xsave));
 }
 
-__attribute__((no_stack_protector)) static void handle(int signal, siginfo_t *info,
-                                                                   void *context)
+__attribute__((no_stack_protector)) static void handle(int signal, siginfo_t *info, void *context)
 {
     __asm__ volatile("wrfsbase %0; wrgsbase %1" ::"r"(run.fs_base), "r"(GS_BASE));
     __builtin_ia32_writeeflags_u64(FLAG_FIXED1 | FLAG_IF); // the frame does not restore NT and ID

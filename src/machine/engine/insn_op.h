@@ -8,6 +8,9 @@
 #ifndef WIRT_MACHINE_ENGINE_INSN_OP_H
 #define WIRT_MACHINE_ENGINE_INSN_OP_H
 
+// Lists, one line a family.
+// clang-format off
+
 // General registers, control flow, strings, stack.
 #define INSN_OPS_INTEGER(X)                                                                        \
     X(ADD, "add") X(OR, "or") X(ADC, "adc") X(SBB, "sbb")                                          \
@@ -95,5 +98,7 @@
     X(FNSTCW, "fnstcw") X(FNSTSW, "fnstsw") X(FRSTOR, "frstor") X(FNSAVE, "fnsave")                \
     X(FNCLEX, "fnclex") X(FNINIT, "fninit") X(FNENI, "feni") X(FNDISI, "fdisi")                    \
     X(FNSETPM, "fsetpm")
+
+// clang-format on
 
 #endif

@@ -4,6 +4,9 @@
 #ifndef WIRT_MACHINE_ENGINE_INSN_OP_VECTOR_H
 #define WIRT_MACHINE_ENGINE_INSN_OP_VECTOR_H
 
+// Lists, one line a family.
+// clang-format off
+
 #define INSN_OPS_VECTOR(X)                                                                         \
     X(MOVUPS, "movups") X(VMOVUPS, "vmovups") X(MOVUPD, "movupd") X(VMOVUPD, "vmovupd")            \
     X(MOVSS, "movss") X(VMOVSS, "vmovss") X(MOVSD, "movsd") X(VMOVSD, "vmovsd")                    \
@@ -184,5 +187,7 @@
     X(VINSERTF128, "vinsertf128") X(VEXTRACTF128, "vextractf128") X(VCVTPS2PH, "vcvtps2ph")        \
     X(VINSERTI128, "vinserti128") X(VEXTRACTI128, "vextracti128") X(VPERM2I128, "vperm2i128")      \
     X(VBLENDVPS, "vblendvps") X(VBLENDVPD, "vblendvpd") X(VPBLENDVB, "vpblendvb")
+
+// clang-format on
 
 #endif
