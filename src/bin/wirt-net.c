@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "machine/net/slirp_host.h"
+#include "os/sandbox.h"
 
 static const char usage[] = "usage: wirt-net --fd N [--forward=tcp:HOSTPORT:GUESTPORT | --forward=udp:HOSTPORT:GUESTPORT]...\n"
                             "N is a packet socket to the VM's network card; `wirt run --net user` makes it.\n";
@@ -56,6 +57,8 @@ int main(int argc, char *argv[])
         if (err.code || add_forward(host, argv[i] + 10, &err) < 0)
             return fail(&err);
     }
+    if (os_sandbox_enter_network(&err) < 0)
+        return fail(&err);
     int result = slirp_host_run(host, &err);
     slirp_host_destroy(host);
     return result < 0 ? fail(&err) : 0;

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <limits.h>
 #include <linux/landlock.h>
 #include <malloc.h>
 #include <sched.h>
@@ -11,9 +12,12 @@
 #include <signal.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -57,6 +61,13 @@ static const int main_calls[] = {
     SCMP_SYS(prlimit64), SCMP_SYS(set_tid_address), SCMP_SYS(sysinfo), SCMP_SYS(getppid),
 };
 
+// wirt-net: libslirp's sockets, and resolv.conf for its name service. Internet sockets only, see allow_internet().
+static const int network_calls[] = {
+    SCMP_SYS(connect), SCMP_SYS(bind), SCMP_SYS(listen), SCMP_SYS(accept), SCMP_SYS(accept4), SCMP_SYS(sendto), SCMP_SYS(sendmsg),
+    SCMP_SYS(recvfrom), SCMP_SYS(recvmsg), SCMP_SYS(getsockopt), SCMP_SYS(setsockopt), SCMP_SYS(getsockname), SCMP_SYS(getpeername),
+    SCMP_SYS(shutdown), SCMP_SYS(ioctl), SCMP_SYS(fcntl), SCMP_SYS(openat), SCMP_SYS(fstat), SCMP_SYS(newfstatat), SCMP_SYS(lseek),
+};
+
 #define COUNT(list) (sizeof(list) / sizeof((list)[0]))
 
 static const struct {
@@ -91,6 +102,31 @@ static int allow_mappings(scmp_filter_ctx filter)
                                       SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC | PROT_WRITE, PROT_EXEC));
     }
     return result;
+}
+
+static int allow_internet(scmp_filter_ctx filter)
+{
+    static const int families[] = {AF_INET, AF_INET6};
+    int result = allow(filter, network_calls, COUNT(network_calls));
+    for (size_t i = 0; i < COUNT(families) && !result; i++)
+        result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]));
+    return result;
+}
+
+static int load_network_filter(struct err *err)
+{
+    scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
+    if (!filter)
+        return err_set(err, ERR_LIMIT, "out of memory for the system call filter");
+    int result = allow(filter, common_calls, COUNT(common_calls));
+    if (!result)
+        result = allow_internet(filter);
+    if (!result)
+        result = allow_mappings(filter);
+    if (!result)
+        result = seccomp_load(filter);
+    seccomp_release(filter);
+    return result ? err_set_errno(err, -result, "cannot install the system call filter") : 0;
 }
 
 static int load_filter(bool whole_process, enum os_sandbox_thread kind, struct err *err)
@@ -136,13 +172,25 @@ static int drop_root(struct err *err)
     return 0;
 }
 
-// Landlock denies all that its rule set handles and no rule allows: there are no rules.
-static void deny_paths(void)
+static void allow_reading(int ruleset, const char *folder)
+{
+    struct landlock_path_beneath_attr rule = {.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE};
+    rule.parent_fd = open(folder, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (rule.parent_fd < 0)
+        return;
+    (void)!syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
+    close(rule.parent_fd);
+}
+
+// Landlock denies all that its rule set handles and no rule allows: there are none, or one for files in `readable`.
+static void deny_paths(const char *readable)
 {
     struct landlock_ruleset_attr attr = {.handled_access_fs = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1};
     int fd = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
     if (fd < 0)
         return;
+    if (readable)
+        allow_reading(fd, readable);
     (void)!syscall(SYS_landlock_restrict_self, fd, 0);
     close(fd);
 }
@@ -164,7 +212,7 @@ int os_sandbox_enter(struct err *err)
     enter_namespaces();
     if (drop_root(err))
         return -1;
-    deny_paths();
+    deny_paths(NULL);
     entered = true;
     return load_filter(true, OS_SANDBOX_MAIN, err);
 }
@@ -172,4 +220,19 @@ int os_sandbox_enter(struct err *err)
 int os_sandbox_thread(enum os_sandbox_thread kind, struct err *err)
 {
     return entered ? load_filter(false, kind, err) : 0;
+}
+
+int os_sandbox_enter_network(struct err *err)
+{
+    char path[PATH_MAX];
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+        return err_set_errno(err, errno, "cannot renounce new privileges");
+    limit_resources();
+    bool names = realpath("/etc/resolv.conf", path);
+    if (names)
+        *strrchr(path, '/') = 0;
+    if (drop_root(err))
+        return -1;
+    deny_paths(names ? path : NULL);
+    return load_network_filter(err);
 }

@@ -9,7 +9,7 @@
 // `receive` may answer false: the frame was not taken, and the end offers it again, and no other, after
 // net_end_resume(). So neither side keeps a queue.
 //
-// Threads: an end belongs to one event loop; all functions but net_end_set_offload() are for the loop's thread, and the receiver is called on it,
+// Threads: an end belongs to one event loop; all functions are for the loop's thread, and the receiver is called on it,
 // without locks. Ends are made and destroyed on it too, or while nobody runs it (os_loop_call()).
 #ifndef WIRT_MACHINE_NET_NET_END_H
 #define WIRT_MACHINE_NET_NET_END_H

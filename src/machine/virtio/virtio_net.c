@@ -58,6 +58,7 @@ struct virtio_net {
     struct config config;     // saved
     uint64_t guest_offloads;  // saved: what the driver accepts now, as feature bits
     bool starved;             // the end waits for receive buffers
+    struct os_loop_post offload_changed;
     struct virtio_net_stats stats;
     struct virtq_chain chain, first; // the loop's scratch
     struct iovec iov[VIRTQ_SEGMENTS];
@@ -128,6 +129,46 @@ static bool process_send(struct virtio_net *net)
     return !budget;
 }
 
+// ---- Offloads on receiving
+
+// On the loop, which is the end's thread; without locks.
+static void tell_end(void *context)
+{
+    struct virtio_net *net = context;
+    virtio_lock(&net->device);
+    uint64_t accept = net->guest_offloads;
+    virtio_unlock(&net->device);
+    unsigned offload = 0;
+    if (accept & BIT(FEATURE_GUEST_CHECKSUM)) {
+        offload |= NET_OFFLOAD_CHECKSUM;
+        offload |= accept & BIT(FEATURE_GUEST_TSO4) ? (unsigned)NET_OFFLOAD_TSO4 : 0;
+        offload |= accept & BIT(FEATURE_GUEST_TSO6) ? (unsigned)NET_OFFLOAD_TSO6 : 0;
+    }
+    net_end_set_offload(net->end, offload);
+}
+
+// An inline machine's ends have no use for offloads.
+static void apply_offloads(struct virtio_net *net)
+{
+    if (net->device.environment.loop)
+        os_loop_post(net->device.environment.loop, &net->offload_changed);
+}
+
+// The end may not have heard yet what the driver accepts.
+static bool driver_accepts(const struct virtio_net *net, const struct net_header *header)
+{
+    switch (header->segmentation & ~(unsigned)NET_SEGMENT_ECN) {
+    case NET_SEGMENT_NONE:
+        return !(header->flags & NET_NEEDS_CHECKSUM) || net->guest_offloads & BIT(FEATURE_GUEST_CHECKSUM);
+    case NET_SEGMENT_TCP4:
+        return net->guest_offloads & BIT(FEATURE_GUEST_TSO4);
+    case NET_SEGMENT_TCP6:
+        return net->guest_offloads & BIT(FEATURE_GUEST_TSO6);
+    default:
+        return false;
+    }
+}
+
 // ---- Receiving; device lock held
 
 enum outcome { TAKEN, DROPPED, NO_BUFFERS };
@@ -163,6 +204,8 @@ static enum outcome receive_locked(struct virtio_net *net, const struct net_head
     struct virtio_queue *receiving = queue(net, QUEUE_RECEIVE);
     if (!virtio_running(&net->device) || !receiving->ring.enabled || !(net->config.status & STATUS_LINK_UP))
         return net->device.paused ? NO_BUFFERS : DROPPED;
+    if (!driver_accepts(net, from_end))
+        return DROPPED;
     struct net_header header = *from_end;
     header.buffers = 1;
     if (!virtio_has(&net->device, BIT(FEATURE_GUEST_CHECKSUM)))
@@ -202,18 +245,6 @@ static void writable(void *context)
 }
 
 // ---- Control; device lock held
-
-static void apply_offloads(struct virtio_net *net)
-{
-    uint64_t accept = net->guest_offloads;
-    unsigned offload = 0;
-    if (accept & BIT(FEATURE_GUEST_CHECKSUM)) {
-        offload |= NET_OFFLOAD_CHECKSUM;
-        offload |= accept & BIT(FEATURE_GUEST_TSO4) ? (unsigned)NET_OFFLOAD_TSO4 : 0;
-        offload |= accept & BIT(FEATURE_GUEST_TSO6) ? (unsigned)NET_OFFLOAD_TSO6 : 0;
-    }
-    net_end_set_offload(net->end, offload);
-}
 
 #define GUEST_OFFLOADS (BIT(FEATURE_GUEST_CHECKSUM) | BIT(FEATURE_GUEST_TSO4) | BIT(FEATURE_GUEST_TSO6))
 
@@ -338,6 +369,7 @@ struct virtio_net *virtio_net_create(const struct virtio_environment *environmen
     memcpy(net->initial_mac, params->mac, sizeof(net->initial_mac));
     memcpy(net->config.mac, params->mac, sizeof(net->config.mac));
     net->config.status = STATUS_LINK_UP;
+    net->offload_changed = (struct os_loop_post){.function = tell_end, .context = net};
     static const uint16_t sizes[] = {QUEUE_SIZE, QUEUE_SIZE, CONTROL_SIZE};
     struct virtio_setup setup = {
         .name = params->name,
@@ -379,6 +411,8 @@ void virtio_net_destroy(struct virtio_net *net)
     if (!net)
         return;
     virtio_device_quiesce(&net->device);
+    if (net->device.environment.loop)
+        os_loop_post_cancel(net->device.environment.loop, &net->offload_changed);
     drop_end(net->device.environment.loop, net->end);
     virtio_device_quiesce(&net->device); // the end may have posted meanwhile
     virtio_device_fini(&net->device);
