@@ -31,7 +31,7 @@ struct interp_cpu {
     uint64_t left;
     bool resumed; // run() has executed nothing yet: a breakpoint here has been reported already
     struct interp_vector *vector; // owned
-    struct bound_insn uncached; // for an instruction that cannot be decoded
+    struct bound_insn uncached;   // for an instruction that cannot be decoded
     struct bound_insn cache[CACHE_ENTRIES];
 };
 
@@ -39,7 +39,8 @@ struct interp_cpu {
 
 static struct bound_operand bind_operand(const struct insn *insn, unsigned n)
 {
-    struct bound_operand bound = {.place = PLACE_OTHER, .bytes = (uint8_t)insn_operand_bytes(insn, n)};
+    struct bound_operand bound = {.place = PLACE_OTHER,
+                                  .bytes = (uint8_t)insn_operand_bytes(insn, n)};
     switch ((enum operand_kind)insn->form->operands[n].kind) {
     case OPERAND_RM:
         bound.place = insn_has_memory(insn) ? PLACE_MEMORY : PLACE_REGISTER;
@@ -102,7 +103,8 @@ static struct bound_operand bind_operand(const struct insn *insn, unsigned n)
         break;
     }
     if (bound.place == PLACE_REGISTER && insn->form->operands[n].kind != OPERAND_CL &&
-        insn->form->operands[n].kind != OPERAND_ACC && insn_is_high_byte(insn, bound.number, bound.bytes)) {
+        insn->form->operands[n].kind != OPERAND_ACC &&
+        insn_is_high_byte(insn, bound.number, bound.bytes)) {
         bound.place = PLACE_HIGH_BYTE;
         bound.number &= 3;
     }
@@ -163,7 +165,8 @@ static void bind(struct vcpu *vcpu, const uint8_t *bytes, enum code_mode mode, s
                  struct bound_insn *bound)
 {
     const struct cpu_feature_set *features = cpu_model_features(vcpu->system->model);
-    bool offered = cpu_feature_set_has(features, (enum cpu_feature)insn->form->feature) || insn_fall_back(insn);
+    bool offered = cpu_feature_set_has(features, (enum cpu_feature)insn->form->feature) ||
+                   insn_fall_back(insn);
     *bound = (struct bound_insn){.mode = (uint8_t)mode, .insn = *insn};
     memcpy(bound->bytes, bytes, insn->length);
     bound->byte_mask = (uint16_t)((1u << insn->length) - 1);
@@ -193,8 +196,8 @@ static bool same_bytes(const struct bound_insn *bound, const uint8_t *bytes)
 }
 
 // Decode into the slot; bytes that are no instruction get an entry that raises. NULL: more bytes are needed.
-static struct bound_insn *decode_into(struct vcpu *vcpu, struct bound_insn *slot, const uint8_t *bytes,
-                                      unsigned available)
+static struct bound_insn *decode_into(struct vcpu *vcpu, struct bound_insn *slot,
+                                      const uint8_t *bytes, unsigned available)
 {
     struct engine_cpu *cpu = engine_cpu_of(vcpu);
     enum code_mode mode = (enum code_mode)cpu->code_mode;
@@ -224,9 +227,11 @@ static struct bound_insn *fetch_slow(struct vcpu *vcpu, uint64_t linear)
         if (more <= 0)
             return NULL;
         available += (unsigned)more;
-        if (slot->mode == cpu->code_mode && slot->insn.length <= available && same_bytes(slot, bytes))
+        if (slot->mode == cpu->code_mode && slot->insn.length <= available &&
+            same_bytes(slot, bytes))
             return slot;
-        bound = decode_into(vcpu, slot, bytes, available < INSN_MAX_BYTES ? available : INSN_MAX_BYTES);
+        bound =
+            decode_into(vcpu, slot, bytes, available < INSN_MAX_BYTES ? available : INSN_MAX_BYTES);
     }
     return bound;
 }
@@ -292,12 +297,15 @@ static inline int execute(struct vcpu *vcpu, const struct bound_insn *bound)
 
 static enum interp_step step_result(int result)
 {
-    return result == INTERP_DONE ? INTERP_STEP_DONE : result == INTERP_HALT ? INTERP_STEP_HALT : INTERP_STEP_PART;
+    return result == INTERP_DONE   ? INTERP_STEP_DONE
+           : result == INTERP_HALT ? INTERP_STEP_HALT
+                                   : INTERP_STEP_PART;
 }
 
 static enum interp_step deliver(struct vcpu *vcpu)
 {
-    return exception_deliver(vcpu, engine_cpu_of(vcpu)->next_rip) ? INTERP_STEP_SHUTDOWN : INTERP_STEP_DONE;
+    return exception_deliver(vcpu, engine_cpu_of(vcpu)->next_rip) ? INTERP_STEP_SHUTDOWN
+                                                                  : INTERP_STEP_DONE;
 }
 
 // With TF or RF set, or instruction breakpoints armed.
@@ -353,7 +361,8 @@ void engine_sync_clock(struct vcpu *vcpu)
     interp->slice = interp->left;
     cpu->retired[TIER_INTERPRETED] += done;
     // Only this thread writes it: no need for an atomic addition.
-    atomic_store_explicit(&vcpu->instructions, atomic_load_explicit(&vcpu->instructions, memory_order_relaxed) + done,
+    atomic_store_explicit(&vcpu->instructions,
+                          atomic_load_explicit(&vcpu->instructions, memory_order_relaxed) + done,
                           memory_order_relaxed);
     if (vm_clock_is_deterministic(vcpu->system->clock))
         vm_clock_advance(vcpu->system->clock, done);
@@ -439,7 +448,8 @@ enum vcpu_exit interp_run(struct vcpu *vcpu)
     for (;;) {
         if (__builtin_expect(interp->left == 0, 0) && next_slice(vcpu, &exit))
             return exit;
-        if (__builtin_expect(atomic_load_explicit(&vcpu->events, memory_order_relaxed) | cpu->debug_hits, 0) &&
+        if (__builtin_expect(
+                atomic_load_explicit(&vcpu->events, memory_order_relaxed) | cpu->debug_hits, 0) &&
             attend(vcpu, &exit))
             break;
         enum interp_step result = step(vcpu);

@@ -17,8 +17,8 @@ int interp_cpu_init(struct vcpu *vcpu, struct err *err);
 void interp_cpu_fini(struct vcpu *vcpu);
 
 enum interp_step {
-    INTERP_STEP_DONE,     // one instruction retired, or one exception delivered: both count as one instruction
-    INTERP_STEP_PART,     // elements of a repeated string instruction: it goes on, and counts when it is done
+    INTERP_STEP_DONE, // one instruction retired, or one exception delivered: both count as one instruction
+    INTERP_STEP_PART, // elements of a repeated string instruction: it goes on, and counts when it is done
     INTERP_STEP_HALT,     // HLT: state.run_state says so
     INTERP_STEP_SHUTDOWN, // triple fault
 };

@@ -31,14 +31,16 @@ static bool misaligned(const struct vcpu *vcpu, struct gva linear, unsigned byte
 int memory_linear(struct vcpu *vcpu, unsigned segment, uint64_t offset, unsigned bytes, bool write,
                   struct gva *linear)
 {
-    if (segment_address(vcpu, (enum segment_name)segment, offset, bytes, write ? SEGMENT_WRITE : SEGMENT_READ, linear))
+    if (segment_address(vcpu, (enum segment_name)segment, offset, bytes,
+                        write ? SEGMENT_WRITE : SEGMENT_READ, linear))
         return -1;
     if (misaligned(vcpu, *linear, bytes))
         return raise_exception_error(vcpu, EXC_AC, 0);
     return 0;
 }
 
-int memory_read_bytes(struct vcpu *vcpu, unsigned segment, uint64_t offset, void *buffer, unsigned bytes)
+int memory_read_bytes(struct vcpu *vcpu, unsigned segment, uint64_t offset, void *buffer,
+                      unsigned bytes)
 {
     struct gva linear;
     if (memory_linear(vcpu, segment, offset, bytes, false, &linear))
@@ -46,7 +48,8 @@ int memory_read_bytes(struct vcpu *vcpu, unsigned segment, uint64_t offset, void
     return mmu_read(vcpu, linear, buffer, bytes, MMU_NORMAL);
 }
 
-int memory_write_bytes(struct vcpu *vcpu, unsigned segment, uint64_t offset, const void *buffer, unsigned bytes)
+int memory_write_bytes(struct vcpu *vcpu, unsigned segment, uint64_t offset, const void *buffer,
+                       unsigned bytes)
 {
     struct gva linear;
     if (memory_linear(vcpu, segment, offset, bytes, true, &linear))
@@ -54,7 +57,8 @@ int memory_write_bytes(struct vcpu *vcpu, unsigned segment, uint64_t offset, con
     return mmu_write(vcpu, linear, buffer, bytes, MMU_NORMAL);
 }
 
-int memory_read_slow(struct vcpu *vcpu, unsigned segment, uint64_t offset, unsigned bytes, uint64_t *value)
+int memory_read_slow(struct vcpu *vcpu, unsigned segment, uint64_t offset, unsigned bytes,
+                     uint64_t *value)
 {
     uint64_t word = 0;
     if (memory_read_bytes(vcpu, segment, offset, &word, bytes))
@@ -63,7 +67,8 @@ int memory_read_slow(struct vcpu *vcpu, unsigned segment, uint64_t offset, unsig
     return 0;
 }
 
-int memory_write_slow(struct vcpu *vcpu, unsigned segment, uint64_t offset, unsigned bytes, uint64_t value)
+int memory_write_slow(struct vcpu *vcpu, unsigned segment, uint64_t offset, unsigned bytes,
+                      uint64_t value)
 {
     return memory_write_bytes(vcpu, segment, offset, &value, bytes);
 }
@@ -108,19 +113,27 @@ static bool compare_exchange(void *host, unsigned bytes, uint64_t *expected, uin
     switch (bytes) {
     case 1:
         __asm__ volatile("lock cmpxchgb %b[v], (%[p])"
-                         : "+a"(found), "=@ccz"(equal) : [v] "q"(value), [p] "r"(host) : "memory");
+                         : "+a"(found), "=@ccz"(equal)
+                         : [v] "q"(value), [p] "r"(host)
+                         : "memory");
         break;
     case 2:
         __asm__ volatile("lock cmpxchgw %w[v], (%[p])"
-                         : "+a"(found), "=@ccz"(equal) : [v] "r"(value), [p] "r"(host) : "memory");
+                         : "+a"(found), "=@ccz"(equal)
+                         : [v] "r"(value), [p] "r"(host)
+                         : "memory");
         break;
     case 4:
         __asm__ volatile("lock cmpxchgl %k[v], (%[p])"
-                         : "+a"(found), "=@ccz"(equal) : [v] "r"(value), [p] "r"(host) : "memory");
+                         : "+a"(found), "=@ccz"(equal)
+                         : [v] "r"(value), [p] "r"(host)
+                         : "memory");
         break;
     default:
         __asm__ volatile("lock cmpxchgq %[v], (%[p])"
-                         : "+a"(found), "=@ccz"(equal) : [v] "r"(value), [p] "r"(host) : "memory");
+                         : "+a"(found), "=@ccz"(equal)
+                         : [v] "r"(value), [p] "r"(host)
+                         : "memory");
         break;
     }
     *expected = found & (~0ull >> (64 - 8 * bytes));

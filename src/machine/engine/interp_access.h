@@ -15,12 +15,16 @@
 #include "machine/engine/mmu_access.h"
 
 // Sizes are 1, 2, 4 and 8 here; values are zero-extended. 0, or -1 with an exception recorded.
-int memory_read_slow(struct vcpu *vcpu, unsigned segment, uint64_t offset, unsigned bytes, uint64_t *value);
-int memory_write_slow(struct vcpu *vcpu, unsigned segment, uint64_t offset, unsigned bytes, uint64_t value);
+int memory_read_slow(struct vcpu *vcpu, unsigned segment, uint64_t offset, unsigned bytes,
+                     uint64_t *value);
+int memory_write_slow(struct vcpu *vcpu, unsigned segment, uint64_t offset, unsigned bytes,
+                      uint64_t value);
 
 // Any size up to 64 bytes, as bytes.
-int memory_read_bytes(struct vcpu *vcpu, unsigned segment, uint64_t offset, void *buffer, unsigned bytes);
-int memory_write_bytes(struct vcpu *vcpu, unsigned segment, uint64_t offset, const void *buffer, unsigned bytes);
+int memory_read_bytes(struct vcpu *vcpu, unsigned segment, uint64_t offset, void *buffer,
+                      unsigned bytes);
+int memory_write_bytes(struct vcpu *vcpu, unsigned segment, uint64_t offset, const void *buffer,
+                       unsigned bytes);
 
 // Segment check, alignment check (CR0.AM) and linear address.
 int memory_linear(struct vcpu *vcpu, unsigned segment, uint64_t offset, unsigned bytes, bool write,
@@ -45,8 +49,8 @@ void memory_lock_globally(void);
 void memory_unlock_globally(void);
 
 // Host address for a flat access that hits, else NULL.
-static inline __attribute__((always_inline)) void *memory_fast(struct vcpu *vcpu, unsigned segment,
-                                                               uint64_t offset, unsigned bytes, bool write)
+static inline __attribute__((always_inline)) void *
+memory_fast(struct vcpu *vcpu, unsigned segment, uint64_t offset, unsigned bytes, bool write)
 {
     if (__builtin_expect(!engine_cpu_of(vcpu)->flat64, 0))
         return NULL;
@@ -73,7 +77,8 @@ static inline __attribute__((always_inline)) uint64_t host_load(const void *host
     }
 }
 
-static inline __attribute__((always_inline)) void host_store(void *host, unsigned bytes, uint64_t value)
+static inline __attribute__((always_inline)) void host_store(void *host, unsigned bytes,
+                                                             uint64_t value)
 {
     switch (bytes) {
     case 1:
@@ -91,8 +96,8 @@ static inline __attribute__((always_inline)) void host_store(void *host, unsigne
     }
 }
 
-static inline __attribute__((always_inline)) int memory_read(struct vcpu *vcpu, unsigned segment, uint64_t offset,
-                                                             unsigned bytes, uint64_t *value)
+static inline __attribute__((always_inline)) int
+memory_read(struct vcpu *vcpu, unsigned segment, uint64_t offset, unsigned bytes, uint64_t *value)
 {
     const void *host = memory_fast(vcpu, segment, offset, bytes, false);
     if (__builtin_expect(host == NULL, 0))
@@ -101,8 +106,8 @@ static inline __attribute__((always_inline)) int memory_read(struct vcpu *vcpu, 
     return 0;
 }
 
-static inline __attribute__((always_inline)) int memory_write(struct vcpu *vcpu, unsigned segment, uint64_t offset,
-                                                              unsigned bytes, uint64_t value)
+static inline __attribute__((always_inline)) int
+memory_write(struct vcpu *vcpu, unsigned segment, uint64_t offset, unsigned bytes, uint64_t value)
 {
     void *host = memory_fast(vcpu, segment, offset, bytes, true);
     if (__builtin_expect(host == NULL, 0))

@@ -22,7 +22,8 @@ ALU_INLINE uint32_t alu_flags_pack(uint64_t rflags)
 
 ALU_INLINE uint64_t alu_flags_merge(uint64_t rflags, uint32_t packed)
 {
-    return (rflags & ~(uint64_t)FLAGS_STATUS) | ((packed >> 8) & 0xd5) | ((uint64_t)(packed & 1) << 11);
+    return (rflags & ~(uint64_t)FLAGS_STATUS) | ((packed >> 8) & 0xd5) |
+           ((uint64_t)(packed & 1) << 11);
 }
 
 // One instruction of each width; the template names %[a] (in and out) and %[b] with size modifiers.

@@ -21,7 +21,8 @@ ALU_UNARY(neg, "neg")
 typedef uint64_t alu_function(uint64_t a, uint64_t b, unsigned bytes, uint32_t *packed);
 
 // destination = destination <op> source
-ALWAYS_INLINE int change(struct vcpu *vcpu, const struct bound_insn *bound, alu_function *alu, bool has_source)
+ALWAYS_INLINE int change(struct vcpu *vcpu, const struct bound_insn *bound, alu_function *alu,
+                         bool has_source)
 {
     struct open_operand open;
     uint64_t source = 0;
@@ -156,13 +157,13 @@ static void pair_write(struct vcpu *vcpu, unsigned bytes, struct pair pair)
         uint32_t flags = alu_flags_pack(vcpu->state.rflags);                                       \
         switch (bytes) {                                                                           \
         case 1:                                                                                    \
-            PAIR_CASE(op "b %b[s]")                                                            \
+            PAIR_CASE(op "b %b[s]")                                                                \
         case 2:                                                                                    \
-            PAIR_CASE(op "w %w[s]")                                                            \
+            PAIR_CASE(op "w %w[s]")                                                                \
         case 4:                                                                                    \
-            PAIR_CASE(op "l %k[s]")                                                            \
+            PAIR_CASE(op "l %k[s]")                                                                \
         default:                                                                                   \
-            PAIR_CASE(op "q %[s]")                                                             \
+            PAIR_CASE(op "q %[s]")                                                                 \
         }                                                                                          \
         pair->low = low;                                                                           \
         pair->high = bytes == 1 ? low >> 8 : high;                                                 \
@@ -219,9 +220,11 @@ static __int128 sign_extend(unsigned __int128 value, unsigned bits)
 // Does the signed quotient fit into `bytes`?
 static bool idiv_fits(struct pair pair, uint64_t divisor_bits, unsigned bytes)
 {
-    __int128 dividend = sign_extend((unsigned __int128)pair.high << (8 * bytes) | pair.low, 16 * bytes);
+    __int128 dividend =
+        sign_extend((unsigned __int128)pair.high << (8 * bytes) | pair.low, 16 * bytes);
     __int128 divisor = sign_extend(divisor_bits, 8 * bytes);
-    if (divisor == 0 || (divisor == -1 && dividend == sign_extend((unsigned __int128)1 << 127, 128)))
+    if (divisor == 0 ||
+        (divisor == -1 && dividend == sign_extend((unsigned __int128)1 << 127, 128)))
         return false;
     __int128 quotient = dividend / divisor;
     return quotient == sign_extend((unsigned __int128)quotient, 8 * bytes);

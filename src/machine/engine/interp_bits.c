@@ -16,16 +16,22 @@ ALU_BINARY_WIDE(btc, "btc")
 typedef uint64_t alu_function(uint64_t a, uint64_t b, unsigned bytes, uint32_t *packed);
 
 // With a register as bit number and memory as bit string, the number selects the word (SDM vol. 2, BT).
-static uint64_t bit_string_word(const struct vcpu *vcpu, const struct bound_insn *bound, uint64_t number)
+static uint64_t bit_string_word(const struct vcpu *vcpu, const struct bound_insn *bound,
+                                uint64_t number)
 {
     const struct insn *insn = &bound->insn;
     unsigned bytes = bound->operand[0].bytes, bits = 8 * bytes;
     int64_t signed_number = (int64_t)(number << (64 - bits)) >> (64 - bits);
-    uint64_t moved = effective_address(vcpu, bound) + (uint64_t)((signed_number >> (bytes == 2 ? 4 : bytes == 4 ? 5 : 6)) * (int64_t)bytes);
+    uint64_t moved =
+        effective_address(vcpu, bound) + (uint64_t)((signed_number >> (bytes == 2   ? 4
+                                                                       : bytes == 4 ? 5
+                                                                                    : 6)) *
+                                                    (int64_t)bytes);
     return moved & size_mask(insn->address_size);
 }
 
-ALWAYS_INLINE int bit_operation(struct vcpu *vcpu, const struct bound_insn *bound, alu_function *alu, bool store)
+ALWAYS_INLINE int bit_operation(struct vcpu *vcpu, const struct bound_insn *bound,
+                                alu_function *alu, bool store)
 {
     const struct bound_operand *operand = &bound->operand[0];
     struct open_memory memory;
@@ -36,10 +42,12 @@ ALWAYS_INLINE int bit_operation(struct vcpu *vcpu, const struct bound_insn *boun
     if (!in_memory) {
         value = gpr_read(vcpu, operand->number, operand->bytes);
     } else {
-        uint64_t at = bound->operand[1].place == PLACE_REGISTER ? bit_string_word(vcpu, bound, number)
-                                                                 : effective_address(vcpu, bound);
+        uint64_t at = bound->operand[1].place == PLACE_REGISTER
+                          ? bit_string_word(vcpu, bound, number)
+                          : effective_address(vcpu, bound);
         bool locked = bound->insn.prefixes & PREFIX_LOCK;
-        int result = store ? memory_open(vcpu, bound->insn.segment, at, operand->bytes, locked, &memory, &value)
+        int result = store ? memory_open(vcpu, bound->insn.segment, at, operand->bytes, locked,
+                                         &memory, &value)
                            : memory_read(vcpu, bound->insn.segment, at, operand->bytes, &value);
         if (result)
             return INTERP_FAULT;
@@ -80,7 +88,8 @@ ALU_BINARY_WIDE(lzcnt, "lzcnt")
 ALU_BINARY_WIDE(popcnt, "popcnt")
 
 // destination = f(source). The old destination goes in: BSF and BSR of zero leave it alone, all 64 bits of it.
-ALWAYS_INLINE int from_source(struct vcpu *vcpu, const struct bound_insn *bound, alu_function *alu, bool scan)
+ALWAYS_INLINE int from_source(struct vcpu *vcpu, const struct bound_insn *bound, alu_function *alu,
+                              bool scan)
 {
     const struct bound_operand *to = &bound->operand[0];
     uint64_t source;
@@ -116,12 +125,12 @@ HANDLER_SOURCE(popcnt, false)
     {                                                                                              \
         uint64_t result;                                                                           \
         if (bytes == 4)                                                                            \
-            __asm__(ALU_FLAGS_IN instruction("k") ALU_FLAGS_OUT                               \
+            __asm__(ALU_FLAGS_IN instruction("k") ALU_FLAGS_OUT                                    \
                     : [r] "=&r"(result), "+a"(*packed)                                             \
                     : [a] "r"(a), [b] "r"(b)                                                       \
                     : "cc");                                                                       \
         else                                                                                       \
-            __asm__(ALU_FLAGS_IN instruction("q") ALU_FLAGS_OUT                               \
+            __asm__(ALU_FLAGS_IN instruction("q") ALU_FLAGS_OUT                                    \
                     : [r] "=&r"(result), "+a"(*packed)                                             \
                     : [a] "r"(a), [b] "r"(b)                                                       \
                     : "cc");                                                                       \
@@ -147,7 +156,8 @@ ALU_BMI(bzhi, BMI_BZHI)
 ALU_BMI(pdep, BMI_PDEP)
 ALU_BMI(pext, BMI_PEXT)
 
-ALWAYS_INLINE int bmi(struct vcpu *vcpu, const struct bound_insn *bound, alu_function *alu, bool two_sources)
+ALWAYS_INLINE int bmi(struct vcpu *vcpu, const struct bound_insn *bound, alu_function *alu,
+                      bool two_sources)
 {
     uint64_t a, b = 0;
     if (operand_read(vcpu, bound, 1, &a) || (two_sources && operand_read(vcpu, bound, 2, &b)))
@@ -197,7 +207,8 @@ int interp_movbe(struct vcpu *vcpu, const struct bound_insn *bound)
     return operand_write(vcpu, bound, 0, __builtin_bswap64(value) >> (64 - 8 * bytes));
 }
 
-__attribute__((target("sse4.2"))) int interp_crc32(struct vcpu *vcpu, const struct bound_insn *bound)
+__attribute__((target("sse4.2"))) int interp_crc32(struct vcpu *vcpu,
+                                                   const struct bound_insn *bound)
 {
     uint64_t source, crc = vcpu->state.gpr[bound->operand[0].number];
     if (operand_read(vcpu, bound, 1, &source))

@@ -106,7 +106,8 @@ int interp_ret(struct vcpu *vcpu, const struct bound_insn *bound)
         return INTERP_FAULT;
     }
     if (bound->insn.immediate_bytes)
-        gpr_write(vcpu, RSP, stack_address_bytes(vcpu), vcpu->state.gpr[RSP] + (uint16_t)bound->insn.immediate);
+        gpr_write(vcpu, RSP, stack_address_bytes(vcpu),
+                  vcpu->state.gpr[RSP] + (uint16_t)bound->insn.immediate);
     return INTERP_DONE;
 }
 
@@ -127,11 +128,13 @@ struct far_pointer {
 };
 
 // In memory: the offset, then the selector.
-static int read_far_pointer(struct vcpu *vcpu, const struct bound_insn *bound, struct far_pointer *pointer)
+static int read_far_pointer(struct vcpu *vcpu, const struct bound_insn *bound,
+                            struct far_pointer *pointer)
 {
     unsigned bytes = bound->insn.operand_size;
     uint8_t image[10] = {0};
-    if (memory_read_bytes(vcpu, bound->insn.segment, effective_address(vcpu, bound), image, bytes + 2))
+    if (memory_read_bytes(vcpu, bound->insn.segment, effective_address(vcpu, bound), image,
+                          bytes + 2))
         return INTERP_FAULT;
     pointer->offset = load_le64(image) & size_mask(bytes);
     pointer->selector = load_le16(image + bytes);
@@ -141,8 +144,9 @@ static int read_far_pointer(struct vcpu *vcpu, const struct bound_insn *bound, s
 int interp_jmp_far(struct vcpu *vcpu, const struct bound_insn *bound)
 {
     const struct insn *insn = &bound->insn;
-    return landed(vcpu, far_jump(vcpu, insn->immediate2, insn->immediate & size_mask(insn->operand_size),
-                                 insn->operand_size, engine_cpu_of(vcpu)->next_rip));
+    return landed(vcpu,
+                  far_jump(vcpu, insn->immediate2, insn->immediate & size_mask(insn->operand_size),
+                           insn->operand_size, engine_cpu_of(vcpu)->next_rip));
 }
 
 int interp_jmp_far_indirect(struct vcpu *vcpu, const struct bound_insn *bound)
@@ -157,8 +161,9 @@ int interp_jmp_far_indirect(struct vcpu *vcpu, const struct bound_insn *bound)
 int interp_call_far(struct vcpu *vcpu, const struct bound_insn *bound)
 {
     const struct insn *insn = &bound->insn;
-    return landed(vcpu, far_call(vcpu, insn->immediate2, insn->immediate & size_mask(insn->operand_size),
-                                 insn->operand_size, engine_cpu_of(vcpu)->next_rip));
+    return landed(vcpu,
+                  far_call(vcpu, insn->immediate2, insn->immediate & size_mask(insn->operand_size),
+                           insn->operand_size, engine_cpu_of(vcpu)->next_rip));
 }
 
 int interp_call_far_indirect(struct vcpu *vcpu, const struct bound_insn *bound)
@@ -178,7 +183,8 @@ int interp_ret_far(struct vcpu *vcpu, const struct bound_insn *bound)
 
 int interp_iret(struct vcpu *vcpu, const struct bound_insn *bound)
 {
-    return landed(vcpu, interrupt_return(vcpu, bound->insn.operand_size, engine_cpu_of(vcpu)->next_rip));
+    return landed(vcpu,
+                  interrupt_return(vcpu, bound->insn.operand_size, engine_cpu_of(vcpu)->next_rip));
 }
 
 int interp_syscall(struct vcpu *vcpu, const struct bound_insn *bound)
@@ -229,7 +235,8 @@ int interp_bound(struct vcpu *vcpu, const struct bound_insn *bound)
 {
     unsigned bytes = bound->insn.operand_size, unused_bits = 64 - 8 * bytes;
     uint8_t image[16] = {0};
-    if (memory_read_bytes(vcpu, bound->insn.segment, effective_address(vcpu, bound), image, 2 * bytes))
+    if (memory_read_bytes(vcpu, bound->insn.segment, effective_address(vcpu, bound), image,
+                          2 * bytes))
         return INTERP_FAULT;
     int64_t index = (int64_t)(vcpu->state.gpr[bound->insn.reg] << unused_bits) >> unused_bits;
     int64_t low = (int64_t)(load_le64(image) << unused_bits) >> unused_bits;

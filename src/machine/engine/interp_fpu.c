@@ -16,8 +16,8 @@ struct area {
     unsigned segment;
 };
 
-static int area_open(struct vcpu *vcpu, const struct bound_insn *bound, unsigned bytes, unsigned alignment, bool write,
-                     struct area *area)
+static int area_open(struct vcpu *vcpu, const struct bound_insn *bound, unsigned bytes,
+                     unsigned alignment, bool write, struct area *area)
 {
     struct gva linear;
     area->segment = bound->insn.segment;
@@ -31,21 +31,25 @@ static int area_open(struct vcpu *vcpu, const struct bound_insn *bound, unsigned
 }
 
 // Pieces of at most 64 bytes, so that none crosses more than one page.
-static int area_read(struct vcpu *vcpu, const struct area *area, unsigned at, void *buffer, unsigned bytes)
+static int area_read(struct vcpu *vcpu, const struct area *area, unsigned at, void *buffer,
+                     unsigned bytes)
 {
     for (unsigned done = 0; done < bytes; done += 64) {
         unsigned piece = bytes - done < 64 ? bytes - done : 64;
-        if (memory_read_bytes(vcpu, area->segment, area->offset + at + done, (uint8_t *)buffer + done, piece))
+        if (memory_read_bytes(vcpu, area->segment, area->offset + at + done,
+                              (uint8_t *)buffer + done, piece))
             return -1;
     }
     return 0;
 }
 
-static int area_write(struct vcpu *vcpu, const struct area *area, unsigned at, const void *buffer, unsigned bytes)
+static int area_write(struct vcpu *vcpu, const struct area *area, unsigned at, const void *buffer,
+                      unsigned bytes)
 {
     for (unsigned done = 0; done < bytes; done += 64) {
         unsigned piece = bytes - done < 64 ? bytes - done : 64;
-        if (memory_write_bytes(vcpu, area->segment, area->offset + at + done, (const uint8_t *)buffer + done, piece))
+        if (memory_write_bytes(vcpu, area->segment, area->offset + at + done,
+                               (const uint8_t *)buffer + done, piece))
             return -1;
     }
     return 0;
@@ -98,7 +102,8 @@ static void take_status_word(uint8_t *image, uint16_t status)
     settle_status(image);
 }
 
-static void take_legacy_header(struct vcpu *vcpu, const struct bound_insn *bound, const uint8_t header[24])
+static void take_legacy_header(struct vcpu *vcpu, const struct bound_insn *bound,
+                               const uint8_t header[24])
 {
     uint8_t *image = interp_xsave_image(vcpu);
     memcpy(image, header, 24);
@@ -134,7 +139,8 @@ int interp_fxrstor(struct vcpu *vcpu, const struct bound_insn *bound)
 {
     uint8_t legacy[XSAVE_LEGACY_BYTES], *image = interp_xsave_image(vcpu);
     struct area area;
-    if (check_available(vcpu, true) || area_open(vcpu, bound, XSAVE_LEGACY_BYTES, 16, false, &area) ||
+    if (check_available(vcpu, true) ||
+        area_open(vcpu, bound, XSAVE_LEGACY_BYTES, 16, false, &area) ||
         area_read(vcpu, &area, 0, legacy, sizeof(legacy)))
         return INTERP_FAULT;
     if (load_le32(legacy + XSAVE_MXCSR) & ~MXCSR_MASK)
@@ -177,9 +183,11 @@ uint64_t interp_xinuse(const struct vcpu *vcpu)
     const uint8_t *image = interp_xsave_image((struct vcpu *)(uintptr_t)vcpu);
     bool x87_initial = load_le64(image) == FCW_INIT && all_zero(image + XSAVE_FIP, 16) &&
                        all_zero(image + XSAVE_ST, 128);
-    bool sse_initial = all_zero(image + XSAVE_XMM, 256) && load_le32(image + XSAVE_MXCSR) == MXCSR_INIT;
+    bool sse_initial =
+        all_zero(image + XSAVE_XMM, 256) && load_le32(image + XSAVE_MXCSR) == MXCSR_INIT;
     bool avx_initial = all_zero(image + XSAVE_YMM_HIGH, 256);
-    return (x87_initial ? 0 : XSTATE_X87) | (sse_initial ? 0 : XSTATE_SSE) | (avx_initial ? 0 : XSTATE_AVX);
+    return (x87_initial ? 0 : XSTATE_X87) | (sse_initial ? 0 : XSTATE_SSE) |
+           (avx_initial ? 0 : XSTATE_AVX);
 }
 
 // CR4.OSXSAVE, CR0.TS; then which components the instruction is about.
@@ -199,8 +207,8 @@ static unsigned xsave_bytes(const struct vcpu *vcpu, uint64_t requested)
     return requested & XSTATE_AVX ? XSAVE_BYTES : XSAVE_YMM_HIGH;
 }
 
-static int write_components(struct vcpu *vcpu, const struct bound_insn *bound, const struct area *area,
-                            uint64_t components, uint64_t requested)
+static int write_components(struct vcpu *vcpu, const struct bound_insn *bound,
+                            const struct area *area, uint64_t components, uint64_t requested)
 {
     const uint8_t *image = interp_xsave_image(vcpu);
     uint8_t header[24], mxcsr[8];
@@ -210,11 +218,14 @@ static int write_components(struct vcpu *vcpu, const struct bound_insn *bound, c
     if ((components & XSTATE_X87) && (area_write(vcpu, area, 0, header, sizeof(header)) ||
                                       area_write(vcpu, area, XSAVE_ST, image + XSAVE_ST, 128)))
         return -1;
-    if ((requested & (XSTATE_SSE | XSTATE_AVX)) && area_write(vcpu, area, XSAVE_MXCSR, mxcsr, sizeof(mxcsr)))
+    if ((requested & (XSTATE_SSE | XSTATE_AVX)) &&
+        area_write(vcpu, area, XSAVE_MXCSR, mxcsr, sizeof(mxcsr)))
         return -1;
-    if ((components & XSTATE_SSE) && area_write(vcpu, area, XSAVE_XMM, image + XSAVE_XMM, xmm_bytes(bound)))
+    if ((components & XSTATE_SSE) &&
+        area_write(vcpu, area, XSAVE_XMM, image + XSAVE_XMM, xmm_bytes(bound)))
         return -1;
-    if ((components & XSTATE_AVX) && area_write(vcpu, area, XSAVE_YMM_HIGH, image + XSAVE_YMM_HIGH, xmm_bytes(bound)))
+    if ((components & XSTATE_AVX) &&
+        area_write(vcpu, area, XSAVE_YMM_HIGH, image + XSAVE_YMM_HIGH, xmm_bytes(bound)))
         return -1;
     return 0;
 }
@@ -239,7 +250,8 @@ int interp_xsavec(struct vcpu *vcpu, const struct bound_insn *bound)
 {
     uint64_t requested, header[2];
     struct area area;
-    if (xsave_begin(vcpu, &requested) || area_open(vcpu, bound, xsave_bytes(vcpu, requested), 64, true, &area))
+    if (xsave_begin(vcpu, &requested) ||
+        area_open(vcpu, bound, xsave_bytes(vcpu, requested), 64, true, &area))
         return INTERP_FAULT;
     header[0] = interp_xinuse(vcpu) & requested;
     header[1] = requested | 1ull << 63;
@@ -251,12 +263,15 @@ int interp_xsavec(struct vcpu *vcpu, const struct bound_insn *bound)
 // SDM vol. 1, 13.8 and 13.12: what makes XRSTOR fault.
 static bool header_is_valid(const struct vcpu *vcpu, const uint8_t header[64])
 {
-    uint64_t present = load_le64(header), format = load_le64(header + 8), allowed = vcpu->state.xcr0;
+    uint64_t present = load_le64(header), format = load_le64(header + 8),
+             allowed = vcpu->state.xcr0;
     bool compacted = format >> 63;
     const struct cpu_feature_set *features = cpu_model_features(vcpu->system->model);
     if (compacted)
-        return (cpu_feature_set_has(features, CPU_FEATURE_XSAVEC) || cpu_feature_set_has(features, CPU_FEATURE_XSAVES)) &&
-               !((format << 1 >> 1) & ~allowed) && !(present & ~format) && all_zero(header + 16, 48);
+        return (cpu_feature_set_has(features, CPU_FEATURE_XSAVEC) ||
+                cpu_feature_set_has(features, CPU_FEATURE_XSAVES)) &&
+               !((format << 1 >> 1) & ~allowed) && !(present & ~format) &&
+               all_zero(header + 16, 48);
     return !(present & ~allowed) && format == 0 && all_zero(header + 16, 8);
 }
 
@@ -333,11 +348,12 @@ static unsigned environment_bytes(const struct bound_insn *bound)
     return bound->insn.operand_size == 2 ? 14 : 28;
 }
 
-static void environment_encode(struct vcpu *vcpu, const struct bound_insn *bound, uint8_t environment[28])
+static void environment_encode(struct vcpu *vcpu, const struct bound_insn *bound,
+                               uint8_t environment[28])
 {
     const uint8_t *image = interp_xsave_image(vcpu);
-    uint16_t words[4] = {load_le16(image + XSAVE_FCW), load_le16(image + XSAVE_FSW), full_tags(image),
-                         load_le16(image + XSAVE_FOP)};
+    uint16_t words[4] = {load_le16(image + XSAVE_FCW), load_le16(image + XSAVE_FSW),
+                         full_tags(image), load_le16(image + XSAVE_FOP)};
     uint32_t fip = load_le32(image + XSAVE_FIP), fdp = load_le32(image + XSAVE_FDP);
     bool is_protected = cpu_in_protected_mode(&vcpu->state);
     memset(environment, 0, 28);
@@ -367,18 +383,22 @@ static void environment_encode(struct vcpu *vcpu, const struct bound_insn *bound
     }
 }
 
-static void environment_decode(struct vcpu *vcpu, const struct bound_insn *bound, const uint8_t environment[28])
+static void environment_decode(struct vcpu *vcpu, const struct bound_insn *bound,
+                               const uint8_t environment[28])
 {
     uint8_t *image = interp_xsave_image(vcpu);
-    bool narrow = environment_bytes(bound) == 14, is_protected = cpu_in_protected_mode(&vcpu->state);
+    bool narrow = environment_bytes(bound) == 14,
+         is_protected = cpu_in_protected_mode(&vcpu->state);
     unsigned stride = narrow ? 2 : 4;
     uint32_t fip, fdp, fop;
     take_control_word(image, load_le16(environment));
     take_status_word(image, load_le16(environment + stride));
     image[XSAVE_FTW] = abridged_tags(load_le16(environment + 2 * stride));
     if (narrow) {
-        fip = load_le16(environment + 6) | (is_protected ? 0u : (load_le16(environment + 8) & 0xf000u) << 4);
-        fdp = load_le16(environment + 10) | (is_protected ? 0u : (load_le16(environment + 12) & 0xf000u) << 4);
+        fip = load_le16(environment + 6) |
+              (is_protected ? 0u : (load_le16(environment + 8) & 0xf000u) << 4);
+        fdp = load_le16(environment + 10) |
+              (is_protected ? 0u : (load_le16(environment + 12) & 0xf000u) << 4);
         fop = is_protected ? 0u : load_le16(environment + 8);
     } else if (is_protected) {
         fip = load_le32(environment + 12);
@@ -438,7 +458,8 @@ int interp_fnsave(struct vcpu *vcpu, const struct bound_insn *bound)
     environment_encode(vcpu, bound, state);
     for (unsigned i = 0; i < 8; i++)
         memcpy(state + bytes + 10 * i, image + XSAVE_ST + 16 * i, 10);
-    if (area_open(vcpu, bound, bytes + 80, 1, true, &area) || area_write(vcpu, &area, 0, state, bytes + 80))
+    if (area_open(vcpu, bound, bytes + 80, 1, true, &area) ||
+        area_write(vcpu, &area, 0, state, bytes + 80))
         return INTERP_FAULT;
     x87_initialize(image);
     return INTERP_DONE;
@@ -449,7 +470,8 @@ int interp_frstor(struct vcpu *vcpu, const struct bound_insn *bound)
     uint8_t state[28 + 80] = {0}, *image = interp_xsave_image(vcpu);
     unsigned bytes = environment_bytes(bound);
     struct area area;
-    if (area_open(vcpu, bound, bytes + 80, 1, false, &area) || area_read(vcpu, &area, 0, state, bytes + 80))
+    if (area_open(vcpu, bound, bytes + 80, 1, false, &area) ||
+        area_read(vcpu, &area, 0, state, bytes + 80))
         return INTERP_FAULT;
     environment_decode(vcpu, bound, state);
     for (unsigned i = 0; i < 8; i++) {

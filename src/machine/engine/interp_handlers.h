@@ -8,6 +8,7 @@
 #include "machine/engine/interp.h"
 #include "machine/engine/interp_insn.h"
 
+// clang-format off
 #define INTERP_HANDLERS(X)                                                                         \
     X(ADD, add) X(OR, or) X(ADC, adc) X(SBB, sbb) X(AND, and) X(SUB, sub) X(XOR, xor)              \
     X(CMP, cmp) X(TEST, test) X(INC, inc) X(DEC, dec) X(NEG, neg) X(NOT, not)                      \
@@ -62,13 +63,17 @@
     X(VPMASKMOVD, maskmov_elements) X(VPMASKMOVQ, maskmov_elements)                                \
     X(VPGATHERDD, gather) X(VPGATHERDQ, gather) X(VPGATHERQD, gather) X(VPGATHERQQ, gather)        \
     X(VGATHERDPS, gather) X(VGATHERDPD, gather) X(VGATHERQPS, gather) X(VGATHERQPD, gather)
+// clang-format on
 
-#define INTERP_DECLARE(op, name) int interp_##name(struct vcpu *vcpu, const struct bound_insn *bound);
+#define INTERP_DECLARE(op, name)                                                                   \
+    int interp_##name(struct vcpu *vcpu, const struct bound_insn *bound);
 INTERP_HANDLERS(INTERP_DECLARE)
 #undef INTERP_DECLARE
 int interp_maskmov_elements(struct vcpu *vcpu, const struct bound_insn *bound);
 int interp_gather(struct vcpu *vcpu, const struct bound_insn *bound);
-int interp_vector(struct vcpu *vcpu, const struct bound_insn *bound);    // any instruction on x87, MMX, XMM, YMM registers
+int interp_vector(
+    struct vcpu *vcpu,
+    const struct bound_insn *bound); // any instruction on x87, MMX, XMM, YMM registers
 int interp_undefined(struct vcpu *vcpu, const struct bound_insn *bound); // #UD
 
 // interp_stack.c: PUSH and POP of `bytes` with all checks; RSP changes on success only.

@@ -103,7 +103,8 @@ ALWAYS_INLINE uint64_t effective_address(const struct vcpu *vcpu, const struct b
 // ---- Operands ----
 
 // The value, zero-extended. INTERP_DONE or INTERP_FAULT.
-ALWAYS_INLINE int operand_read(struct vcpu *vcpu, const struct bound_insn *bound, unsigned n, uint64_t *value)
+ALWAYS_INLINE int operand_read(struct vcpu *vcpu, const struct bound_insn *bound, unsigned n,
+                               uint64_t *value)
 {
     const struct bound_operand *operand = &bound->operand[n];
     switch (operand->place) {
@@ -117,11 +118,13 @@ ALWAYS_INLINE int operand_read(struct vcpu *vcpu, const struct bound_insn *bound
         *value = (vcpu->state.gpr[operand->number] >> 8) & 0xff;
         return INTERP_DONE;
     default:
-        return memory_read(vcpu, bound->insn.segment, effective_address(vcpu, bound), operand->bytes, value);
+        return memory_read(vcpu, bound->insn.segment, effective_address(vcpu, bound),
+                           operand->bytes, value);
     }
 }
 
-ALWAYS_INLINE void operand_write_register(struct vcpu *vcpu, const struct bound_operand *operand, uint64_t value)
+ALWAYS_INLINE void operand_write_register(struct vcpu *vcpu, const struct bound_operand *operand,
+                                          uint64_t value)
 {
     if (operand->place == PLACE_REGISTER)
         gpr_write(vcpu, operand->number, operand->bytes, value);
@@ -130,14 +133,16 @@ ALWAYS_INLINE void operand_write_register(struct vcpu *vcpu, const struct bound_
             (vcpu->state.gpr[operand->number] & ~0xff00ull) | ((value & 0xff) << 8);
 }
 
-ALWAYS_INLINE int operand_write(struct vcpu *vcpu, const struct bound_insn *bound, unsigned n, uint64_t value)
+ALWAYS_INLINE int operand_write(struct vcpu *vcpu, const struct bound_insn *bound, unsigned n,
+                                uint64_t value)
 {
     const struct bound_operand *operand = &bound->operand[n];
     if (operand->place != PLACE_MEMORY) {
         operand_write_register(vcpu, operand, value);
         return INTERP_DONE;
     }
-    return memory_write(vcpu, bound->insn.segment, effective_address(vcpu, bound), operand->bytes, value);
+    return memory_write(vcpu, bound->insn.segment, effective_address(vcpu, bound), operand->bytes,
+                        value);
 }
 
 // An operand that is read, changed and written back. After operand_open(), `value` holds it; operand_close() stores the new
@@ -155,9 +160,10 @@ ALWAYS_INLINE int operand_open(struct vcpu *vcpu, const struct bound_insn *bound
     open->operand = operand;
     if (operand->place != PLACE_MEMORY)
         return operand_read(vcpu, bound, n, &open->value);
-    bool locked = (bound->insn.prefixes & PREFIX_LOCK) || (bound->insn.form->attributes & INSN_LOCKS_ALWAYS);
-    return memory_open(vcpu, bound->insn.segment, effective_address(vcpu, bound), operand->bytes, locked,
-                       &open->memory, &open->value);
+    bool locked =
+        (bound->insn.prefixes & PREFIX_LOCK) || (bound->insn.form->attributes & INSN_LOCKS_ALWAYS);
+    return memory_open(vcpu, bound->insn.segment, effective_address(vcpu, bound), operand->bytes,
+                       locked, &open->memory, &open->value);
 }
 
 ALWAYS_INLINE int operand_close(struct vcpu *vcpu, struct open_operand *open, uint64_t value)

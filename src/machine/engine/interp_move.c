@@ -21,13 +21,15 @@ int interp_movsx(struct vcpu *vcpu, const struct bound_insn *bound)
     uint64_t value;
     if (operand_read(vcpu, bound, 1, &value))
         return INTERP_FAULT;
-    operand_write_register(vcpu, &bound->operand[0], (uint64_t)((int64_t)(value << unused_bits) >> unused_bits));
+    operand_write_register(vcpu, &bound->operand[0],
+                           (uint64_t)((int64_t)(value << unused_bits) >> unused_bits));
     return INTERP_DONE;
 }
 
 int interp_lea(struct vcpu *vcpu, const struct bound_insn *bound)
 {
-    gpr_write(vcpu, bound->operand[0].number, bound->operand[0].bytes, effective_address(vcpu, bound));
+    gpr_write(vcpu, bound->operand[0].number, bound->operand[0].bytes,
+              effective_address(vcpu, bound));
     return INTERP_DONE;
 }
 
@@ -167,7 +169,8 @@ int interp_cmpxchg16b(struct vcpu *vcpu, const struct bound_insn *bound)
     uint64_t *gpr = vcpu->state.gpr;
     struct gva at;
     uint64_t offset = effective_address(vcpu, bound);
-    if ((vcpu->state.segment[bound->insn.segment].base + offset) & 15) // before anything else about the address
+    if ((vcpu->state.segment[bound->insn.segment].base + offset) &
+        15) // before anything else about the address
         return raise_gp(vcpu, 0);
     if (memory_linear(vcpu, bound->insn.segment, offset, 16, true, &at))
         return INTERP_FAULT;
@@ -203,7 +206,8 @@ int interp_xlat(struct vcpu *vcpu, const struct bound_insn *bound)
 {
     const struct insn *insn = &bound->insn;
     unsigned segment = insn->segment_override != SEG_NONE ? insn->segment_override : SEG_DS;
-    uint64_t offset = (vcpu->state.gpr[RBX] + (vcpu->state.gpr[RAX] & 0xff)) & size_mask(insn->address_size);
+    uint64_t offset =
+        (vcpu->state.gpr[RBX] + (vcpu->state.gpr[RAX] & 0xff)) & size_mask(insn->address_size);
     uint64_t value;
     if (memory_read(vcpu, segment, offset, 1, &value))
         return INTERP_FAULT;

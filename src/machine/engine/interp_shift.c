@@ -48,18 +48,21 @@ HANDLER_SHIFT(sar)
 
 #define DOUBLE_CASE(suffix, modifier)                                                              \
     if (left)                                                                                      \
-        __asm__(ALU_FLAGS_IN "shld" suffix " %%cl, %" modifier "[b], %" modifier "[a]" ALU_FLAGS_OUT \
+        __asm__(ALU_FLAGS_IN "shld" suffix " %%cl, %" modifier "[b], %" modifier                   \
+                             "[a]" ALU_FLAGS_OUT                                                   \
                 : [a] "+r"(a), "+a"(*packed)                                                       \
                 : [b] "r"(b), "c"(count)                                                           \
                 : "cc");                                                                           \
     else                                                                                           \
-        __asm__(ALU_FLAGS_IN "shrd" suffix " %%cl, %" modifier "[b], %" modifier "[a]" ALU_FLAGS_OUT \
+        __asm__(ALU_FLAGS_IN "shrd" suffix " %%cl, %" modifier "[b], %" modifier                   \
+                             "[a]" ALU_FLAGS_OUT                                                   \
                 : [a] "+r"(a), "+a"(*packed)                                                       \
                 : [b] "r"(b), "c"(count)                                                           \
                 : "cc");                                                                           \
     break;
 
-static uint64_t alu_double(uint64_t a, uint64_t b, uint64_t count, bool left, unsigned bytes, uint32_t *packed)
+static uint64_t alu_double(uint64_t a, uint64_t b, uint64_t count, bool left, unsigned bytes,
+                           uint32_t *packed)
 {
     switch (bytes) {
     case 2:
@@ -101,7 +104,8 @@ int interp_shrd(struct vcpu *vcpu, const struct bound_insn *bound)
 
 enum flagless { FLAGLESS_RIGHT, FLAGLESS_LEFT, FLAGLESS_ARITHMETIC, FLAGLESS_ROTATE };
 
-ALWAYS_INLINE int shift_flagless(struct vcpu *vcpu, const struct bound_insn *bound, enum flagless kind)
+ALWAYS_INLINE int shift_flagless(struct vcpu *vcpu, const struct bound_insn *bound,
+                                 enum flagless kind)
 {
     unsigned bytes = bound->operand[0].bytes, bits = 8 * bytes;
     uint64_t value, count;

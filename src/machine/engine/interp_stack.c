@@ -52,7 +52,8 @@ int interp_pop(struct vcpu *vcpu, const struct bound_insn *bound)
 // The selector's upper bytes: zero here (older processors left the memory alone).
 int interp_push_seg(struct vcpu *vcpu, const struct bound_insn *bound)
 {
-    return interp_push_value(vcpu, bound->insn.operand_size, vcpu->state.segment[bound->insn.reg].selector);
+    return interp_push_value(vcpu, bound->insn.operand_size,
+                             vcpu->state.segment[bound->insn.reg].selector);
 }
 
 int interp_pop_seg(struct vcpu *vcpu, const struct bound_insn *bound)
@@ -137,7 +138,8 @@ static int popf_virtual(struct vcpu *vcpu, uint64_t value)
     if ((value & FLAG_TF) || ((value & FLAG_IF) && (*flags & FLAG_VIP)))
         return raise_gp(vcpu, 0);
     uint64_t mask = (FLAGS_STATUS | FLAG_DF | FLAG_NT) & 0xffff;
-    *flags = (*flags & ~(mask | FLAG_VIF | FLAG_TF)) | (value & mask) | (value & FLAG_IF ? FLAG_VIF : 0);
+    *flags =
+        (*flags & ~(mask | FLAG_VIF | FLAG_TF)) | (value & mask) | (value & FLAG_IF ? FLAG_VIF : 0);
     return INTERP_DONE;
 }
 

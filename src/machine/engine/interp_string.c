@@ -19,7 +19,8 @@ struct repetition {
     unsigned source_segment;
 };
 
-static struct repetition begin(struct vcpu *vcpu, const struct bound_insn *bound, unsigned element_operand)
+static struct repetition begin(struct vcpu *vcpu, const struct bound_insn *bound,
+                               unsigned element_operand)
 {
     const struct insn *insn = &bound->insn;
     struct repetition rep = {
@@ -40,9 +41,11 @@ static uint64_t at(const struct vcpu *vcpu, const struct repetition *rep, enum g
     return gpr_read(vcpu, pointer, rep->address_bytes);
 }
 
-static void advance(struct vcpu *vcpu, const struct repetition *rep, enum gpr pointer, uint64_t elements)
+static void advance(struct vcpu *vcpu, const struct repetition *rep, enum gpr pointer,
+                    uint64_t elements)
 {
-    gpr_write(vcpu, pointer, rep->address_bytes, vcpu->state.gpr[pointer] + (uint64_t)rep->step * elements);
+    gpr_write(vcpu, pointer, rep->address_bytes,
+              vcpu->state.gpr[pointer] + (uint64_t)rep->step * elements);
 }
 
 // `elements` are done. True when the instruction goes on with the next one at once.
@@ -71,8 +74,8 @@ static uint64_t run_in_page(const struct repetition *rep, uint64_t linear)
 }
 
 // The host address of a run in a flat 64-bit segment that hits in the TLB.
-static void *run_host(struct vcpu *vcpu, const struct repetition *rep, unsigned segment, enum gpr pointer, bool write,
-                      uint64_t *elements)
+static void *run_host(struct vcpu *vcpu, const struct repetition *rep, unsigned segment,
+                      enum gpr pointer, bool write, uint64_t *elements)
 {
     uint64_t offset = at(vcpu, rep, pointer);
     void *host = memory_fast(vcpu, segment, offset, rep->bytes, write);

@@ -31,7 +31,8 @@ static int load_far(struct vcpu *vcpu, const struct bound_insn *bound, enum segm
 {
     unsigned bytes = bound->insn.operand_size;
     uint8_t image[10] = {0};
-    if (memory_read_bytes(vcpu, bound->insn.segment, effective_address(vcpu, bound), image, bytes + 2) ||
+    if (memory_read_bytes(vcpu, bound->insn.segment, effective_address(vcpu, bound), image,
+                          bytes + 2) ||
         segment_load(vcpu, name, load_le16(image + bytes)))
         return INTERP_FAULT;
     gpr_write(vcpu, bound->operand[0].number, bytes, load_le64(image));
@@ -128,7 +129,8 @@ int interp_arpl(struct vcpu *vcpu, const struct bound_insn *bound)
     uint64_t source, selector;
     if (operand_read(vcpu, bound, 1, &source) || operand_read(vcpu, bound, 0, &selector))
         return INTERP_FAULT;
-    bool raise = (selector & 3) < (source & 3); // else the operand is not written, and need not be writable
+    bool raise =
+        (selector & 3) < (source & 3); // else the operand is not written, and need not be writable
     if (raise && operand_write(vcpu, bound, 0, (selector & ~3ull) | (source & 3)))
         return INTERP_FAULT;
     set_zero_flag(vcpu, raise);
@@ -145,12 +147,14 @@ static int check_umip(struct vcpu *vcpu)
 
 int interp_sldt(struct vcpu *vcpu, const struct bound_insn *bound)
 {
-    return check_umip(vcpu) ? INTERP_FAULT : operand_write(vcpu, bound, 0, vcpu->state.segment[SEG_LDTR].selector);
+    return check_umip(vcpu) ? INTERP_FAULT
+                            : operand_write(vcpu, bound, 0, vcpu->state.segment[SEG_LDTR].selector);
 }
 
 int interp_str(struct vcpu *vcpu, const struct bound_insn *bound)
 {
-    return check_umip(vcpu) ? INTERP_FAULT : operand_write(vcpu, bound, 0, vcpu->state.segment[SEG_TR].selector);
+    return check_umip(vcpu) ? INTERP_FAULT
+                            : operand_write(vcpu, bound, 0, vcpu->state.segment[SEG_TR].selector);
 }
 
 int interp_smsw(struct vcpu *vcpu, const struct bound_insn *bound)
@@ -180,10 +184,12 @@ int interp_lmsw(struct vcpu *vcpu, const struct bound_insn *bound)
     uint64_t word, changeable = CR0_PE | CR0_MP | CR0_EM | CR0_TS;
     if (operand_read(vcpu, bound, 0, &word))
         return INTERP_FAULT;
-    return system_write_cr(vcpu, 0, (vcpu->state.cr0 & ~(changeable & ~(uint64_t)CR0_PE)) | (word & changeable));
+    return system_write_cr(
+        vcpu, 0, (vcpu->state.cr0 & ~(changeable & ~(uint64_t)CR0_PE)) | (word & changeable));
 }
 
-static int store_table(struct vcpu *vcpu, const struct bound_insn *bound, const struct descriptor_table *table)
+static int store_table(struct vcpu *vcpu, const struct bound_insn *bound,
+                       const struct descriptor_table *table)
 {
     uint8_t image[10];
     if (check_umip(vcpu))
@@ -204,11 +210,13 @@ int interp_sidt(struct vcpu *vcpu, const struct bound_insn *bound)
     return store_table(vcpu, bound, &vcpu->state.idtr);
 }
 
-static int load_table(struct vcpu *vcpu, const struct bound_insn *bound, struct descriptor_table *table)
+static int load_table(struct vcpu *vcpu, const struct bound_insn *bound,
+                      struct descriptor_table *table)
 {
     uint8_t image[10] = {0};
     bool long_form = bound->insn.mode == CODE_64;
-    if (memory_read_bytes(vcpu, bound->insn.segment, effective_address(vcpu, bound), image, long_form ? 10 : 6))
+    if (memory_read_bytes(vcpu, bound->insn.segment, effective_address(vcpu, bound), image,
+                          long_form ? 10 : 6))
         return INTERP_FAULT;
     uint64_t base = load_le64(image + 2);
     if (!long_form && bound->insn.operand_size == 2)
@@ -291,7 +299,8 @@ int interp_rdmsr(struct vcpu *vcpu, const struct bound_insn *bound)
     if (system_read_msr(vcpu, (uint32_t)vcpu->state.gpr[RCX], &value))
         return INTERP_FAULT;
     if (engine_traces(vcpu, TRACE_EXITS))
-        trace_line(vcpu, "msr %x -> %llx", (uint32_t)vcpu->state.gpr[RCX], (unsigned long long)value);
+        trace_line(vcpu, "msr %x -> %llx", (uint32_t)vcpu->state.gpr[RCX],
+                   (unsigned long long)value);
     set_edx_eax(vcpu, value);
     return INTERP_DONE;
 }
@@ -300,7 +309,8 @@ int interp_wrmsr(struct vcpu *vcpu, const struct bound_insn *bound)
 {
     engine_exit(vcpu, ENGINE_EXIT_MSR);
     if (engine_traces(vcpu, TRACE_EXITS))
-        trace_line(vcpu, "msr %x <- %llx", (uint32_t)vcpu->state.gpr[RCX], (unsigned long long)edx_eax(vcpu));
+        trace_line(vcpu, "msr %x <- %llx", (uint32_t)vcpu->state.gpr[RCX],
+                   (unsigned long long)edx_eax(vcpu));
     engine_sync_clock(vcpu);
     return system_write_msr(vcpu, (uint32_t)vcpu->state.gpr[RCX], edx_eax(vcpu));
 }
@@ -310,7 +320,8 @@ int interp_xgetbv(struct vcpu *vcpu, const struct bound_insn *bound)
     uint32_t number = (uint32_t)vcpu->state.gpr[RCX];
     if (!(vcpu->state.cr4 & CR4_OSXSAVE))
         return raise_ud(vcpu);
-    bool in_use = number == 1 && cpu_feature_set_has(cpu_model_features(vcpu->system->model), CPU_FEATURE_XGETBV1);
+    bool in_use = number == 1 &&
+                  cpu_feature_set_has(cpu_model_features(vcpu->system->model), CPU_FEATURE_XGETBV1);
     if (number != 0 && !in_use)
         return raise_gp(vcpu, 0);
     set_edx_eax(vcpu, vcpu->state.xcr0 & (in_use ? interp_xinuse(vcpu) : ~0ull));
@@ -429,7 +440,8 @@ static uint64_t interrupt_flag(const struct vcpu *vcpu)
     unsigned cpl = cpu->rflags & FLAG_VM ? 3 : cpu_in_protected_mode(cpu) ? cpu_cpl(cpu) : 0;
     if (cpl <= (cpu->rflags & FLAG_IOPL) >> 12)
         return FLAG_IF;
-    bool is_virtual = cpu->rflags & FLAG_VM ? (cpu->cr4 & CR4_VME) != 0 : cpl == 3 && (cpu->cr4 & CR4_PVI);
+    bool is_virtual =
+        cpu->rflags & FLAG_VM ? (cpu->cr4 & CR4_VME) != 0 : cpl == 3 && (cpu->cr4 & CR4_PVI);
     return is_virtual ? FLAG_VIF : 0;
 }
 
@@ -483,14 +495,16 @@ int interp_hlt(struct vcpu *vcpu, const struct bound_insn *bound)
 // MONITOR checks its address; MWAIT may return at any time, and does so at once.
 int interp_monitor(struct vcpu *vcpu, const struct bound_insn *bound)
 {
-    unsigned segment = bound->insn.segment_override != SEG_NONE ? bound->insn.segment_override : SEG_DS;
+    unsigned segment =
+        bound->insn.segment_override != SEG_NONE ? bound->insn.segment_override : SEG_DS;
     uint64_t value;
     return memory_read(vcpu, segment, gpr_read(vcpu, RAX, bound->insn.address_size), 1, &value);
 }
 
 static struct gva linear_unchecked(const struct vcpu *vcpu, const struct bound_insn *bound)
 {
-    uint64_t offset = effective_address(vcpu, bound), base = vcpu->state.segment[bound->insn.segment].base;
+    uint64_t offset = effective_address(vcpu, bound),
+             base = vcpu->state.segment[bound->insn.segment].base;
     if (bound->insn.mode == CODE_64)
         return gva(offset + (bound->insn.segment >= SEG_FS ? base : 0));
     return gva((uint32_t)(offset + base));
@@ -504,7 +518,8 @@ int interp_invlpg(struct vcpu *vcpu, const struct bound_insn *bound)
 int interp_invpcid(struct vcpu *vcpu, const struct bound_insn *bound)
 {
     uint8_t descriptor[16];
-    if (memory_read_bytes(vcpu, bound->insn.segment, effective_address(vcpu, bound), descriptor, sizeof(descriptor)))
+    if (memory_read_bytes(vcpu, bound->insn.segment, effective_address(vcpu, bound), descriptor,
+                          sizeof(descriptor)))
         return INTERP_FAULT;
     return system_invpcid(vcpu, gpr_read(vcpu, bound->operand[0].number, bound->operand[0].bytes),
                           load_le64(descriptor), gva(load_le64(descriptor + 8)));
@@ -522,7 +537,8 @@ int interp_clflush(struct vcpu *vcpu, const struct bound_insn *bound)
 int interp_clzero(struct vcpu *vcpu, const struct bound_insn *bound)
 {
     static const uint8_t zeroes[64];
-    unsigned segment = bound->insn.segment_override != SEG_NONE ? bound->insn.segment_override : SEG_DS;
+    unsigned segment =
+        bound->insn.segment_override != SEG_NONE ? bound->insn.segment_override : SEG_DS;
     uint64_t offset = gpr_read(vcpu, RAX, bound->insn.address_size) & ~63ull;
     return memory_write_bytes(vcpu, segment, offset, zeroes, sizeof(zeroes));
 }

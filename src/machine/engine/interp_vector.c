@@ -38,8 +38,10 @@ struct vector_frame {
     int signal; // of the fault, 0: none
 };
 
-_Static_assert(offsetof(struct vector_frame, flags) == 48 && offsetof(struct vector_frame, mxcsr) == 56 &&
-                   offsetof(struct vector_frame, fcw) == 60 && offsetof(struct vector_frame, has_avx) == 62,
+_Static_assert(offsetof(struct vector_frame, flags) == 48 &&
+                   offsetof(struct vector_frame, mxcsr) == 56 &&
+                   offsetof(struct vector_frame, fcw) == 60 &&
+                   offsetof(struct vector_frame, has_avx) == 62,
                "the assembly knows these");
 
 struct interp_vector {
@@ -126,7 +128,8 @@ static int arena_create(struct interp_vector *vector, struct err *err)
     if (vector->arena) {
         vector->write = vector->arena;
         vector->execute = vector->write + ARENA_BYTES;
-        result = os_memory_place_file(vector->write, ARENA_BYTES, OS_MEMORY_READ | OS_MEMORY_WRITE, fd, 0, err);
+        result = os_memory_place_file(vector->write, ARENA_BYTES, OS_MEMORY_READ | OS_MEMORY_WRITE,
+                                      fd, 0, err);
         if (!result)
             result = os_memory_place_file(vector->write + ARENA_BYTES, ARENA_BYTES,
                                           OS_MEMORY_READ | OS_MEMORY_EXECUTE, fd, 0, err);
@@ -218,8 +221,8 @@ static void put(struct stub *stub, unsigned byte)
     stub->code[stub->length++] = (uint8_t)byte;
 }
 
-static void put_legacy_prefixes(struct stub *stub, const struct bound_insn *bound, struct register_use use,
-                                unsigned escape_bytes)
+static void put_legacy_prefixes(struct stub *stub, const struct bound_insn *bound,
+                                struct register_use use, unsigned escape_bytes)
 {
     const struct insn *insn = &bound->insn;
     bool memory = insn_has_memory(insn);
@@ -264,7 +267,8 @@ static void put_vex(struct stub *stub, const struct bound_insn *bound, struct re
 
 static void stub_make(struct stub *stub, const struct bound_insn *bound)
 {
-    static const uint8_t escape_bytes[] = {[MAP_ONE] = 0, [MAP_0F] = 1, [MAP_0F38] = 2, [MAP_0F3A] = 2};
+    static const uint8_t escape_bytes[] = {
+        [MAP_ONE] = 0, [MAP_0F] = 1, [MAP_0F38] = 2, [MAP_0F3A] = 2};
     const struct insn *insn = &bound->insn;
     struct register_use use = registers_of(insn);
     *stub = (struct stub){0};
@@ -296,8 +300,9 @@ static void stub_make(struct stub *stub, const struct bound_insn *bound)
 // x87 instructions that do not wait for (report) a pending exception.
 static bool is_non_waiting(unsigned op)
 {
-    return op == OP_FNINIT || op == OP_FNCLEX || op == OP_FNSTCW || op == OP_FNSTSW || op == OP_FNSTENV ||
-           op == OP_FNSAVE || op == OP_FNENI || op == OP_FNDISI || op == OP_FNSETPM;
+    return op == OP_FNINIT || op == OP_FNCLEX || op == OP_FNSTCW || op == OP_FNSTSW ||
+           op == OP_FNSTENV || op == OP_FNSAVE || op == OP_FNENI || op == OP_FNDISI ||
+           op == OP_FNSETPM;
 }
 
 static bool touches_mmx(const struct insn *insn)
@@ -316,14 +321,16 @@ static bool touches_mmx(const struct insn *insn)
 static int check_pending(struct vcpu *vcpu)
 {
     const uint8_t *image = interp_xsave_image(vcpu);
-    unsigned pending = load_le16(image + XSAVE_FSW) & ~(unsigned)load_le16(image + XSAVE_FCW) & 0x3f;
+    unsigned pending =
+        load_le16(image + XSAVE_FSW) & ~(unsigned)load_le16(image + XSAVE_FCW) & 0x3f;
     return pending ? raise_exception(vcpu, EXC_MF) : 0;
 }
 
 static int check_x87(struct vcpu *vcpu, const struct insn *insn)
 {
     uint64_t cr0 = vcpu->state.cr0;
-    bool device_missing = insn->form->op == OP_FWAIT ? (cr0 & CR0_MP) && (cr0 & CR0_TS) : cr0 & (CR0_EM | CR0_TS);
+    bool device_missing =
+        insn->form->op == OP_FWAIT ? (cr0 & CR0_MP) && (cr0 & CR0_TS) : cr0 & (CR0_EM | CR0_TS);
     if (device_missing)
         return raise_exception(vcpu, EXC_NM);
     return is_non_waiting(insn->form->op) ? 0 : check_pending(vcpu);
@@ -336,7 +343,8 @@ int interp_vector_check(struct vcpu *vcpu, const struct bound_insn *bound)
     if (checks & CHECK_X87)
         return check_x87(vcpu, &bound->insn);
     if (checks & CHECK_AVX) {
-        if (!(cpu->cr4 & CR4_OSXSAVE) || (cpu->xcr0 & (XSTATE_SSE | XSTATE_AVX)) != (XSTATE_SSE | XSTATE_AVX))
+        if (!(cpu->cr4 & CR4_OSXSAVE) ||
+            (cpu->xcr0 & (XSTATE_SSE | XSTATE_AVX)) != (XSTATE_SSE | XSTATE_AVX))
             return raise_ud(vcpu);
     } else if ((cpu->cr0 & CR0_EM) || ((checks & CHECK_SSE) && !(cpu->cr4 & CR4_OSFXSR))) {
         return raise_ud(vcpu);
@@ -357,7 +365,8 @@ struct vector_operand {
     bool bounced;
 };
 
-static int operand_map(struct vcpu *vcpu, const struct bound_insn *bound, struct vector_operand *operand)
+static int operand_map(struct vcpu *vcpu, const struct bound_insn *bound,
+                       struct vector_operand *operand)
 {
     const struct insn *insn = &bound->insn;
     struct insn_access access = insn_memory_access(insn);
@@ -371,8 +380,10 @@ static int operand_map(struct vcpu *vcpu, const struct bound_insn *bound, struct
         return raise_gp(vcpu, 0);
     if (memory_linear(vcpu, insn->segment, offset, access.bytes, write, &operand->linear))
         return -1;
-    static const enum mmu_access wanted[] = {
-        [ACCESS_NONE] = MMU_READ, [ACCESS_READ] = MMU_READ, [ACCESS_WRITE] = MMU_WRITE, [ACCESS_RW] = MMU_READ_WRITE};
+    static const enum mmu_access wanted[] = {[ACCESS_NONE] = MMU_READ,
+                                             [ACCESS_READ] = MMU_READ,
+                                             [ACCESS_WRITE] = MMU_WRITE,
+                                             [ACCESS_RW] = MMU_READ_WRITE};
     operand->host = mmu_pointer(vcpu, operand->linear, access.bytes, wanted[access.access]);
     if (operand->host)
         return 0;
@@ -417,8 +428,9 @@ uint8_t *interp_xsave_image(struct vcpu *vcpu)
 // x87 instructions that leave FIP, FDP and FOP alone (SDM vol. 1, 8.1.8).
 static bool is_x87_control(unsigned op)
 {
-    return is_non_waiting(op) || op == OP_FLDCW || op == OP_FLDENV || op == OP_FRSTOR || op == OP_FWAIT ||
-           op == OP_FINCSTP || op == OP_FDECSTP || op == OP_FFREE || op == OP_FNOP;
+    return is_non_waiting(op) || op == OP_FLDCW || op == OP_FLDENV || op == OP_FRSTOR ||
+           op == OP_FWAIT || op == OP_FINCSTP || op == OP_FDECSTP || op == OP_FFREE ||
+           op == OP_FNOP;
 }
 
 // The pointers to the last x87 instruction and operand; `saved` are those before it.
@@ -443,7 +455,8 @@ static int raise_host_fault(struct vcpu *vcpu, const struct bound_insn *bound, i
         return raise_exception(vcpu, EXC_MF);
     if (signal == SIGFPE)
         return vcpu->state.cr4 & CR4_OSXMMEXCPT ? raise_exception(vcpu, EXC_XM) : raise_ud(vcpu);
-    log_warn("%s: the host refused it (signal %d)", insn_op_name((enum insn_op)bound->insn.form->op), signal);
+    log_warn("%s: the host refused it (signal %d)",
+             insn_op_name((enum insn_op)bound->insn.form->op), signal);
     return raise_ud(vcpu);
 }
 
@@ -494,7 +507,8 @@ static void take_results(struct vcpu *vcpu, const struct bound_insn *bound)
     if (form->implicit_written & BIT(RCX))
         vcpu->state.gpr[RCX] = frame->rcx;
     if (form->flags_written | form->flags_undefined)
-        vcpu->state.rflags = (vcpu->state.rflags & ~(uint64_t)FLAGS_STATUS) | (frame->flags & FLAGS_STATUS);
+        vcpu->state.rflags =
+            (vcpu->state.rflags & ~(uint64_t)FLAGS_STATUS) | (frame->flags & FLAGS_STATUS);
 }
 
 // Outside 64-bit mode VZEROUPPER and VZEROALL reach eight registers; the stub reaches all sixteen.
@@ -513,7 +527,8 @@ int interp_vector(struct vcpu *vcpu, const struct bound_insn *bound)
 {
     struct vector_operand operand = {0};
     unsigned op = bound->insn.form->op;
-    if (__builtin_expect(bound->insn.mode != CODE_64, 0) && (op == OP_VZEROUPPER || op == OP_VZEROALL))
+    if (__builtin_expect(bound->insn.mode != CODE_64, 0) &&
+        (op == OP_VZEROUPPER || op == OP_VZEROALL))
         return zero_eight(vcpu, bound);
     if (insn_has_memory(&bound->insn) && operand_map(vcpu, bound, &operand))
         return INTERP_FAULT;
@@ -545,14 +560,15 @@ static void vector_write(struct vcpu *vcpu, unsigned number, const uint8_t value
 }
 
 // A store that faults in one element writes none.
-static int probe_elements(struct vcpu *vcpu, const struct insn *insn, uint64_t offset, const uint8_t mask[32],
-                          unsigned bytes, unsigned element)
+static int probe_elements(struct vcpu *vcpu, const struct insn *insn, uint64_t offset,
+                          const uint8_t mask[32], unsigned bytes, unsigned element)
 {
     for (unsigned i = 0; i < bytes; i += element) {
         struct gva linear;
         if (!(mask[i + element - 1] & 0x80))
             continue;
-        if (segment_linear(vcpu, (enum segment_name)insn->segment, offset + i, element, SEGMENT_WRITE, &linear) ||
+        if (segment_linear(vcpu, (enum segment_name)insn->segment, offset + i, element,
+                           SEGMENT_WRITE, &linear) ||
             mmu_probe(vcpu, linear, element, MMU_WRITE, MMU_NORMAL))
             return -1;
     }
@@ -571,7 +587,8 @@ int interp_maskmov_elements(struct vcpu *vcpu, const struct bound_insn *bound)
     uint8_t mask[32];
     vector_read(vcpu, insn->vex_vvvv, mask);
     memset(vector->bounce, 0, sizeof(vector->bounce));
-    if (store && (probe_elements(vcpu, insn, offset, mask, bytes, element) || run_stub(vcpu, bound, vector->bounce)))
+    if (store && (probe_elements(vcpu, insn, offset, mask, bytes, element) ||
+                  run_stub(vcpu, bound, vector->bounce)))
         return INTERP_FAULT;
     for (unsigned i = 0; i < bytes; i += element) {
         if (!(mask[i + element - 1] & 0x80))
@@ -594,19 +611,21 @@ struct gather {
 static struct gather gather_shape(const struct insn *insn)
 {
     bool qword_index = insn->opcode & 1;
-    struct gather shape = {.index_bytes = qword_index ? 8 : 4, .data_bytes = insn->rex & REX_W ? 8 : 4};
+    struct gather shape = {.index_bytes = qword_index ? 8 : 4,
+                           .data_bytes = insn->rex & REX_W ? 8 : 4};
     unsigned widest = shape.index_bytes > shape.data_bytes ? shape.index_bytes : shape.data_bytes;
     shape.count = (insn->vex_l ? 32 : 16) / widest;
     return shape;
 }
 
-static uint64_t gather_offset(const struct vcpu *vcpu, const struct insn *insn, const struct gather *shape,
-                              const uint8_t indices[32], unsigned i)
+static uint64_t gather_offset(const struct vcpu *vcpu, const struct insn *insn,
+                              const struct gather *shape, const uint8_t indices[32], unsigned i)
 {
     int64_t index = shape->index_bytes == 8 ? (int64_t)load_le64(indices + 8 * i)
                                             : (int32_t)load_le32(indices + 4 * i);
     uint64_t base = insn->base == INSN_REG_NONE ? 0 : vcpu->state.gpr[insn->base];
-    return (base + ((uint64_t)index << insn->scale) + (uint64_t)insn->displacement) & size_mask(insn->address_size);
+    return (base + ((uint64_t)index << insn->scale) + (uint64_t)insn->displacement) &
+           size_mask(insn->address_size);
 }
 
 // Elements that were loaded before a fault stay loaded, and their mask bits are cleared: so the instruction can begin again.
@@ -656,8 +675,8 @@ static void mmx_transition(uint8_t *image)
 
 // Nothing is written when a part faults. The processor reports the start of the access, or of its part in the second page,
 // not the first byte selected there.
-static int probe_masked(struct vcpu *vcpu, const struct bound_insn *bound, unsigned segment, const uint8_t *mask,
-                        unsigned bytes)
+static int probe_masked(struct vcpu *vcpu, const struct bound_insn *bound, unsigned segment,
+                        const uint8_t *mask, unsigned bytes)
 {
     uint64_t start = vcpu->state.gpr[RDI] & size_mask(bound->insn.address_size);
     for (unsigned i = 0; i < bytes; i++) {
@@ -679,7 +698,8 @@ int interp_maskmov(struct vcpu *vcpu, const struct bound_insn *bound)
 {
     const struct insn *insn = &bound->insn;
     uint8_t *image = interp_xsave_image(vcpu), data[32], mask[32];
-    unsigned bytes = 16, segment = insn->segment_override != SEG_NONE ? insn->segment_override : SEG_DS;
+    unsigned bytes = 16,
+             segment = insn->segment_override != SEG_NONE ? insn->segment_override : SEG_DS;
     if (insn->form->op == OP_MASKMOVQ) {
         mmx_transition(image);
         bytes = 8;

@@ -45,15 +45,20 @@ void trace_line(struct vcpu *vcpu, const char *format, ...)
 static void trace_page_fault(struct vcpu *vcpu, const struct engine_exception *exception)
 {
     uint32_t error = exception->error;
-    trace_line(vcpu, "page fault at %llx, error %x (%s, %s%s%s)", (unsigned long long)exception->cr2, error,
-               error & 16 ? "fetch" : error & 2 ? "write" : "read", error & 4 ? "user" : "supervisor",
-               error & 1 ? ", protection" : "", error & 8 ? ", reserved bit" : "");
+    trace_line(vcpu, "page fault at %llx, error %x (%s, %s%s%s)",
+               (unsigned long long)exception->cr2, error,
+               error & 16  ? "fetch"
+               : error & 2 ? "write"
+                           : "read",
+               error & 4 ? "user" : "supervisor", error & 1 ? ", protection" : "",
+               error & 8 ? ", reserved bit" : "");
 }
 
 void trace_exception(struct vcpu *vcpu, const struct engine_exception *exception)
 {
-    const char *name =
-        exception->vector < ARRAY_LENGTH(exception_names) ? exception_names[exception->vector] : NULL;
+    const char *name = exception->vector < ARRAY_LENGTH(exception_names)
+                           ? exception_names[exception->vector]
+                           : NULL;
     if (exception->software)
         trace_line(vcpu, "software interrupt %02x", exception->vector);
     else if (exception->vector == EXC_PF)
@@ -94,7 +99,12 @@ void trace_mode(struct vcpu *vcpu)
         return;
     engine->traced_mode = mode;
     engine->traced_paging = paging;
-    trace_line(vcpu, "%s, paging %s", mode, !paging ? "off" : cpu->cr4 & CR4_LA57 ? "5-level" : cpu_in_long_mode(cpu) ? "4-level" : cpu->cr4 & CR4_PAE ? "PAE" : "2-level");
+    trace_line(vcpu, "%s, paging %s", mode,
+               !paging                 ? "off"
+               : cpu->cr4 & CR4_LA57   ? "5-level"
+               : cpu_in_long_mode(cpu) ? "4-level"
+               : cpu->cr4 & CR4_PAE    ? "PAE"
+                                       : "2-level");
 }
 
 // ---- Hash ----
@@ -127,10 +137,12 @@ static uint64_t hash_vectors(uint64_t hash, const uint8_t *xsave)
 uint64_t engine_state_hash(const struct cpu_state *cpu)
 {
     uint64_t hash = mix_bytes(0, (const uint8_t *)cpu->gpr, sizeof(cpu->gpr));
-    const uint64_t words[] = {cpu->rip, cpu->rflags, cpu->cr0, cpu->cr2, cpu->cr3, cpu->cr4, cpu->xcr0, cpu->efer, cpu->kernel_gs_base};
+    const uint64_t words[] = {cpu->rip, cpu->rflags, cpu->cr0,  cpu->cr2,           cpu->cr3,
+                              cpu->cr4, cpu->xcr0,   cpu->efer, cpu->kernel_gs_base};
     hash = mix_bytes(hash, (const uint8_t *)words, sizeof(words));
     for (unsigned i = 0; i < SEG_COUNT; i++)
-        hash = mix(mix(hash, cpu->segment[i].base), cpu->segment[i].selector | (uint64_t)cpu->segment[i].attributes << 16);
+        hash = mix(mix(hash, cpu->segment[i].base),
+                   cpu->segment[i].selector | (uint64_t)cpu->segment[i].attributes << 16);
     return hash_vectors(hash, cpu->xsave);
 }
 
@@ -141,13 +153,14 @@ void trace_hash(struct vcpu *vcpu)
 
 // ---- Setting it up ----
 
-static void trace_access(void *context, const struct bus_range *range, uint64_t address, unsigned size, bool write,
-                         uint64_t value)
+static void trace_access(void *context, const struct bus_range *range, uint64_t address,
+                         unsigned size, bool write, uint64_t value)
 {
     struct vcpu *vcpu = trace_current;
     if (vcpu)
-        trace_line(vcpu, "%s %s %llx %s %llx (%u)", (const char *)context, range ? range->name : "nobody",
-                   (unsigned long long)address, write ? "<-" : "->", (unsigned long long)value, size);
+        trace_line(vcpu, "%s %s %llx %s %llx (%u)", (const char *)context,
+                   range ? range->name : "nobody", (unsigned long long)address, write ? "<-" : "->",
+                   (unsigned long long)value, size);
     trace_current = NULL;
 }
 
@@ -156,7 +169,7 @@ void engine_trace_set(struct cpu_system *system, const struct engine_trace *trac
     for (unsigned i = 0; i < system->vcpu_count; i++)
         engine_cpu_of(system->vcpus[i])->trace = trace;
     if (trace->what & TRACE_EXITS) {
-        bus_set_trace(system->ports, trace_access, (void *)(uintptr_t)"port");
-        bus_set_trace(system->mmio, trace_access, (void *)(uintptr_t)"mmio");
+        bus_set_trace(system->ports, trace_access, (void *)(uintptr_t) "port");
+        bus_set_trace(system->mmio, trace_access, (void *)(uintptr_t) "mmio");
     }
 }

@@ -19,7 +19,9 @@ enum engine_trace_what {
     TRACE_INTERRUPTS = 1 << 1, // delivered interrupts and NMIs
     TRACE_FAULTS = 1 << 2,     // delivered exceptions
     TRACE_MODES = 1 << 3,      // real, protected, long and their kinds; paging on and off
-    TRACE_HASH = 1 << 4,       // of the CPU's state, every TRACE_HASH_INTERVAL instructions (deterministic machines)
+    TRACE_HASH =
+        1
+        << 4, // of the CPU's state, every TRACE_HASH_INTERVAL instructions (deterministic machines)
 };
 
 #define TRACE_HASH_INTERVAL 10000u

@@ -18,6 +18,7 @@ struct gdb_register {
     uint16_t offset; // in struct cpu_state; AT_SELECTOR: the segment; AT_XSAVE: in the image
 };
 
+// clang-format off
 #define STATE(name_, type_, bits_, member, writable_)                                              \
     {name_, type_, bits_, AT_STATE, writable_, (uint16_t)offsetof(struct cpu_state, member)}
 #define GPR(name_, number, type_)     STATE(name_, type_, 64, gpr[number], true)
@@ -57,6 +58,8 @@ static const struct gdb_register control[] = {
     CONTROL("cr4", cr4), CONTROL("efer", efer), CONTROL("cs_base", segment[SEG_CS].base),
     CONTROL("gdt_base", gdtr.base), CONTROL("idt_base", idtr.base),
 };
+
+// clang-format on
 
 static const struct gdb_feature {
     const char *name;
@@ -116,7 +119,8 @@ void gdb_register_read(const struct cpu_state *cpu, unsigned number, uint8_t *va
         break;
     case AT_TAGS: // abridged: 1 is not empty; gdb wants two bits each, 3 for empty
         for (unsigned i = 0; i < 8; i++)
-            store_le16(value, (uint16_t)(load_le16(value) | (cpu->xsave[4] >> i & 1 ? 0u : 3u) << (2 * i)));
+            store_le16(value, (uint16_t)(load_le16(value) | (cpu->xsave[4] >> i & 1 ? 0u : 3u)
+                                                                << (2 * i)));
         break;
     case AT_NOWHERE:
         break;
@@ -143,14 +147,16 @@ static pthread_once_t xml_once = PTHREAD_ONCE_INIT;
 static void write_xml(void)
 {
     FILE *out = fmemopen(xml, sizeof(xml), "w");
-    fputs("<?xml version=\"1.0\"?><!DOCTYPE target SYSTEM \"gdb-target.dtd\"><target version=\"1.0\">"
-          "<architecture>i386:x86-64</architecture>",
-          out);
+    fputs(
+        "<?xml version=\"1.0\"?><!DOCTYPE target SYSTEM \"gdb-target.dtd\"><target version=\"1.0\">"
+        "<architecture>i386:x86-64</architecture>",
+        out);
     for (unsigned i = 0; i < ARRAY_LENGTH(features); i++) {
         fprintf(out, "<feature name=\"%s\">", features[i].name);
         for (unsigned j = 0; j < features[i].count; j++) {
             const struct gdb_register *r = &features[i].registers[j];
-            fprintf(out, "<reg name=\"%s\" bitsize=\"%u\" type=\"%s\"/>", r->name, r->bits, r->type);
+            fprintf(out, "<reg name=\"%s\" bitsize=\"%u\" type=\"%s\"/>", r->name, r->bits,
+                    r->type);
         }
         fputs("</feature>", out);
     }

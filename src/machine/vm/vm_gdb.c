@@ -33,9 +33,9 @@ struct vm_gdb {
     struct os_loop_post stopped_post;
     int fd; // -1: nobody
     bool acknowledge;
-    bool running;            // the debugger waits for a stop
-    unsigned selected;       // vCPU, of `g`, `m` and their like
-    atomic_uint stopped;     // vCPU + 1 that hit something; 0: none
+    bool running;        // the debugger waits for a stop
+    unsigned selected;   // vCPU, of `g`, `m` and their like
+    atomic_uint stopped; // vCPU + 1 that hit something; 0: none
     uint64_t breakpoints[MAX_BREAKPOINTS];
     unsigned breakpoint_count;
     struct gdb_input input;
@@ -129,7 +129,8 @@ static void send_text(struct vm_gdb *gdb)
 // ---- Memory ----
 
 // Each page by itself; false when one is not mapped or not RAM.
-static bool access_memory(struct vm_gdb *gdb, uint64_t address, uint8_t *bytes, size_t length, bool write)
+static bool access_memory(struct vm_gdb *gdb, uint64_t address, uint8_t *bytes, size_t length,
+                          bool write)
 {
     while (length) {
         size_t piece = PAGE_BYTES - address % PAGE_BYTES;
@@ -212,7 +213,8 @@ static void write_register(struct vm_gdb *gdb, const char *text)
 {
     uint8_t value[GDB_REGISTER_BYTES_MAX];
     uint64_t number;
-    if (!gdb_take_number(&text, &number) || number >= gdb_register_count() || !gdb_take_char(&text, '=') ||
+    if (!gdb_take_number(&text, &number) || number >= gdb_register_count() ||
+        !gdb_take_char(&text, '=') ||
         !gdb_take_bytes(&text, value, gdb_register_bytes((unsigned)number))) {
         fail(gdb);
         return;
@@ -223,8 +225,8 @@ static void write_register(struct vm_gdb *gdb, const char *text)
 
 static bool take_range(const char **text, uint64_t *address, uint64_t *length)
 {
-    return gdb_take_number(text, address) && gdb_take_char(text, ',') && gdb_take_number(text, length) &&
-           *length <= MEMORY_BYTES;
+    return gdb_take_number(text, address) && gdb_take_char(text, ',') &&
+           gdb_take_number(text, length) && *length <= MEMORY_BYTES;
 }
 
 static void read_memory(struct vm_gdb *gdb, const char *text)
@@ -360,8 +362,8 @@ static void send_features(struct vm_gdb *gdb, const char *text)
 {
     const char *xml = gdb_target_xml();
     uint64_t offset, length, total = strlen(xml);
-    if (!gdb_take_number(&text, &offset) || !gdb_take_char(&text, ',') || !gdb_take_number(&text, &length) ||
-        offset > total) {
+    if (!gdb_take_number(&text, &offset) || !gdb_take_char(&text, ',') ||
+        !gdb_take_number(&text, &length) || offset > total) {
         fail(gdb);
         return;
     }
@@ -379,7 +381,8 @@ static void query(struct vm_gdb *gdb, const char *text)
     static const char features[] = "Xfer:features:read:target.xml:";
     char answer[64] = "";
     if (!strncmp(text, "Supported", 9)) {
-        snprintf(answer, sizeof(answer), "PacketSize=%x;QStartNoAckMode+;qXfer:features:read+", GDB_TEXT_BYTES);
+        snprintf(answer, sizeof(answer), "PacketSize=%x;QStartNoAckMode+;qXfer:features:read+",
+                 GDB_TEXT_BYTES);
     } else if (!strncmp(text, features, sizeof(features) - 1)) {
         send_features(gdb, text + sizeof(features) - 1);
     } else if (!strcmp(text, "fThreadInfo")) {
@@ -424,11 +427,24 @@ static const struct {
     char letter;
     gdb_command *run;
 } commands[] = {
-    {'?', why_stopped},      {'g', read_registers}, {'G', write_registers},   {'p', read_register},
-    {'P', write_register},   {'m', read_memory},    {'M', write_memory},      {'Z', insert_breakpoint},
-    {'z', remove_breakpoint}, {'c', go},            {'s', step},              {'H', select_thread},
-    {'T', is_thread_alive},  {'v', verbose},        {'q', query},             {'Q', set},
-    {'D', detach},           {'k', kill_machine},
+    {'?', why_stopped},
+    {'g', read_registers},
+    {'G', write_registers},
+    {'p', read_register},
+    {'P', write_register},
+    {'m', read_memory},
+    {'M', write_memory},
+    {'Z', insert_breakpoint},
+    {'z', remove_breakpoint},
+    {'c', go},
+    {'s', step},
+    {'H', select_thread},
+    {'T', is_thread_alive},
+    {'v', verbose},
+    {'q', query},
+    {'Q', set},
+    {'D', detach},
+    {'k', kill_machine},
 };
 
 // An unknown command gets the empty answer, as the protocol wants it.

@@ -11,10 +11,8 @@ void vm_trace_start(struct vm *vm)
         enum vm_trace asked;
         enum engine_trace_what what;
     } traces[] = {
-        {VM_TRACE_EXITS, TRACE_EXITS},
-        {VM_TRACE_INTERRUPTS, TRACE_INTERRUPTS},
-        {VM_TRACE_FAULTS, TRACE_FAULTS},
-        {VM_TRACE_MODES, TRACE_MODES},
+        {VM_TRACE_EXITS, TRACE_EXITS},   {VM_TRACE_INTERRUPTS, TRACE_INTERRUPTS},
+        {VM_TRACE_FAULTS, TRACE_FAULTS}, {VM_TRACE_MODES, TRACE_MODES},
         {VM_TRACE_HASH, TRACE_HASH},
     };
     if (!vm->config->trace)

@@ -76,7 +76,8 @@ static void division_by_zero_faults_before_anything_changes(void **state)
     cpu->gpr[RBX] = 0;
     assert_int_equal(EXECUTE(machine, 0xf7, 0xf3), EXC_DE); // div ebx
     assert_int_equal(cpu->gpr[RAX], 5);
-    assert_int_equal(load_le64(machine->ram + cpu->gpr[RSP]), CODE_AT); // the faulting instruction's address
+    assert_int_equal(load_le64(machine->ram + cpu->gpr[RSP]),
+                     CODE_AT); // the faulting instruction's address
     small_machine_destroy(machine);
 }
 
@@ -155,7 +156,9 @@ static void changed_code_is_executed_as_it_is_now(void **state)
     cpu->gpr[RBX] = 2;
     cpu->gpr[RAX] = 0;
     // again: inc eax (ff c0); mov byte [rip-7], 0xc8 -> the first ModRM byte becomes c8 (dec eax); dec ebx; jnz again
-    assert_int_equal(EXECUTE(machine, 0xff, 0xc0, 0xc6, 0x05, 0xf8, 0xff, 0xff, 0xff, 0xc8, 0xff, 0xcb, 0x75, 0xf3), STOPPED);
+    assert_int_equal(EXECUTE(machine, 0xff, 0xc0, 0xc6, 0x05, 0xf8, 0xff, 0xff, 0xff, 0xc8, 0xff,
+                             0xcb, 0x75, 0xf3),
+                     STOPPED);
     assert_int_equal(cpu->gpr[RAX], 0);
     small_machine_destroy(machine);
 }
@@ -178,8 +181,8 @@ static void sse_adds_from_memory(void **state)
     pair[1] = 2.25;
     cpu->gpr[RDI] = DATA_AT;
     // movsd xmm9, [rdi]; addsd xmm9, [rdi+8]; movsd [rdi+16], xmm9
-    assert_int_equal(EXECUTE(machine, 0xf2, 0x44, 0x0f, 0x10, 0x0f, 0xf2, 0x44, 0x0f, 0x58, 0x4f, 0x08, 0xf2, 0x44, 0x0f,
-                             0x11, 0x4f, 0x10),
+    assert_int_equal(EXECUTE(machine, 0xf2, 0x44, 0x0f, 0x10, 0x0f, 0xf2, 0x44, 0x0f, 0x58, 0x4f,
+                             0x08, 0xf2, 0x44, 0x0f, 0x11, 0x4f, 0x10),
                      STOPPED);
     assert_true(pair[2] == 3.75);
     small_machine_destroy(machine);
@@ -192,7 +195,8 @@ static void general_registers_come_out_of_vector_instructions(void **state)
     cpu->gpr[RDI] = DATA_AT;
     cpu->gpr[RSP] = STACK_AT;
     // movdqu xmm1, [rdi]; pmovmskb r13d, xmm1
-    assert_int_equal(EXECUTE(machine, 0xf3, 0x0f, 0x6f, 0x0f, 0x66, 0x44, 0x0f, 0xd7, 0xe9), STOPPED);
+    assert_int_equal(EXECUTE(machine, 0xf3, 0x0f, 0x6f, 0x0f, 0x66, 0x44, 0x0f, 0xd7, 0xe9),
+                     STOPPED);
     assert_int_equal(cpu->gpr[R13], 0xffff);
     small_machine_destroy(machine);
 }
@@ -233,8 +237,8 @@ static void an_unmasked_simd_exception_reaches_the_guest(void **state)
     store_le32(machine->ram + DATA_AT, 0x1d80); // divide-by-zero unmasked
     cpu->gpr[RDI] = DATA_AT;
     // ldmxcsr [rdi]; xorps xmm1, xmm1; mov eax, 0x3f800000; movd xmm0, eax; divss xmm0, xmm1
-    assert_int_equal(EXECUTE(machine, 0x0f, 0xae, 0x17, 0x0f, 0x57, 0xc9, 0xb8, 0, 0, 0x80, 0x3f, 0x66, 0x0f, 0x6e, 0xc0,
-                             0xf3, 0x0f, 0x5e, 0xc1),
+    assert_int_equal(EXECUTE(machine, 0x0f, 0xae, 0x17, 0x0f, 0x57, 0xc9, 0xb8, 0, 0, 0x80, 0x3f,
+                             0x66, 0x0f, 0x6e, 0xc0, 0xf3, 0x0f, 0x5e, 0xc1),
                      EXC_XM);
     assert_int_equal(load_le32(cpu->xsave + 24), 0x1d84);
     assert_int_equal(load_le32(cpu->xsave + 160), 0x3f800000); // the destination is as before
@@ -247,7 +251,8 @@ static void an_unmasked_x87_exception_waits_for_the_next_instruction(void **stat
     store_le16(machine->ram + DATA_AT, 0x37b); // divide-by-zero unmasked
     cpu->gpr[RDI] = DATA_AT;
     // fninit; fldcw [rdi]; fld1; fldz; fdivp; mov eax, 1; fld1
-    assert_int_equal(EXECUTE(machine, 0xdb, 0xe3, 0xd9, 0x2f, 0xd9, 0xe8, 0xd9, 0xee, 0xde, 0xf9, 0xb8, 1, 0, 0, 0, 0xd9, 0xe8),
+    assert_int_equal(EXECUTE(machine, 0xdb, 0xe3, 0xd9, 0x2f, 0xd9, 0xe8, 0xd9, 0xee, 0xde, 0xf9,
+                             0xb8, 1, 0, 0, 0, 0xd9, 0xe8),
                      EXC_MF);
     assert_int_equal(cpu->gpr[RAX], 1);
     small_machine_destroy(machine);
@@ -273,7 +278,8 @@ static void the_x87_environment_shows_guest_addresses(void **state)
     assert_int_equal(EXECUTE(machine, 0xdb, 0xe3, 0xdd, 0x07, 0xd9, 0x36), STOPPED);
     assert_int_equal(load_le32(machine->ram + DATA_AT + 0x100 + 12), CODE_AT + 2);
     assert_int_equal(load_le32(machine->ram + DATA_AT + 0x100 + 20), DATA_AT);
-    assert_int_equal(load_le16(machine->ram + DATA_AT + 0x100 + 8), 0x7fff); // one register, a zero, is not empty
+    assert_int_equal(load_le16(machine->ram + DATA_AT + 0x100 + 8),
+                     0x7fff); // one register, a zero, is not empty
     small_machine_destroy(machine);
 }
 
@@ -286,11 +292,13 @@ static void xsave_and_xrstor_keep_the_upper_halves(void **state)
     cpu->gpr[RSI] = DATA_AT + 0x400;
     cpu->gpr[RBX] = DATA_AT + 0x100;
     // vmovdqu ymm2, [rdi]; mov eax, 7; xor edx, edx; xsave [rsi]; vpxor ymm2, ymm2, ymm2; xrstor [rsi]; vmovdqu [rbx], ymm2
-    assert_int_equal(EXECUTE(machine, 0xc5, 0xfe, 0x6f, 0x17, 0xb8, 7, 0, 0, 0, 0x31, 0xd2, 0x0f, 0xae, 0x26, 0xc5, 0xed, 0xef,
-                             0xd2, 0x0f, 0xae, 0x2e, 0xc5, 0xfe, 0x7f, 0x13),
+    assert_int_equal(EXECUTE(machine, 0xc5, 0xfe, 0x6f, 0x17, 0xb8, 7, 0, 0, 0, 0x31, 0xd2, 0x0f,
+                             0xae, 0x26, 0xc5, 0xed, 0xef, 0xd2, 0x0f, 0xae, 0x2e, 0xc5, 0xfe, 0x7f,
+                             0x13),
                      STOPPED);
     assert_memory_equal(machine->ram + DATA_AT, machine->ram + DATA_AT + 0x100, 32);
-    assert_int_equal(load_le64(machine->ram + DATA_AT + 0x400 + 512), 6); // x87 is in its initial state
+    assert_int_equal(load_le64(machine->ram + DATA_AT + 0x400 + 512),
+                     6); // x87 is in its initial state
     small_machine_destroy(machine);
 }
 

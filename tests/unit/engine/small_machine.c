@@ -53,11 +53,17 @@ static void set_mode(struct small_machine *machine, unsigned code_bits)
     struct cpu_state *cpu = &machine->vcpu->state;
     uint32_t mode = code_bits == 64 ? SEG_L : code_bits == 32 ? SEG_DB : 0;
     for (unsigned i = SEG_ES; i <= SEG_GS; i++)
-        cpu->segment[i] = (struct segment){
-            .limit = UINT32_MAX, .attributes = SEG_P | SEG_S | 3 | SEG_DB | SEG_G, .selector = DATA_SEL};
-    cpu->segment[SEG_CS] = (struct segment){
-        .limit = UINT32_MAX, .attributes = SEG_P | SEG_S | 0xb | mode | SEG_G, .selector = CODE_SEL};
-    store(machine, GDT_AT + CODE_SEL, 0x008f9b000000ffff | (uint64_t)(code_bits == 64 ? 0x20 : code_bits == 32 ? 0x40 : 0) << 48);
+        cpu->segment[i] = (struct segment){.limit = UINT32_MAX,
+                                           .attributes = SEG_P | SEG_S | 3 | SEG_DB | SEG_G,
+                                           .selector = DATA_SEL};
+    cpu->segment[SEG_CS] = (struct segment){.limit = UINT32_MAX,
+                                            .attributes = SEG_P | SEG_S | 0xb | mode | SEG_G,
+                                            .selector = CODE_SEL};
+    store(machine, GDT_AT + CODE_SEL,
+          0x008f9b000000ffff | (uint64_t)(code_bits == 64   ? 0x20
+                                          : code_bits == 32 ? 0x40
+                                                            : 0)
+                                   << 48);
     store(machine, GDT_AT + DATA_SEL, 0x00cf93000000ffff);
     cpu->gdtr = (struct descriptor_table){GDT_AT, 0xff};
     cpu->idtr = (struct descriptor_table){IDT_AT, 0xfff};

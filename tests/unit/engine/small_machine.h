@@ -35,7 +35,8 @@ int small_machine_run(struct small_machine *machine);
 
 // small_machine_code() and small_machine_run(), for bytes written as arguments.
 #define EXECUTE(machine, ...)                                                                      \
-    (small_machine_code(machine, (const uint8_t[]){__VA_ARGS__}, sizeof((const uint8_t[]){__VA_ARGS__})), \
+    (small_machine_code(machine, (const uint8_t[]){__VA_ARGS__},                                   \
+                        sizeof((const uint8_t[]){__VA_ARGS__})),                                   \
      small_machine_run(machine))
 
 #endif

@@ -85,14 +85,16 @@ static void numbers_end_where_their_digits_end(void **state)
 static void every_register_is_written_and_read_back_or_kept(void **state)
 {
     static struct cpu_state cpu;
-    uint8_t value[GDB_REGISTER_BYTES_MAX], before[GDB_REGISTER_BYTES_MAX], after[GDB_REGISTER_BYTES_MAX];
+    uint8_t value[GDB_REGISTER_BYTES_MAX], before[GDB_REGISTER_BYTES_MAX],
+        after[GDB_REGISTER_BYTES_MAX];
     for (unsigned i = 0; i < gdb_register_count(); i++) {
         gdb_register_read(&cpu, i, before);
         memset(value, 0x52 + (int)i % 8, sizeof(value));
         gdb_register_write(&cpu, i, value);
         gdb_register_read(&cpu, i, after);
         bool kept = !memcmp(before, after, gdb_register_bytes(i));
-        unsigned stored = gdb_register_bytes(i) == 4 ? 2 : gdb_register_bytes(i); // control words of 16 bits
+        unsigned stored =
+            gdb_register_bytes(i) == 4 ? 2 : gdb_register_bytes(i); // control words of 16 bits
         assert_true(kept || !memcmp(value, after, stored));
     }
     assert_int_equal(cpu.cr3, 0);
