@@ -42,8 +42,9 @@ static int new_image(const struct disk_words *w, const char *path, struct block_
                      struct err *err)
 {
     uint64_t cluster = 0;
-    *create =
-        (struct block_create){.compression = w->compression, .lazy_refcounts = w->lazy_refcounts};
+    *create = (struct block_create){.compression = w->compression,
+                                    .lazy_refcounts = w->lazy_refcounts,
+                                    .compressed = w->compress};
     create->format = disk_target_format(path, w->format, err);
     if (!create->format || parse_preallocate(w->preallocate, &create->preallocate, err) ||
         parse_number("--version", w->version, &create->version, err) ||
@@ -143,7 +144,7 @@ static int run_copy(struct block_disk *source, struct block_disk *target,
 
 static bool can_compress(const char *format)
 {
-    return strcmp(format, "qcow2") == 0;
+    return strcmp(format, "qcow2") == 0 || strcmp(format, "vmdk") == 0;
 }
 
 static int convert(const struct disk_words *w, struct block_disk *source, struct err *err)

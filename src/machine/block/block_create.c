@@ -38,6 +38,7 @@ static const struct {
 } makers[] = {
     {"raw", raw_create},
     {"qcow2", qcow2_create},
+    {"vmdk", vmdk_create},
 };
 
 int block_image_create(int fd, const char *name, const struct block_create *create, struct err *err)

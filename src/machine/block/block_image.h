@@ -58,6 +58,7 @@ struct block_create {
     unsigned version;        // qcow2: 2 or 3; 0: 3
     unsigned refcount_bits;  // qcow2; 0: 16
     const char *compression; // qcow2: "zlib" or "zstd"; NULL: zlib
+    bool compressed;         // vmdk: of compressed grains (streamOptimized)
     bool lazy_refcounts;     // qcow2
 };
 // Make an image in an empty file, which stays the caller's.

@@ -19,13 +19,11 @@ static const struct block_format raw_format = {
     .open = raw_open,
 };
 
-extern const struct block_format qcow2_format;
+extern const struct block_format qcow2_format, vdi_format, vhdx_format, vmdk_format;
 
 // Probed in this order; raw is what is left.
 const struct block_format *const block_formats[] = {
-    &raw_format,
-    &qcow2_format,
-    NULL,
+    &raw_format, &qcow2_format, &vmdk_format, &vhdx_format, &vdi_format, NULL,
 };
 
 const struct block_format *block_format_find(const char *name)

@@ -9,6 +9,7 @@ struct block_create;
 struct err;
 
 int raw_create(struct block_node *file, const struct block_create *create, struct err *err);
+int vmdk_create(struct block_node *file, const struct block_create *create, struct err *err);
 int qcow2_create(struct block_node *file, const struct block_create *create, struct err *err);
 
 #endif

@@ -132,6 +132,8 @@ bool qcow2_overlaps_tables(const struct qcow2 *q, uint64_t offset, uint64_t leng
 // ---- qcow2_refcount.c: who uses which host cluster. Under lock.
 int qcow2_refcount_get(struct qcow2 *q, uint64_t cluster, uint64_t *count);
 int qcow2_refcount_add(struct qcow2 *q, uint64_t cluster, int delta);
+// For repair: a count as it should be, where a block for it exists.
+int qcow2_refcount_set(struct qcow2 *q, uint64_t cluster, uint64_t count);
 // Up to `want` contiguous clusters, at least one, with count one. *zeros: they read as zeros
 // already.
 int qcow2_allocate(struct qcow2 *q, uint32_t want, uint64_t *offset, uint32_t *got, bool *zeros);

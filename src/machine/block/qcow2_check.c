@@ -313,8 +313,8 @@ static int lower_leaks(struct check *c)
             rc = qcow2_write_refblocks(q);
         if (!rc)
             rc = qcow2_refcount_get(q, i, &kept);
-        for (; !rc && kept > is; kept--)
-            rc = qcow2_refcount_add(q, i, -1);
+        if (!rc && kept > is)
+            rc = qcow2_refcount_set(q, i, is);
     }
     if (!rc)
         rc = qcow2_write_refblocks(q);

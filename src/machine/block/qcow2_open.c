@@ -10,11 +10,10 @@
 #include "base/err.h"
 #include "machine/block/qcow2.h"
 
+#define BUFFER_BYTES    (4 * MIB)
 #define SLICE_BYTES     4096
 #define L1_BYTES_MAX    (32 * MIB)
 #define TABLE_BYTES_MAX (8 * MIB)
-#define COW_BUFFERS     4
-#define PACKED_BUFFERS  2
 
 static int qcow2_flush(struct block_node *node)
 {
@@ -168,13 +167,20 @@ static int prepare_writing(struct qcow2 *q, struct err *err)
     return 0;
 }
 
+// As many buffers as fit into a few MiB, so that large clusters do not take much more.
+static unsigned buffer_count(uint64_t bytes)
+{
+    uint64_t count = BUFFER_BYTES / bytes;
+    return count < 2 ? 2 : count > BLOCK_BUFFERS_MAX ? BLOCK_BUFFERS_MAX : (unsigned)count;
+}
+
 static void init(struct qcow2 *q)
 {
     pthread_mutex_init(&q->lock, NULL);
     pthread_cond_init(&q->commit_end, NULL);
     range_locks_init(&q->ranges);
-    block_buffers_init(&q->cow, COW_BUFFERS, 2 * q->cluster_size);
-    block_buffers_init(&q->packed, PACKED_BUFFERS, 3 * q->cluster_size);
+    block_buffers_init(&q->cow, buffer_count(2 * q->cluster_size), 2 * q->cluster_size);
+    block_buffers_init(&q->packed, buffer_count(3 * q->cluster_size), 3 * q->cluster_size);
 }
 
 static int set_up(struct qcow2 *q, struct err *err)

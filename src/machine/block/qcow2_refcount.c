@@ -96,6 +96,18 @@ int qcow2_refcount_get(struct qcow2 *q, uint64_t cluster, uint64_t *count)
     return rc;
 }
 
+int qcow2_refcount_set(struct qcow2 *q, uint64_t cluster, uint64_t count)
+{
+    struct meta_slot *slot;
+    uint64_t index;
+    int rc = count_slot(q, cluster, &slot, &index);
+    if (rc || !slot)
+        return rc;
+    qcow2_count_write(q, slot->data, index, count);
+    meta_cache_mark_dirty(&q->refblocks, slot);
+    return 0;
+}
+
 int qcow2_refcount_add(struct qcow2 *q, uint64_t cluster, int delta)
 {
     struct meta_slot *slot;

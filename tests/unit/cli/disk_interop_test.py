@@ -107,6 +107,32 @@ def both_ways():
     return count + 1
 
 
+def other_formats():
+    """VMDK both ways; VDI and VHDX as qemu-img makes them."""
+    count = 0
+    for _ in range(3):
+        size = random.randrange(1, 6 * MIB // 512) * 512
+        write_raw("want.raw", content(size))
+        for kind in ("monolithicSparse", "streamOptimized", "monolithicFlat"):
+            qemu("convert", "-f", "raw", "-O", "vmdk", "-o", f"subformat={kind}", "want.raw", "q.vmdk")
+            wirt("compare", "want.raw", "q.vmdk")
+            count += 1
+            os.unlink("q.vmdk")
+        for compress in ([], ["--compress"]):
+            wirt("convert", "want.raw", "w.vmdk", "--force", *compress)
+            qemu("check", "-q", "w.vmdk")
+            qemu("compare", "-q", "-f", "raw", "-F", "vmdk", "want.raw", "w.vmdk")
+            count += 1
+        qemu("convert", "-f", "raw", "-O", "vdi", "want.raw", "q.vdi")
+        wirt("compare", "want.raw", "q.vdi")
+        qemu("convert", "-f", "raw", "-O", "vhdx", "-o", f"block_size={random.choice([1, 2, 8, 32]) * MIB}", "want.raw", "q.vhdx")
+        wirt("compare", "want.raw", "q.vhdx")
+        wirt("convert", "q.vhdx", "back.qcow2", "--force")
+        qemu("compare", "-q", "-f", "raw", "-F", "qcow2", "want.raw", "back.qcow2")
+        count += 2
+    return count
+
+
 def chain(depth):
     """A chain whose every image overwrites a part, made in turns by both; returns its top."""
     write_raw("c0.raw", content(2 * MIB))
@@ -232,7 +258,8 @@ def main():
     print(f"seed {SEED}", flush=True)
     with tempfile.TemporaryDirectory(prefix="wirt-interop-", dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as where:
         os.chdir(where)
-        print(f"{both_ways()} images both ways")
+        print(f"{both_ways()} qcow2 images both ways")
+        print(f"{other_formats()} of other formats")
         changes()
         refusals()
         locks()
