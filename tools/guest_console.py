@@ -4,6 +4,7 @@
 Every wait ends: by what it waits for, by the end of the VM's process, or by a deadline that starts with the
 process. What the guest printed is kept whole for messages, and can be shown to a person while it comes.
 """
+import codecs
 import os
 import re
 import select
@@ -11,6 +12,7 @@ import subprocess
 import time
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]|\x1b[()][A-Z0-9]|\x1bc|\r|\x00")
+HALF_ESCAPE = re.compile(r"\x1b(\[[0-9;?]*|[()])?$")
 PROMPT = r"root@debian:~# $"
 
 
@@ -23,7 +25,8 @@ class Console:
 
     def __init__(self, command, seconds, show=None):
         self.command, self.deadline, self.show = command, time.monotonic() + seconds, show
-        self.text, self.seen = "", 0
+        self.text, self.seen, self.half = "", 0, ""
+        self.decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self.vm = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
 
     def __enter__(self):
@@ -44,11 +47,16 @@ class Console:
         left = self.deadline - time.monotonic()
         if left <= 0 or not select.select([self.vm.stdout], [], [], left)[0]:
             self.fail("too late")
-        piece = ESCAPES.sub("", os.read(self.vm.stdout.fileno(), 65536).decode(errors="replace"))
+        data = os.read(self.vm.stdout.fileno(), 65536)
+        # A sequence or a character may be cut in two by the end of a read.
+        raw = self.half + self.decoder.decode(data)
+        cut = HALF_ESCAPE.search(raw)
+        self.half = cut.group(0) if cut else ""
+        piece = ESCAPES.sub("", raw.removesuffix(self.half))
         self.text += piece
         if self.show and piece:
             self.show(piece)
-        return self.vm.poll() is None or piece != ""
+        return data != b""
 
     def wait_for(self, pattern):
         """Waits until what came since the last wait matches, and returns the match."""
