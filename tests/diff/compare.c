@@ -285,10 +285,11 @@ void print_difference(const struct diff_case *c, const struct diff_result *nativ
         int length = decode(c->bytes + at, c->length - at, c->mode, &insn);
         disassemble(c->bytes + at, c->length - at, c->mode, text, sizeof(text));
         printf("    %llx %-48s", (unsigned long long)(c->code + at), text);
-        for (int i = 0; i < length; i++)
-            printf(" %02x", c->bytes[at + (unsigned)i]);
+        unsigned shown = length > 0 ? (unsigned)length : c->length - at;
+        for (unsigned i = 0; i < shown; i++)
+            printf(" %02x", c->bytes[at + i]);
         printf("\n");
-        at += length > 0 ? (unsigned)length : c->length;
+        at += shown;
     }
     print_outcome("native", native);
     print_outcome("tier  ", tier);

@@ -70,6 +70,9 @@ bool diff_sequence_make(struct diff_case *out, uint64_t seed,
                         bool (*offered)(const void *context, const struct insn_form *form),
                         const void *context);
 
+// Bytes that the decoder refuses: they must be #UD on the real processor, too.
+bool diff_invalid_make(struct diff_case *out, enum code_mode mode, uint64_t seed);
+
 // Why an operation takes no part, or NULL.
 const char *diff_skip_reason(const struct insn_form *form);
 

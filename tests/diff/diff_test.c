@@ -2,11 +2,12 @@
 //
 // Instructions on the real processor and under a tier of the engine, compared.
 //
-//     diff_test [--tier interpreter|engine] [--rounds N] [--sequences N] [--seed N] [--op NAME]
+//     diff_test [--tier interpreter|engine] [--rounds N] [--sequences N] [--invalid N] [--seed N] [--op NAME]
 //               [--case SEED (--form N --mode 32|64 | --sequence)]
 //
 // Each round makes one case of each form in 32- and 64-bit mode; without --rounds one round follows the other until it is
-// interrupted. --sequences makes that many cases of several instructions instead. --op limits it to operations of that name; --case repeats what a difference printed.
+// interrupted. --sequences makes that many cases of several instructions instead, --invalid that many of bytes that are no
+// instruction. --op limits it to operations of that name; --case repeats what a difference printed.
 #include "compare.h"
 #include "native.h"
 #include "tier.h"
@@ -24,7 +25,8 @@ struct options {
     const char *tier;
     const char *op;
     uint64_t rounds;    // 0: without end
-    uint64_t sequences; // 0: single instructions
+    uint64_t sequences; // this many, instead of rounds
+    uint64_t invalid;   // this many, instead of rounds
     uint64_t seed;
     uint64_t case_seed;
     unsigned form;
@@ -122,12 +124,14 @@ static bool offered(const void *context, const struct insn_form *form)
     return tier_offers(context, form);
 }
 
-static void add_sequence(struct run *run, const struct options *options, uint64_t seed)
+static void add_other(struct run *run, const struct options *options, uint64_t seed)
 {
     struct diff_case *c = &run->cases[run->count];
     c->fs_base = native_fs_base();
     c->gs_base = native_gs_base();
-    if (!diff_sequence_make(c, seed, offered, run->tier))
+    bool made = options->invalid ? diff_invalid_make(c, seed & 1 ? CODE_32 : CODE_64, seed)
+                                 : diff_sequence_make(c, seed, offered, run->tier);
+    if (!made)
         return;
     run->forms[run->count++] = 0;
     if (run->count == BATCH)
@@ -168,12 +172,17 @@ static void count_forms(const struct run *run)
 
 static bool parse(int argc, char **argv, struct options *options)
 {
-    static const struct option known[] = {
-        {"tier", required_argument, NULL, 't'}, {"rounds", required_argument, NULL, 'r'},
-        {"seed", required_argument, NULL, 's'}, {"op", required_argument, NULL, 'o'},
-        {"case", required_argument, NULL, 'c'}, {"form", required_argument, NULL, 'f'},
-        {"mode", required_argument, NULL, 'm'}, {"sequences", required_argument, NULL, 'q'},
-        {"sequence", no_argument, NULL, 'Q'},   {0}};
+    static const struct option known[] = {{"tier", required_argument, NULL, 't'},
+                                          {"rounds", required_argument, NULL, 'r'},
+                                          {"seed", required_argument, NULL, 's'},
+                                          {"op", required_argument, NULL, 'o'},
+                                          {"case", required_argument, NULL, 'c'},
+                                          {"form", required_argument, NULL, 'f'},
+                                          {"mode", required_argument, NULL, 'm'},
+                                          {"sequences", required_argument, NULL, 'q'},
+                                          {"invalid", required_argument, NULL, 'i'},
+                                          {"sequence", no_argument, NULL, 'Q'},
+                                          {0}};
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         uint64_t number = optarg ? strtoull(optarg, NULL, 0) : 0;
         if (option == 't')
@@ -184,6 +193,8 @@ static bool parse(int argc, char **argv, struct options *options)
             options->seed = number;
         else if (option == 'q')
             options->sequences = number;
+        else if (option == 'i')
+            options->invalid = number;
         else if (option == 'Q')
             options->one_sequence = true;
         else if (option == 'o')
@@ -218,18 +229,19 @@ int main(int argc, char **argv)
     printf("seed %llu\n", (unsigned long long)options.seed);
     uint64_t random = options.seed;
     if (options.one && options.one_sequence)
-        add_sequence(&run, &options, options.case_seed);
+        add_other(&run, &options, options.case_seed);
     else if (options.one)
         add(&run, &options, options.form, options.mode, options.case_seed);
-    bool single = !options.one && !options.sequences;
-    for (uint64_t i = 0; !options.one && i < options.sequences; i++)
-        add_sequence(&run, &options, diff_random(&random));
+    uint64_t others = options.sequences + options.invalid;
+    bool single = !options.one && !others;
+    for (uint64_t i = 0; !options.one && i < others; i++)
+        add_other(&run, &options, diff_random(&random));
     for (uint64_t i = 0; single && (options.rounds == 0 || i < options.rounds); i++)
         run_round(&run, &options, &random);
     flush(&run, options.tier);
     printf("%llu cases, %llu differences\n", (unsigned long long)run.done,
            (unsigned long long)run.different);
-    if (!options.sequences)
+    if (single)
         count_forms(&run);
     return run.different ? 1 : 0;
 }

@@ -263,7 +263,8 @@ static const struct insn_form *find_form(const struct insn *insn, const struct o
     unsigned key = ((insn->modrm >> 3) & 7u) << SELECT_REG | (insn->modrm & 7u) << SELECT_RM |
                    (insn->mod == 3) << SELECT_MOD3 | pp << SELECT_PP |
                    !!(insn->rex & REX_W) << SELECT_W | (unsigned)insn->vex_l << SELECT_L |
-                   (insn->mode == CODE_64) << SELECT_M64 | !!(insn->rex & REX_B) << SELECT_REXB;
+                   (insn->mode == CODE_64) << SELECT_M64 | !!(insn->rex & REX_B) << SELECT_REXB |
+                   !!(insn->prefixes & PREFIX_LOCK) << SELECT_LOCK;
     for (unsigned i = 0; i < slot->count; i++, form++) {
         if ((key & form->match_mask) == form->match_value)
             return form;
@@ -315,6 +316,9 @@ static bool check_form(struct insn *insn)
         return insn->reg <= SEG_GS && (insn->reg != SEG_CS || insn->form->check == CHECK_SEG);
     case CHECK_CR:
         return insn->reg == 0 || (insn->reg >= 2 && insn->reg <= 4) || insn->reg == 8;
+    case CHECK_CR8:
+        insn->reg += 8;
+        return insn->reg == 8;
     case CHECK_DR:
         return insn->reg < 8;
     case CHECK_GATHER:
@@ -331,12 +335,11 @@ static bool check_form(struct insn *insn)
     return false;
 }
 
-static bool check_prefixes(const struct insn *insn)
+static bool check_lock(const struct insn *insn)
 {
-    uint32_t attributes = insn->form->attributes;
-    if ((insn->prefixes & PREFIX_LOCK) && (!(attributes & INSN_LOCKABLE) || insn->mod == 3))
-        return false;
-    return true;
+    if (!(insn->prefixes & PREFIX_LOCK) || insn->form->check == CHECK_CR8)
+        return true;
+    return (insn->form->attributes & INSN_LOCKABLE) && insn->mod != 3;
 }
 
 // A vvvv that is no operand must be 1111, all four bits in every mode.
@@ -464,7 +467,7 @@ static int take_form(struct cursor *cursor, struct insn *out)
         return DECODE_INVALID;
     out->operand_size = effective_operand_size(out);
     note_implicit(out, slot->flags);
-    if (!check_prefixes(out) || !check_vex(out) || !check_form(out))
+    if (!check_lock(out) || !check_vex(out) || !check_form(out))
         return DECODE_INVALID;
     return 0;
 }

@@ -18,6 +18,7 @@ enum selector_shift {
     SELECT_L = 10,    // VEX.L
     SELECT_M64 = 11,  // 64-bit mode
     SELECT_REXB = 12, // REX.B
+    SELECT_LOCK = 13, // LOCK prefix
 };
 
 enum immediate_kind {
@@ -37,6 +38,7 @@ enum form_check {
     CHECK_SEG,      // segment registers 0 to 5
     CHECK_SEG_LOAD, // the same without CS
     CHECK_CR,       // CR0, CR2, CR3, CR4, CR8
+    CHECK_CR8,      // CR0, which a LOCK prefix makes CR8 (APM 3, "MOV CRn")
     CHECK_DR,       // DR0 to DR7
     CHECK_GATHER,   // SIB with a vector index; destination, index and mask differ
     CHECK_SEG_ES,   // no restriction: the operand is this segment register

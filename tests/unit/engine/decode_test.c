@@ -293,6 +293,17 @@ static void test_address_only_operands_are_no_access(void **state)
     assert_int_equal(insn_memory_access(&insn).bytes, 8);
 }
 
+static void test_lock_mov_cr0_is_cr8(void **state)
+{
+    struct insn insn;
+    assert_int_equal(decode_text(CODE_32, "\xF0\x0F\x20\xC0", 4, &insn), 4);
+    assert_int_equal(insn.reg, 8);
+    assert_int_equal(insn.form->feature, CPU_FEATURE_CR8_LEGACY);
+    assert_int_equal(decode_text(CODE_32, "\xF0\x0F\x20\xD8", 4, &insn), DECODE_INVALID); // CR3
+    assert_int_equal(decode_text(CODE_32, "\x0F\x20\xC0", 3, &insn), 3);
+    assert_int_equal(insn.reg, 0);
+}
+
 // A shift by 0 changes nothing, by CL perhaps nothing: neither kills the flags before it.
 static void test_flags_killed_by_shifts(void **state)
 {
@@ -322,6 +333,7 @@ int main(void)
         cmocka_unit_test(test_second_immediates),
         cmocka_unit_test(test_older_meanings),
         cmocka_unit_test(test_lock_needs_memory_and_a_lockable_operation),
+        cmocka_unit_test(test_lock_mov_cr0_is_cr8),
         cmocka_unit_test(test_address_only_operands_are_no_access),
         cmocka_unit_test(test_flags_killed_by_shifts),
     };

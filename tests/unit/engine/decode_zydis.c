@@ -98,6 +98,15 @@ static void ask_zydis(const uint8_t *bytes, size_t available, enum code_mode mod
     oracle->valid = ZYAN_SUCCESS(status) && !is_absent_extension(&oracle->insn);
 }
 
+bool is_instruction_of_absent_extension(const uint8_t *bytes, size_t available, enum code_mode mode)
+{
+    struct oracle oracle;
+    size_t limit = available < INSN_MAX_BYTES ? available : INSN_MAX_BYTES;
+    return ZYAN_SUCCESS(ZydisDecoderDecodeFull(decoder_of(mode), bytes, limit, &oracle.insn,
+                                               oracle.operands)) &&
+           is_absent_extension(&oracle.insn);
+}
+
 void disassemble(const uint8_t *bytes, size_t available, enum code_mode mode, char *text,
                  size_t text_bytes)
 {
@@ -507,6 +516,8 @@ static const struct known {
     {OPERANDS, OP_MOVMSKPS, NULL, "zero-extended, whether the destination is called 32 or 64 bits"},
     {OPERANDS, OP_MOVMSKPD, NULL, "zero-extended, whether the destination is called 32 or 64 bits"},
     {OPERANDS, OP_LSL, NULL, "of a selector in a register the low 16 bits count"},
+    {ONLY_OURS, OP_MOV_FROM_CR, NULL, "LOCK makes CR8 of CR0 (APM 3, MOV CRn; seen on Zen 5)"},
+    {ONLY_OURS, OP_MOV_TO_CR, NULL, "LOCK makes CR8 of CR0 (APM 3, MOV CRn; seen on Zen 5)"},
     {ONLY_OURS, OP_ENDBR64, NULL, "a NOP where CET does not exist"},
     {ONLY_OURS, OP_ENDBR32, NULL, "a NOP where CET does not exist"},
     {NAME, OP_WBNOINVD, NULL, "Zydis tells it from WBINVD with other prefixes only"},

@@ -34,6 +34,10 @@ struct comparison {
 void compare_with_zydis(const uint8_t *bytes, size_t available, enum code_mode mode,
                         struct comparison *out);
 
+// Are the bytes an instruction of an extension that wirt's CPU models do not have (but a host may)?
+bool is_instruction_of_absent_extension(const uint8_t *bytes, size_t available,
+                                        enum code_mode mode);
+
 // One line of Intel syntax, or "(bad)".
 void disassemble(const uint8_t *bytes, size_t available, enum code_mode mode, char *text,
                  size_t text_bytes);
