@@ -18,6 +18,7 @@
 #define DEFAULT_FIRMWARE "/usr/share/seabios/bios-256k.bin"
 #define PATH_BYTES       4096
 #define MAX_NETS         16
+#define MAX_PORTS        8
 #define STATUS_FAILURE   36  // as vm/vm_status.h has it
 #define MAX_CHAIN        64 // images of one disk
 
@@ -26,7 +27,7 @@ struct launch {
     size_t fd_count;
     pid_t helpers[MAX_NETS]; // wirt-net processes
     size_t helper_count;
-    const char *sockets[2]; // paths to remove at the end, borrowed from the configuration
+    const char *sockets[2 + MAX_PORTS]; // paths to remove at the end, borrowed from the configuration
     size_t socket_count;
 };
 
@@ -246,6 +247,14 @@ static int open_sockets(struct launch *launch, json_t *config, struct err *err)
         if (open_listener(launch, file, "file", sockets[i].flag, err))
             return -1;
         launch->sockets[launch->socket_count++] = path_of(file, "file");
+    }
+    size_t index;
+    json_t *port;
+    json_array_foreach(json_object_get(config, "ports"), index, port)
+    {
+        if (open_listener(launch, port, "path", "ports", err))
+            return -1;
+        launch->sockets[launch->socket_count++] = path_of(port, "path");
     }
     return 0;
 }

@@ -141,6 +141,13 @@ static int parse_devices(struct vm_config *config, const json_t *json, struct er
     json_array_foreach(json_object_get(json, "nets"), index, value)
         if (vm_config_parse_net(&config->nets[config->net_count++], value, config->name, (unsigned)index, err))
             return -1;
+    json_array_foreach(json_object_get(json, "ports"), index, value)
+    {
+        struct vm_port_config *port = &config->ports[config->port_count++];
+        port->name = text(value, "name", "");
+        if (descriptor(value, port->name, &port->fd, err))
+            return -1;
+    }
     return 0;
 }
 

@@ -13,6 +13,7 @@
 #define VM_MAX_INITRDS 16
 #define VM_MAX_DISKS   64
 #define VM_MAX_NETS    16
+#define VM_MAX_PORTS   8
 #define VM_MAX_CPUS    8
 
 enum vm_accel { VM_ACCEL_AUTO, VM_ACCEL_KVM, VM_ACCEL_ENGINE, VM_ACCEL_INTERPRETER, VM_ACCEL_COUNT };
@@ -57,6 +58,11 @@ struct vm_net_config {
     char default_id[12];
 };
 
+struct vm_port_config {
+    const char *name;
+    int fd; // listening
+};
+
 struct vm_config {
     json_t *json; // owned
     const char *name;
@@ -73,6 +79,8 @@ struct vm_config {
     unsigned disk_count;
     struct vm_net_config nets[VM_MAX_NETS];
     unsigned net_count;
+    struct vm_port_config ports[VM_MAX_PORTS];
+    unsigned port_count;
     enum vm_console_kind console;
     int console_fd;
     bool console_escape;

@@ -130,7 +130,7 @@ static int add_configured(struct vm *vm, struct err *err)
     for (unsigned i = 0; i < vm->config->net_count; i++)
         if (vm_add_net(vm, &vm->config->nets[i], err))
             return -1;
-    return vm_add_helpers(vm, err);
+    return vm_add_ports(vm, err) || vm_add_helpers(vm, err) ? -1 : 0;
 }
 
 int vm_devices_create(struct vm *vm, struct err *err)

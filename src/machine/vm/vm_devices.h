@@ -2,8 +2,8 @@
 //
 // PCI and what is plugged into it.
 //
-// Disks and network cards come from the configuration or over the control protocol, have an id, and may go while the machine runs; entropy,
-// balloon and the ports for agents are always there. All virtio devices share one I/O thread. Devices are made and destroyed
+// Disks and network cards come from the configuration or over the control protocol, have an id, and may go while the machine runs; entropy
+// and balloon are always there. All virtio devices share one I/O thread. Devices are made and destroyed
 // on the main thread.
 #ifndef WIRT_MACHINE_VM_VM_DEVICES_H
 #define WIRT_MACHINE_VM_VM_DEVICES_H
@@ -59,5 +59,6 @@ struct vm_device *vm_device_find(struct vm *vm, const char *id);
 int vm_add_disk(struct vm *vm, const struct vm_disk_config *config, struct err *err);
 int vm_add_net(struct vm *vm, const struct vm_net_config *config, struct err *err);
 int vm_add_helpers(struct vm *vm, struct err *err);
+int vm_add_ports(struct vm *vm, struct err *err); // vm_ports.c
 
 #endif

@@ -29,6 +29,11 @@ struct end_request {
     struct err *err;
 };
 
+static void destroy_end(void *context)
+{
+    net_end_destroy(context);
+}
+
 // On the I/O loop, as ends want it. Takes the descriptor over.
 static void create_end(void *context)
 {
@@ -55,7 +60,10 @@ int vm_add_net(struct vm *vm, const struct vm_net_config *config, struct err *er
         return err_wrap(err, "--net");
     struct vm_device *device = vm_device_create(vm, &net_ops, config->id ? config->id : config->default_id, err);
     if (!device) {
-        net_end_destroy(request.end);
+        if (vm->devices->io_loop)
+            os_loop_call(vm->devices->io_loop, destroy_end, request.end);
+        else
+            destroy_end(request.end);
         return -1;
     }
     struct virtio_net_params params = {.name = device->id, .end = request.end};
