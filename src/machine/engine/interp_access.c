@@ -19,13 +19,14 @@ void memory_unlock_globally(void)
     pthread_mutex_unlock(&global_lock);
 }
 
-// SDM vol. 3, 6.15, interrupt 17: only data accesses at CPL 3. `bytes` up to 8 are the operand's natural alignment; wider ones
-// are checked by the instructions that use them.
+// SDM vol. 3, 6.15, interrupt 17: only data accesses at CPL 3, to the operand's natural alignment.
 static bool misaligned(const struct vcpu *vcpu, struct gva linear, unsigned bytes)
 {
     const struct cpu_state *cpu = &vcpu->state;
-    return (cpu->rflags & FLAG_AC) && (cpu->cr0 & CR0_AM) && cpu_cpl(cpu) == 3 && bytes <= 8 &&
-           is_power_of_two(bytes) && (linear.at & (bytes - 1));
+    if (!(cpu->rflags & FLAG_AC) || !(cpu->cr0 & CR0_AM) || cpu_cpl(cpu) != 3 || bytes > 32)
+        return false;
+    unsigned unit = bytes == 10 ? 8 : bytes < 16 ? bytes : 16; // of 32 bytes 16 suffice, of an extended real 8
+    return is_power_of_two(unit) && (linear.at & (unit - 1));
 }
 
 int memory_linear(struct vcpu *vcpu, unsigned segment, uint64_t offset, unsigned bytes, bool write,
