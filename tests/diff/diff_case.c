@@ -316,6 +316,15 @@ static bool comes_back(const struct diff_case *c)
     return target - c->code < c->length;
 }
 
+// Does RFLAGS.AC have a meaning that processors agree on? Elements that a mask selects are not checked, areas in parts
+// (FXSAVE, FNSTENV, ENTER's frames) in the parts' own order.
+static bool checks_alignment(const struct insn *insn)
+{
+    return !(insn->form->attributes & INSN_MASKED) && insn_memory_access(insn).bytes <= 32 &&
+           insn->form->op != OP_ENTER && insn->form->op != OP_FLDENV &&
+           insn->form->op != OP_FNSTENV;
+}
+
 bool diff_case_make(struct diff_case *out, unsigned form, enum code_mode mode, uint64_t seed)
 {
     uint64_t random = seed;
@@ -325,6 +334,8 @@ bool diff_case_make(struct diff_case *out, unsigned form, enum code_mode mode, u
         return false;
     out->data_seed = diff_random(&random);
     diff_random_state(out, &random);
+    if (diff_one_in(&random, 16) && checks_alignment(&out->insn))
+        out->before.rflags |= FLAG_AC;
     choose_code(out, &random);
     if (out->insn.form->attributes & INSN_IMPLICIT_MEMORY)
         aim_stack(out, &random);
