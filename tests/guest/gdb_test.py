@@ -3,22 +3,17 @@
 
 The client here speaks the remote protocol itself, so that every packet is seen; gdb is not needed.
 """
-import os
-import socket
-import subprocess
 import tempfile
-import time
 
-from wirt_guest import busybox
+from wirt_guest import Console, busybox, connect
 
 RIP, CS, GPR_BYTES = 16, 18, 8
 
 
 class Debugger:
     def __init__(self, path):
-        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket = connect(path)
         self.socket.settimeout(60)
-        self.socket.connect(path)
         self.file = self.socket.makefile("rb")
         assert self.ask("QStartNoAckMode") == "OK"
 
@@ -44,23 +39,10 @@ class Debugger:
         return int.from_bytes(bytes.fromhex(self.ask(f"p{number:x}")), "little")
 
 
-def connect(path):
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            return Debugger(path)
-        except (FileNotFoundError, ConnectionRefusedError):
-            assert time.monotonic() < deadline, "nobody listens on --gdb"
-            time.sleep(0.05)
-
-
 with tempfile.TemporaryDirectory() as folder:
     path = f"{folder}/gdb"
-    run = subprocess.Popen(busybox("cloud", "", "--gdb", path, "--timeout", "100"), stdin=subprocess.DEVNULL,
-                           stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    os.set_blocking(run.stdout.fileno(), False)
-    try:
-        debugger = connect(path)
+    with Console(busybox("cloud", "", "--gdb", path, "--timeout", "100"), 120) as run:
+        debugger = Debugger(path)
         description = debugger.ask("qXfer:features:read:target.xml:0,1000")
         assert "i386:x86-64" in description and "cr3" in description + debugger.ask("qXfer:features:read:target.xml:1000,1000")
         assert debugger.ask("?").startswith("T05")
@@ -89,17 +71,10 @@ with tempfile.TemporaryDirectory() as folder:
 
         # A running machine is interrupted, in the kernel by then, and goes on alone when the debugger leaves.
         debugger.send("c")
-        time.sleep(2)
+        run.wait_for("Linux version")
         debugger.socket.sendall(b"\x03")
         assert debugger.answer().startswith("T02")
         assert debugger.register(RIP) != second and debugger.register(CS) != 0
         assert debugger.ask("qfThreadInfo") == "m1"
         assert debugger.ask("D") == "OK"
-        output, deadline = b"", time.monotonic() + 90
-        while b"guest ready" not in output:
-            assert time.monotonic() < deadline, output[-500:]
-            output += run.stdout.read() or b""
-            time.sleep(0.1)
-    finally:
-        run.kill()
-        run.wait()
+        run.wait_for("guest ready")

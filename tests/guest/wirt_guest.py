@@ -4,11 +4,15 @@
 Meson gives the paths in the environment: WIRT (the program) and TOP (the source). WIRT_ACCEL chooses another
 engine. A test whose image is not made, or whose program cannot boot anything yet, ends with status 77: skipped, with the reason.
 """
+import ctypes
 import os
 import re
+import select
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 TOP = os.environ["TOP"]
 sys.path.insert(0, f"{TOP}/tools")
@@ -58,6 +62,26 @@ def debian(disk, *words):
     folder = os.path.dirname(image("debian.ext4"))
     return wirt("--kernel", f"{folder}/debian.vmlinuz", "--initrd", f"{folder}/debian.initrd", "--append",
                 "console=ttyS0 root=/dev/vda ro", "--memory", "1G", "--disk", disk, *words)
+
+
+def connect(path, seconds=30):
+    """A connection to a Unix socket that a program just started is about to make."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    watch = libc.inotify_init1(os.O_CLOEXEC)
+    libc.inotify_add_watch(watch, os.path.dirname(path).encode(), 0x100)  # IN_CREATE
+    deadline = time.monotonic() + seconds
+    while not os.path.exists(path):
+        assert select.select([watch], [], [], max(0, deadline - time.monotonic()))[0], f"nobody makes {path}"
+        os.read(watch, 4096)
+    os.close(watch)
+    while True:  # between bind() and listen(): a moment
+        try:
+            connection = socket.socket(socket.AF_UNIX)
+            connection.connect(path)
+            return connection
+        except ConnectionRefusedError:
+            connection.close()
+            assert time.monotonic() < deadline, f"nobody listens on {path}"
 
 
 def check_clean(disk):

@@ -11,6 +11,7 @@
 // has nothing of its own above it.
 #include <errno.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
@@ -571,7 +572,7 @@ static int vmdk_backing(struct block_node *file, struct block_backing *backing, 
     if (!rc && *text) {
         bool flat = parsed.flat_name[0] && !is_sparse(file);
         memcpy(backing->name, flat ? parsed.flat_name : parsed.parent, sizeof(backing->name));
-        strcpy(backing->format, flat ? "raw" : "vmdk");
+        snprintf(backing->format, sizeof(backing->format), "%s", flat ? "raw" : "vmdk");
     }
     free(text);
     return rc;

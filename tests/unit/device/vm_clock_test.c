@@ -107,10 +107,11 @@ static void timers_fire_in_order_of_deadline_then_arming(void **state)
     struct order orders[MANY];
     uint64_t deadlines[MANY];
     unsigned next = 0;
-    srand(1);
+    uint32_t random = 1;
     for (unsigned i = 0; i < MANY; i++) {
         orders[i] = (struct order){&next, 0};
-        deadlines[i] = (uint64_t)(rand() % 8);
+        random = random * 1664525 + 1013904223;
+        deadlines[i] = random >> 29;
         vm_timer_init(&timers[i], clock, note_order, &orders[i]);
         vm_timer_arm(&timers[i], deadlines[i]);
     }
