@@ -11,7 +11,10 @@
 #include "os/file.h"
 #include "os/memory.h"
 
-#define HASH_BITS      16
+// So many stores to a page that miss its translations, and all of them are dropped: the page is being filled with something else.
+#define IDLE_WRITES_MAX 4
+
+#define HASH_BITS      17
 #define PAGE_HASH_BITS 14
 #define BLOCKS_MAX     (1u << 18)
 #define SITES_MAX      (1u << 20)
@@ -25,6 +28,7 @@ struct code_page {
     uint64_t physical;
     struct block *blocks;
     struct code_page *next;
+    unsigned idle_writes; // since the last translation: writes that changed no translated byte
 };
 
 static uint32_t hash_of(uint64_t rip, uint64_t physical, uint32_t mode)
@@ -134,6 +138,7 @@ bool code_cache_commit(struct code_cache *cache, struct block *block, const stru
         *slot = &cache->pages[cache->page_count++];
         **slot = (struct code_page){.physical = align_down(block->physical, 4096)};
     }
+    (*slot)->idle_writes = 0;
     block->page_next = (*slot)->blocks;
     (*slot)->blocks = block;
 
@@ -246,6 +251,10 @@ unsigned code_cache_drop(struct code_cache *cache, uint64_t physical, uint32_t l
     *dropped = 0;
     if (!page)
         return 0;
+    if (page->idle_writes >= IDLE_WRITES_MAX) {
+        physical = page->physical;
+        length = 4096;
+    }
     for (struct block **at = &page->blocks; *at;) {
         struct block *block = *at;
         if (block->physical < physical + length && physical < block->physical + block->guest_bytes) {
@@ -257,6 +266,7 @@ unsigned code_cache_drop(struct code_cache *cache, uint64_t physical, uint32_t l
             left++;
         }
     }
+    page->idle_writes = *dropped ? 0 : page->idle_writes + 1;
     return left;
 }
 

@@ -90,12 +90,22 @@ void emit_rorx(struct emitter *e, unsigned reg, unsigned from, unsigned count)
     emit_u8(e, count);
 }
 
-void emit_pext_memory(struct emitter *e, unsigned reg, unsigned from, struct host_memory mask)
+static void emit_bits_by_mask(struct emitter *e, unsigned pp, unsigned reg, unsigned from, struct host_memory mask)
 {
     if (mask.gs)
         emit_u8(e, 0x65);
-    emit_vex_wide(e, 2, 2, reg, from, host_rex_xb(mask), 0xF5);
+    emit_vex_wide(e, 2, pp, reg, from, host_rex_xb(mask), 0xF5);
     emit_modrm_memory(e, reg, mask);
+}
+
+void emit_pext_memory(struct emitter *e, unsigned reg, unsigned from, struct host_memory mask)
+{
+    emit_bits_by_mask(e, 2, reg, from, mask);
+}
+
+void emit_pdep_memory(struct emitter *e, unsigned reg, unsigned from, struct host_memory mask)
+{
+    emit_bits_by_mask(e, 3, reg, from, mask);
 }
 
 uint8_t *emit_jmp(struct emitter *e)

@@ -170,9 +170,11 @@ static inline void emit_movzx16(struct emitter *e, unsigned to, unsigned from)
 // The shortest form that loads the constant; leaves flags alone.
 void emit_constant(struct emitter *e, unsigned reg, uint64_t value);
 
-// BMI2, flags untouched: reg = rotate `from` right by `count`; reg = the bits of `from` that the mask in memory selects.
+// BMI2, flags untouched: reg = rotate `from` right by `count`; reg = the bits of `from` that the mask in memory selects,
+// and back.
 void emit_rorx(struct emitter *e, unsigned reg, unsigned from, unsigned count);
 void emit_pext_memory(struct emitter *e, unsigned reg, unsigned from, struct host_memory mask);
+void emit_pdep_memory(struct emitter *e, unsigned reg, unsigned from, struct host_memory mask);
 
 // Jumps with a 32-bit displacement, which emit_target() sets; the returned pointer is where it stands.
 uint8_t *emit_jmp(struct emitter *e);

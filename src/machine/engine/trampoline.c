@@ -60,7 +60,7 @@ static void emit_reload_jump_registers(struct emitter *e)
 }
 
 // Flags are the guest's throughout.
-static void emit_jump(struct emitter *e, enum fetch_mode mode, const uint8_t *leave)
+static void emit_jump(struct emitter *e, enum tlb_mode mode, const uint8_t *leave)
 {
     uint64_t table = CONTEXT_ENGINE(translate.jumps) + mode * sizeof(struct jump_entry) * JUMP_ENTRIES;
 
@@ -111,7 +111,7 @@ void trampolines_emit(struct trampolines *trampolines, struct code_cache *cache)
     const uint8_t *leave = e.at;
     trampolines->leave = code_cache_offset(cache, leave);
     emit_leave(&e);
-    for (enum fetch_mode mode = 0; mode < FETCH_MODE_COUNT; mode++) {
+    for (enum tlb_mode mode = 0; mode < TLB_MODE_COUNT; mode++) {
         emit_nops(&e, (64u - (code_cache_offset(cache, e.at) & 63)) & 63);
         trampolines->jump[mode] = code_cache_offset(cache, e.at);
         emit_jump(&e, mode, leave);

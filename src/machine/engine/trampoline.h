@@ -39,7 +39,7 @@ struct exit_record {
 struct trampolines {
     void (*enter)(const void *code);
     uint32_t leave;
-    uint32_t jump[FETCH_MODE_COUNT];
+    uint32_t jump[TLB_MODE_COUNT];
     const uint8_t *fault; // where the fault handler continues, EXIT_FAULT
 };
 

@@ -47,6 +47,7 @@ static enum plan plan_integer(const struct insn *insn)
         return plan_lea(insn);
     case OP_CLD: // DF is not in the host's flags
     case OP_STD:
+        return PLAN_SYSTEM;
     case OP_CLZERO:
     case OP_CLFLUSH:
     case OP_CLFLUSHOPT:
@@ -79,6 +80,23 @@ static enum plan plan_vector(struct translation *t, const struct insn *insn, uin
     return plan;
 }
 
+static enum plan plan_system(const struct insn *insn)
+{
+    switch ((unsigned)insn->form->op) {
+    case OP_CLI:
+    case OP_STI:
+    case OP_CLAC:
+    case OP_STAC:
+    case OP_PUSHF:
+    case OP_SWAPGS:
+    case OP_RDTSC:
+    case OP_RDTSCP:
+        return PLAN_SYSTEM;
+    default:
+        return by_tier_0(insn);
+    }
+}
+
 static enum plan plan_insn(struct translation *t, const struct insn *insn, uint32_t mode)
 {
     const struct cpu_feature_set *features = cpu_model_features(t->vcpu->system->model);
@@ -101,11 +119,12 @@ static enum plan plan_insn(struct translation *t, const struct insn *insn, uint3
         return plan_vector(t, insn, mode, TRANSLATE_MODE_SSE);
     case CLASS_AVX:
         return plan_vector(t, insn, mode, TRANSLATE_MODE_AVX);
+    case CLASS_SYSTEM:
+        return plan_system(insn);
     case CLASS_STRING:
     case CLASS_IO:
     case CLASS_FAR:
     case CLASS_SEGMENT:
-    case CLASS_SYSTEM:
     case CLASS_COUNT:
         break;
     }
@@ -304,6 +323,8 @@ static bool emit_planned(struct translation *t, const struct planned_insn *p)
     }
     case PLAN_STACK:
         return translate_stack_insn(t, p);
+    case PLAN_SYSTEM:
+        return translate_system_insn(t, p);
     case PLAN_BRANCH:
         return translate_branch_insn(t, p);
     case PLAN_INTERPRET:
@@ -388,6 +409,8 @@ struct block *translate_block(struct vcpu *vcpu, uint64_t rip, uint64_t physical
     t->translator = translator;
     t->tlb_mode = (enum tlb_mode)(mode & TRANSLATE_MODE_TLB);
     t->fetch_mode = mode & TRANSLATE_MODE_USER ? FETCH_USER : FETCH_SUPERVISOR;
+    t->smap = (mode & TRANSLATE_MODE_SMAP) != 0;
+    t->native_tsc = (mode & TRANSLATE_MODE_TSC) != 0;
     t->page = host_page;
     t->page_rip = align_down(rip, 4096);
     t->count = t->exit_count = t->site_count = 0;

@@ -5,6 +5,7 @@
 // translate.c           which instructions make a block, what each one needs, and the block as a whole
 // translate_registers.c scratch registers: taken from guest registers that stay away in the context meanwhile
 // translate_memory.c    the soft TLB look-up, and instructions with a memory operand
+// translate_system.c    flags, time
 // translate_branch.c    jumps, calls, returns, the stack
 // translate_run.c       the backend: run loop, exits, what became of the mappings
 // fault.c               faults of generated code
@@ -37,6 +38,8 @@ enum translate_mode {
     TRANSLATE_MODE_X87 = 1u << 4,  // x87 and MMX execute without an exception of availability
     TRANSLATE_MODE_SSE = 1u << 5,
     TRANSLATE_MODE_AVX = 1u << 6,
+    TRANSLATE_MODE_SMAP = 1u << 7, // CR4.SMAP
+    TRANSLATE_MODE_TSC = 1u << 8,  // RDTSC may be executed as it is
 };
 
 // Hears of each new translation (--trace translate).
@@ -61,6 +64,7 @@ enum plan {
     PLAN_MEMORY,    // with another memory operand
     PLAN_ADDRESS,   // LEA of a constant
     PLAN_STACK,     // PUSH, POP, LEAVE
+    PLAN_SYSTEM,    // one of translate_system.c, if that agrees
     PLAN_BRANCH,    // ends the block: jumps, calls, returns
     PLAN_INTERPRET, // by tier 0
     PLAN_STOP,      // by tier 0, and control does not come back behind it
@@ -97,13 +101,15 @@ struct translation {
     struct translator *translator;
     struct block *block;
     struct emitter near, far;
-    enum tlb_mode tlb_mode;
+    enum tlb_mode tlb_mode; // STAC and CLAC change it
     enum fetch_mode fetch_mode;
     const uint8_t *page;  // host address of the guest's page
     uint64_t page_rip;    // its linear address
     unsigned count;
     unsigned current; // instruction being emitted
     bool uses_vectors;
+    bool smap;
+    bool native_tsc;
     bool open_end;    // the last instruction does not end control: go on at end_rip
     uint64_t end_rip;
     uint16_t evicted; // guest registers whose value is in state.gpr only
@@ -162,6 +168,12 @@ void translate_emit_with(struct translation *t, const struct planned_insn *p, st
 bool translate_stack_insn(struct translation *t, const struct planned_insn *p);
 bool translate_branch_insn(struct translation *t, const struct planned_insn *p);
 void translate_goto(struct translation *t, uint64_t target, unsigned link, uint64_t from);
+
+// Store the scratch register `value` below RSP and lower RSP.
+bool translate_push_scratch(struct translation *t, const struct planned_insn *p, unsigned value);
+
+// translate_system.c; false: tier 0 does it
+bool translate_system_insn(struct translation *t, const struct planned_insn *p);
 
 // translate_run.c
 uint32_t translate_mode(struct vcpu *vcpu);

@@ -27,7 +27,7 @@ static void emit_trampoline_jump(struct translation *t, int32_t rsp_change)
     emit_u8(&t->near, 0xB8 | (R10 & 7));
     translate_exit_jump(record, t->near.at);
     emit_u32(&t->near, 0);
-    emit_target(&t->near, emit_jmp(&t->near), t->translator->cache.write + t->translator->trampolines.jump[t->fetch_mode]);
+    emit_target(&t->near, emit_jmp(&t->near), t->translator->cache.write + t->translator->trampolines.jump[t->tlb_mode]);
 }
 
 // The displacement of the next jump of `opcode_bytes` will be aligned.
@@ -148,6 +148,23 @@ static bool load_operand(struct translation *t, const struct planned_insn *p, in
     return true;
 }
 
+// The look-up must not want the guest's value of the register, which holds something else now.
+bool translate_push_scratch(struct translation *t, const struct planned_insn *p, unsigned value)
+{
+    struct look_up l = {.address = stack_top, .size = 8, .write = true, .flags_live = p->flags_before != 0,
+                        .allowed = (uint16_t)~REGISTER_BIT(value)};
+    struct host_memory host;
+
+    l.address.displacement = -8;
+    if (l.flags_live && value == RCX)
+        return false;
+    if (!translate_look_up(t, &l, translate_miss(t), &host))
+        return false;
+    emit_store(&t->near, host, value);
+    emit_adjust_rsp(t, -8);
+    return true;
+}
+
 static bool push(struct translation *t, const struct planned_insn *p)
 {
     const struct insn *insn = &p->insn;
@@ -159,18 +176,7 @@ static bool push(struct translation *t, const struct planned_insn *p)
             return false;
         emit_store_imm32(&t->near, true, host, (uint32_t)insn->immediate);
     } else if (insn_has_memory(insn)) {
-        if (!load_operand(t, p, HOST_NONE, &reg))
-            return false;
-        uint16_t loaded = REGISTER_BIT(reg);
-        // The look-up must not want the guest's value of the register that now holds the operand.
-        struct look_up l = {.address = stack_top, .size = 8, .write = true, .flags_live = p->flags_before != 0,
-                            .allowed = (uint16_t)~(loaded | (p->flags_before ? REGISTER_BIT(RCX) : 0))};
-        l.address.displacement = -8;
-        if (p->flags_before && reg == RCX)
-            return false;
-        if (!translate_look_up(t, &l, translate_miss(t), &host))
-            return false;
-        emit_store(&t->near, host, reg);
+        return load_operand(t, p, HOST_NONE, &reg) && translate_push_scratch(t, p, reg);
     } else {
         if (!push_slot(t, p, REGISTER_BIT(insn->rm), &host))
             return false;

@@ -13,7 +13,8 @@ struct vcpu;
 
 // Where a linear address was last found to be translated, for indirect jumps: `key` is the negated (address + bias). The bias
 // holds the generation in its upper 16 bits, so that a flush costs nothing. Indexed by the address's low bits; one table for
-// each fetch mode.
+// each enum tlb_mode, since code is translated for one.
+#define JUMP_TABLES  3
 #define JUMP_BITS    16
 #define JUMP_ENTRIES (1u << JUMP_BITS)
 struct jump_entry {
@@ -24,14 +25,18 @@ struct jump_entry {
 // Which linear pages have entries in the jump table: a bit for each residue of the page number. INVLPG of others costs nothing.
 #define EXECUTED_BITS 4096u
 
+// Constants for PEXT and PDEP.
+enum translate_mask { MASK_STATUS, MASK_PUSHED, MASK_NOT_IF, MASK_NOT_DF, MASK_NOT_AC, MASK_COUNT };
+
 struct translate_cpu {
     uint64_t host_rsp;     // while in the cache
     uint64_t enter_target; // where the entry trampoline jumps
-    uint64_t jump_target;  // where the indirect jump goes
+    uint64_t jump_target;  // where the indirect jump goes; scratch otherwise
     uint64_t flags;        // host flags on entry and exit: the guest's status flags
     uint64_t page_mask;    // ~4095
     uint64_t index_mask;   // (TLB_ENTRIES - 1) << 12
-    uint64_t jump_bias[2]; // by fetch mode
+    uint64_t masks[MASK_COUNT];
+    uint64_t jump_bias[JUMP_TABLES];
     uint64_t fault_rip;    // guest RIP of the instruction whose host code faulted
     uint32_t exit;         // why the code left: cache offset of an exit record
     uint32_t vectors_live; // 1: the vector and x87 registers are in the host's registers, 0: in state.xsave
@@ -43,8 +48,8 @@ struct translate_cpu {
     bool supervisor_local;         // the supervisor's jump table holds entries of pages that are not global
     struct translator *translator; // borrowed: the machine's; NULL without tier 1
     void *signal_stack;            // owned by the vCPU's thread
-    uint64_t executed[2][EXECUTED_BITS / 64];
-    struct jump_entry jumps[2][JUMP_ENTRIES];
+    uint64_t executed[JUMP_TABLES][EXECUTED_BITS / 64];
+    struct jump_entry jumps[JUMP_TABLES][JUMP_ENTRIES];
 };
 
 // mmu.c tells: mappings went from the fetch TLB. All run on the vCPU's thread. `maybe_large`: the address may lie in a large page, the

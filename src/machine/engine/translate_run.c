@@ -6,7 +6,7 @@
 // (enum exit_kind). Everything here runs on the vCPU's thread.
 //
 // The jump table caches "linear address → code" of the current address space. It is only as good as the fetch TLB: whenever mmu.c drops mappings from
-// that, the entries that may depend on them go, by a new generation in the bias. User and supervisor have a table each, so that a new CR3
+// that, the entries that may depend on them go, by a new generation in the bias. Each enum tlb_mode has a table, so that a new CR3
 // does not cost the kernel its entries as long as they are of global pages.
 #define LOG_MODULE "engine"
 #include "base/log.h"
@@ -28,6 +28,8 @@
 
 #define CODE_CACHE_BYTES (128u << 20)
 
+_Static_assert(JUMP_TABLES == TLB_MODE_COUNT, "a jump table for each TLB mode");
+
 static _Thread_local struct vcpu *this_vcpu; // the vCPU whose thread this is
 
 struct translator *translator_of(struct vcpu *vcpu)
@@ -41,7 +43,7 @@ uint32_t translate_mode(struct vcpu *vcpu)
     const struct cpu_state *state = &vcpu->state;
     bool available = !(state->cr0 & (CR0_EM | CR0_TS));
 
-    if (engine->code_mode != 64 || !engine->flat64)
+    if (engine->code_mode != 64 || !engine->flat64 || engine->cpl == 1 || engine->cpl == 2)
         return 0;
     uint32_t mode = TRANSLATE_MODE_64 | engine->tlb_mode | (engine->fetch_mode == FETCH_USER ? TRANSLATE_MODE_USER : 0u);
     if (available && (state->cr0 & CR0_NE))
@@ -50,12 +52,16 @@ uint32_t translate_mode(struct vcpu *vcpu)
         mode |= TRANSLATE_MODE_SSE;
     if (!(state->cr0 & CR0_TS) && (state->cr4 & CR4_OSXSAVE) && (state->xcr0 & 6) == 6)
         mode |= TRANSLATE_MODE_AVX;
+    if (state->cr4 & CR4_SMAP)
+        mode |= TRANSLATE_MODE_SMAP;
+    if (!state->tsc_offset && (engine->cpl == 0 || !(state->cr4 & CR4_TSD)))
+        mode |= TRANSLATE_MODE_TSC;
     return mode;
 }
 
 // ---- The jump table ----
 
-static void new_generation(struct translate_cpu *translate, enum fetch_mode mode)
+static void new_generation(struct translate_cpu *translate, enum tlb_mode mode)
 {
     translate->jump_bias[mode] += 1ull << 48;
     if (!translate->jump_bias[mode]) {
@@ -68,8 +74,8 @@ static void new_generation(struct translate_cpu *translate, enum fetch_mode mode
 
 static void forget_jumps(struct translate_cpu *translate)
 {
-    new_generation(translate, FETCH_SUPERVISOR);
-    new_generation(translate, FETCH_USER);
+    for (enum tlb_mode mode = 0; mode < TLB_MODE_COUNT; mode++)
+        new_generation(translate, mode);
     translate->supervisor_local = false;
 }
 
@@ -78,7 +84,7 @@ void translate_page_unmapped(struct vcpu *vcpu, uint64_t linear, bool maybe_larg
     struct translate_cpu *translate = &engine_cpu_of(vcpu)->translate;
     uint32_t bit = (uint32_t)(linear >> 12) % EXECUTED_BITS;
 
-    for (enum fetch_mode mode = 0; mode < FETCH_MODE_COUNT; mode++) {
+    for (enum tlb_mode mode = 0; mode < TLB_MODE_COUNT; mode++) {
         if (maybe_large || (translate->executed[mode][bit / 64] >> (bit % 64) & 1))
             new_generation(translate, mode);
     }
@@ -88,7 +94,7 @@ void translate_local_unmapped(struct vcpu *vcpu)
 {
     struct translate_cpu *translate = &engine_cpu_of(vcpu)->translate;
 
-    new_generation(translate, FETCH_USER);
+    new_generation(translate, TLB_USER);
     if (translate->supervisor_local)
         forget_jumps(translate);
 }
@@ -102,10 +108,10 @@ static void remember_jump(struct vcpu *vcpu, const struct block *block)
 {
     struct engine_cpu *engine = engine_cpu_of(vcpu);
     struct translate_cpu *translate = &engine->translate;
-    enum fetch_mode mode = (enum fetch_mode)engine->fetch_mode;
+    enum tlb_mode mode = (enum tlb_mode)engine->tlb_mode;
     uint32_t page_bit = (uint32_t)(block->rip >> 12) % EXECUTED_BITS;
 
-    if (mode == FETCH_SUPERVISOR && !(engine->fetch[mode].book.kind[tlb_index(block->rip)] & TLB_GLOBAL))
+    if (mode != TLB_USER && !(engine->fetch[engine->fetch_mode].book.kind[tlb_index(block->rip)] & TLB_GLOBAL))
         translate->supervisor_local = true;
     translate->executed[mode][page_bit / 64] |= BIT(page_bit % 64);
     translate->jumps[mode][block->rip % JUMP_ENTRIES] = (struct jump_entry){
@@ -295,7 +301,7 @@ static const void *link_blocks(struct vcpu *vcpu, const struct exit_record *reco
     if (attention(vcpu))
         return NULL;
     vectors_put_away(vcpu); // once for each link: what is called may use vector registers
-    struct block *target = find_block(vcpu, source->mode);
+    struct block *target = find_block(vcpu, translate_mode(vcpu));
     if (!target || engine_cpu_of(vcpu)->translate.code_dropped)
         return NULL;
     translator_lock(translator, vcpu);
@@ -459,8 +465,14 @@ static int vcpu_init(struct vcpu *vcpu, struct err *err)
     translator->users++;
     translate->translator = translator;
     translate->page_mask = ~4095ull;
+    translate->masks[MASK_STATUS] = FLAGS_STATUS;
+    translate->masks[MASK_PUSHED] = ~(uint64_t)(FLAGS_STATUS | FLAG_RF | FLAG_VM);
+    translate->masks[MASK_NOT_IF] = ~(uint64_t)FLAG_IF;
+    translate->masks[MASK_NOT_DF] = ~(uint64_t)FLAG_DF;
+    translate->masks[MASK_NOT_AC] = ~(uint64_t)FLAG_AC;
     translate->index_mask = (uint64_t)(TLB_ENTRIES - 1) << 12;
-    translate->jump_bias[FETCH_SUPERVISOR] = translate->jump_bias[FETCH_USER] = 1ull << 48;
+    for (enum tlb_mode mode = 0; mode < TLB_MODE_COUNT; mode++)
+        translate->jump_bias[mode] = 1ull << 48;
     return 0;
 }
 

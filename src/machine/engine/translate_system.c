@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The system instructions that kernels execute all the time: reading and setting flags, time, SWAPGS. All others are tier 0's.
+//
+// In these modes CPL 0 is certain where the code is the supervisor's (translate_mode() refuses CPL 1 and 2). Bits of RFLAGS other than the
+// status flags live in state.rflags. AND with a constant is PEXT and PDEP with the same mask where the status flags are live.
+#include "base/bits.h"
+#include "machine/engine/translate.h"
+
+static struct host_memory mask(enum translate_mask which)
+{
+    return host_context(CONTEXT_ENGINE(translate.masks) + 8u * which);
+}
+
+static void emit_and_mask(struct translation *t, unsigned reg, enum translate_mask which)
+{
+    emit_pext_memory(&t->near, reg, reg, mask(which));
+    emit_pdep_memory(&t->near, reg, reg, mask(which));
+}
+
+static bool supervisor(const struct translation *t)
+{
+    return t->fetch_mode == FETCH_SUPERVISOR;
+}
+
+// Set or clear one bit of state.rflags.
+static void emit_change_flag(struct translation *t, const struct planned_insn *p, uint32_t bit, enum translate_mask others, bool set)
+{
+    struct emitter *e = &t->near;
+    struct host_memory flags = host_context(CONTEXT_STATE(rflags));
+
+    if (!p->flags_before) {
+        emit_op_memory(e, false, 0x81, set ? 1 : 4, flags); // or, and
+        emit_u32(e, set ? bit : ~bit);
+        return;
+    }
+    unsigned reg = translate_scratch(t, 0xFFFF);
+    emit_load(e, reg, flags);
+    emit_and_mask(t, reg, others);
+    if (set)
+        emit_lea(e, true, reg, host_base(reg, (int32_t)bit));
+    emit_store(e, flags, reg);
+}
+
+// Interrupts stay inhibited for the next instruction: it must be in this block, since events are looked for at its end. If one is held
+// back by IF, tier 0 sees to it.
+static bool sti(struct translation *t, const struct planned_insn *p)
+{
+    struct emitter *e = &t->near;
+    struct host_memory held = host_context(CONTEXT_ENGINE(interrupt_held));
+
+    if (!supervisor(t) || t->current + 1 >= t->count || p->flags_before)
+        return false;
+    struct far_exit *exit = translate_miss(t);
+    emit_op_memory(e, false, 0x80, 7, held); // cmp byte, 0
+    emit_u8(e, 0);
+    translate_exit_jump(exit, emit_jcc(e, HOST_NE));
+    emit_change_flag(t, p, FLAG_IF, MASK_NOT_IF, true);
+    return true;
+}
+
+static bool cli(struct translation *t, const struct planned_insn *p)
+{
+    if (!supervisor(t))
+        return false;
+    emit_change_flag(t, p, FLAG_IF, MASK_NOT_IF, false);
+    return true;
+}
+
+// With SMAP, another TLB from here on.
+static bool set_ac(struct translation *t, const struct planned_insn *p, bool set)
+{
+    if (!supervisor(t))
+        return false;
+    emit_change_flag(t, p, FLAG_AC, MASK_NOT_AC, set);
+    if (t->smap) {
+        t->tlb_mode = set ? TLB_SUPERVISOR_AC : TLB_SUPERVISOR;
+        emit_op_memory(&t->near, false, 0xC6, 0, host_context(CONTEXT_ENGINE(tlb_mode)));
+        emit_u8(&t->near, t->tlb_mode);
+    }
+    return true;
+}
+
+// The status flags are in the host's flags, which only the host's stack can tell in one piece.
+static bool pushf(struct translation *t, const struct planned_insn *p)
+{
+    struct emitter *e = &t->near;
+    struct host_memory saved = host_context(CONTEXT_ENGINE(translate.jump_target));
+
+    if (p->insn.operand_size != 8)
+        return false;
+    unsigned value = translate_scratch(t, (uint16_t)~REGISTER_BIT(RCX));
+    unsigned rest = translate_scratch(t, (uint16_t)~(REGISTER_BIT(RCX) | REGISTER_BIT(value)));
+    emit_store(e, saved, RSP);
+    emit_load(e, RSP, host_context(CONTEXT_ENGINE(translate.host_rsp)));
+    emit_u8(e, 0x9C); // pushfq
+    if (value & 8)
+        emit_u8(e, 0x41);
+    emit_u8(e, 0x58 | (value & 7)); // pop
+    emit_load(e, RSP, saved);
+    emit_and_mask(t, value, MASK_STATUS);
+    emit_load(e, rest, host_context(CONTEXT_STATE(rflags)));
+    emit_and_mask(t, rest, MASK_PUSHED);
+    emit_lea(e, true, value, (struct host_memory){(int8_t)value, (int8_t)rest, 0, false, 0});
+    return translate_push_scratch(t, p, value);
+}
+
+static bool swapgs(struct translation *t)
+{
+    struct host_memory base = host_context(CONTEXT_STATE(segment[SEG_GS].base));
+    struct host_memory other = host_context(CONTEXT_STATE(kernel_gs_base));
+
+    if (!supervisor(t))
+        return false;
+    unsigned a = translate_scratch(t, 0xFFFF);
+    unsigned b = translate_scratch(t, (uint16_t)~REGISTER_BIT(a));
+    emit_load(&t->near, a, base);
+    emit_load(&t->near, b, other);
+    emit_store(&t->near, base, b);
+    emit_store(&t->near, other, a);
+    return true;
+}
+
+// The guest's TSC is the host's in this mode (TRANSLATE_MODE_TSC).
+static bool rdtsc(struct translation *t, const struct planned_insn *p)
+{
+    if (!t->native_tsc)
+        return false;
+    translate_wrote(t, p->writes);
+    emit_bytes(&t->near, p->bytes, p->insn.length);
+    if (p->insn.form->op == OP_RDTSCP)
+        emit_load32(&t->near, RCX, host_context(CONTEXT_STATE(tsc_aux)));
+    return true;
+}
+
+bool translate_system_insn(struct translation *t, const struct planned_insn *p)
+{
+    switch ((unsigned)p->insn.form->op) {
+    case OP_CLI:
+        return cli(t, p);
+    case OP_STI:
+        return sti(t, p);
+    case OP_CLD:
+        emit_change_flag(t, p, FLAG_DF, MASK_NOT_DF, false);
+        return true;
+    case OP_STD:
+        emit_change_flag(t, p, FLAG_DF, MASK_NOT_DF, true);
+        return true;
+    case OP_CLAC:
+        return set_ac(t, p, false);
+    case OP_STAC:
+        return set_ac(t, p, true);
+    case OP_PUSHF:
+        return pushf(t, p);
+    case OP_SWAPGS:
+        return swapgs(t);
+    case OP_RDTSC:
+    case OP_RDTSCP:
+        return rdtsc(t, p);
+    default:
+        return false;
+    }
+}
