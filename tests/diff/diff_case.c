@@ -114,7 +114,8 @@ static void aim_operand(struct diff_case *c, uint64_t target, uint64_t *random)
     const struct insn *insn = &c->insn;
     uint64_t segment_base = insn->segment == SEG_FS   ? c->fs_base
                             : insn->segment == SEG_GS ? c->gs_base
-                                                      : 0;
+                            : insn->segment == SEG_CS ? diff_code_base(c->mode)
+                                                      : diff_data_base(c->mode);
     uint64_t wanted = target - segment_base;
     uint64_t *gpr = c->before.gpr;
     bool vector_index = insn->form->operands[1].kind == OPERAND_VSIB;
@@ -172,55 +173,62 @@ static void put_operand(struct diff_case *c, uint64_t address, unsigned bytes, u
 // An address for a jump: INT3s in the code page, beside the instruction; seldom elsewhere.
 static uint64_t random_target(struct diff_case *c, uint64_t *random)
 {
-    if (diff_one_in(random, 16))
-        return DATA_ADDRESS + diff_below(random, DATA_BYTES);
+    if (diff_one_in(
+            random,
+            16)) // not to be executed; with 16-bit code beyond the limit or where nothing is
+        return c->mode == CODE_16 ? 0xF000 + diff_below(random, 0x2000)
+                                  : DATA_ADDRESS + diff_below(random, DATA_BYTES);
     if (diff_one_in(random, 16) && c->mode == CODE_64)
         return 0x0000800000000000 + diff_below(random, 4096);
-    return CODE_ADDRESS + diff_below(random, 0x700);
+    return CODE_ADDRESS + diff_below(random, 0x700) - diff_code_base(c->mode);
 }
 
 // ---- Operands by class ----
 
+// What a register holds to address `linear` in a segment other than FS and GS.
+static uint64_t offset_of(const struct diff_case *c, uint64_t linear)
+{
+    uint64_t offset = linear - diff_data_base(c->mode);
+    return c->mode == CODE_64 ? offset : (uint32_t)offset;
+}
+
 static void aim_stack(struct diff_case *c, uint64_t *random)
 {
+    static const uint64_t poppable = FLAGS_STATUS | FLAG_DF | FLAG_ID | FLAG_NT | FLAG_IOPL;
     uint64_t *gpr = c->before.gpr;
-    gpr[RSP] = random_address(random, 64, false) + (diff_one_in(random, 2) ? 0 : 8);
+    uint64_t top = random_address(random, 64, false) + (diff_one_in(random, 2) ? 0 : 8);
+    if (c->insn.form->op ==
+        OP_POPF) // what is popped must be known: TF and AC would trap in the handler
+        top = diff_one_in(random, 8) ? DATA_ADDRESS - 16
+                                     : DATA_ADDRESS + 8 * diff_below(random, 1000);
+    gpr[RSP] = offset_of(c, top);
     if (c->insn.form->op == OP_ENTER || c->insn.form->op == OP_LEAVE)
-        gpr[RBP] = random_address(random, 64, false);
-    if (c->mode != CODE_64) {
-        gpr[RSP] = (uint32_t)gpr[RSP];
-        gpr[RBP] = (uint32_t)gpr[RBP];
-    }
+        gpr[RBP] = offset_of(c, random_address(random, 64, false));
     if (c->insn.form->class == CLASS_RET)
-        put_patch_64(c, gpr[RSP], random_target(c, random));
-    if (c->insn.form->op == OP_POPF) { // without TF and AC, which would trap in the handler
-        gpr[RSP] = diff_one_in(random, 8) ? DATA_ADDRESS - 16
-                                          : DATA_ADDRESS + 8 * diff_below(random, 1000);
-        put_patch_64(
-            c, gpr[RSP],
-            (diff_random(random) & (FLAGS_STATUS | FLAG_DF | FLAG_ID | FLAG_NT | FLAG_IOPL)) |
-                FLAG_IF);
-    }
+        put_patch_64(c, top, random_target(c, random));
+    if (c->insn.form->op == OP_POPF)
+        put_patch_64(c, top, (diff_random(random) & poppable) | FLAG_IF);
 }
 
 static void aim_string(struct diff_case *c, uint64_t *random)
 {
     uint64_t *gpr = c->before.gpr, mask = address_mask(&c->insn);
-    gpr[RSI] = random_address(random, 64, false) & mask;
-    gpr[RDI] = random_address(random, 64, false) & mask;
+    uint64_t source = random_address(random, 64, false), target = random_address(random, 64, false);
+    gpr[RSI] = offset_of(c, source) & mask;
+    gpr[RDI] = offset_of(c, target) & mask;
     if (c->insn.segment == SEG_FS || c->insn.segment == SEG_GS)
-        gpr[RSI] -= c->insn.segment == SEG_FS ? c->fs_base : c->gs_base;
-    gpr[RSI] &= mask;
+        gpr[RSI] = (source - (c->insn.segment == SEG_FS ? c->fs_base : c->gs_base)) & mask;
     gpr[RCX] = diff_below(random, diff_one_in(random, 4) ? 2000 : 40);
-    if (diff_one_in(random, 3)) // equal bytes, so that comparisons go on
-        put_patch(c, gpr[RSI], "aaaaaaaaaaaaaaaa", 16),
-            put_patch(c, gpr[RDI], "aaaaaaaaaaaaaaab", 16);
+    if (diff_one_in(random, 3)) { // equal bytes, so that comparisons go on
+        put_patch(c, source, "aaaaaaaaaaaaaaaa", 16);
+        put_patch(c, target, "aaaaaaaaaaaaaaab", 16);
+    }
 }
 
 static void aim_implicit(struct diff_case *c, uint64_t *random)
 {
     uint64_t *gpr = c->before.gpr, mask = address_mask(&c->insn);
-    uint64_t target = random_address(random, 16, false);
+    uint64_t target = offset_of(c, random_address(random, 16, false));
     switch ((unsigned)c->insn.form->op) {
     case OP_XLAT:
         gpr[RBX] = (target - (gpr[RAX] & 0xFF)) & mask;
@@ -249,7 +257,7 @@ static void aim_branch(struct diff_case *c, uint64_t *random)
 {
     const struct insn *insn = &c->insn;
     if (insn->form->operands[0].kind == OPERAND_REL && insn->immediate_bytes >= 2) {
-        uint64_t target = random_target(c, random) - c->code - c->length;
+        uint64_t target = random_target(c, random) - c->before.rip - c->length;
         memcpy(c->bytes + insn->immediate_at, &target, insn->immediate_bytes);
     }
     bool branch = insn->form->class == CLASS_BRANCH || insn->form->class == CLASS_CALL;
@@ -294,14 +302,15 @@ static void aim_modrm(struct diff_case *c, uint64_t *random)
 static void choose_code(struct diff_case *c, uint64_t *random)
 {
     unsigned op = c->insn.form->op;
-    c->before.rip = c->code = CODE_ADDRESS + 0x800;
+    c->code = CODE_ADDRESS + 0x800;
+    c->before.rip = c->code - diff_code_base(c->mode);
     if (op == OP_UD0 || op == OP_UD1) // the processor may not fetch what follows the opcode
         return;
     if (diff_one_in(random, 32))
         c->code = CODE_ADDRESS + AREA_PAGE - c->length;
     else if (diff_one_in(random, 64) && c->length > 1)
         c->code = CODE_ADDRESS + AREA_PAGE - diff_below(random, c->length - 1) - 1;
-    c->before.rip = c->code;
+    c->before.rip = c->code - diff_code_base(c->mode);
 }
 
 // A jump into the instruction itself would execute other instructions than meant.
@@ -310,10 +319,10 @@ static bool comes_back(const struct diff_case *c)
     const struct insn *insn = &c->insn;
     if (insn->form->operands[0].kind != OPERAND_REL)
         return false;
-    uint64_t target = c->code + c->length + insn->immediate;
+    uint64_t target = c->before.rip + c->length + insn->immediate;
     if (insn->operand_size < 8)
         target &= bits_mask(insn->operand_size * 8u);
-    return target - c->code < c->length;
+    return target - c->before.rip < c->length;
 }
 
 // Does RFLAGS.AC have a meaning that processors agree on? Elements that a mask selects are not checked, areas in parts

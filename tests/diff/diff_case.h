@@ -20,8 +20,18 @@
 #define DATA_BYTES        (2 * AREA_PAGE)
 #define READ_ONLY_ADDRESS 0x40015000ull // one page
 
-// Selectors of user code and data, as Linux has them.
-enum { SELECTOR_CODE_32 = 0x23, SELECTOR_DATA = 0x2B, SELECTOR_CODE_64 = 0x33 };
+// Selectors of user code and data, as Linux has them; those of 16-bit code are in an LDT of our own.
+enum {
+    SELECTOR_CODE_16 = 0x07,
+    SELECTOR_DATA_16 = 0x0F,
+    SELECTOR_CODE_32 = 0x23,
+    SELECTOR_DATA = 0x2B,
+    SELECTOR_CODE_64 = 0x33,
+};
+
+// 16-bit code runs in segments of 64 KiB from here, so that its addresses reach the same pages.
+#define CODE_BASE_16 0x40000000ull
+#define DATA_BASE_16 0x40010000ull
 
 struct diff_state {
     uint64_t gpr[GPR_COUNT];
@@ -57,9 +67,19 @@ struct diff_result {
     uint8_t vector; // EXC_NONE: the instruction completed
     uint32_t error;
     uint64_t cr2;            // with a page fault
-    struct diff_state after; // with an exception: as the handler finds it (RIP of the instruction)
+    struct diff_state after; // with an exception: as the handler finds it; RIP is a linear address
     uint8_t data[DATA_BYTES];
 };
+
+static inline uint64_t diff_code_base(enum code_mode mode)
+{
+    return mode == CODE_16 ? CODE_BASE_16 : 0;
+}
+
+static inline uint64_t diff_data_base(enum code_mode mode)
+{
+    return mode == CODE_16 ? DATA_BASE_16 : 0;
+}
 
 // A case for one form of insn_forms[]. False: none can be made (the form does not run in user mode of `mode`, or is
 // left out: diff_skip_reason() says why).

@@ -3,9 +3,9 @@
 // Instructions on the real processor and under a tier of the engine, compared.
 //
 //     diff_test [--tier interpreter|engine] [--rounds N] [--sequences N] [--invalid N] [--seed N] [--op NAME]
-//               [--case SEED (--form N --mode 32|64 | --sequence)]
+//               [--case SEED (--form N --mode 16|32|64 | --sequence)]
 //
-// Each round makes one case of each form in 32- and 64-bit mode; without --rounds one round follows the other until it is
+// Each round makes one case of each form in 64-, 32- and 16-bit mode; without --rounds one round follows the other until it is
 // interrupted. --sequences makes that many cases of several instructions instead, --invalid that many of bytes that are no
 // instruction. --op limits it to operations of that name; --case repeats what a difference printed.
 #include "compare.h"
@@ -42,7 +42,8 @@ struct run {
     struct diff_result *results; // native, shared with the child
     unsigned *forms;             // of each case
     unsigned count;
-    uint64_t done, different, told;
+    uint64_t done, completed, different, told;
+    bool with_16_bit;
     bool *form_differs;
     bool *form_ran;
 };
@@ -56,6 +57,7 @@ static void judge(struct run *run, unsigned i, const char *tier_name)
     tier_run(run->tier, c, &mine);
     const char *what = compare_results(c, &run->results[i], &mine, run->translated);
     run->done++;
+    run->completed += run->results[i].vector == EXC_NONE;
     if (!c->sequence)
         run->form_ran[run->forms[i]] = true;
     if (!what)
@@ -140,11 +142,12 @@ static void add_other(struct run *run, const struct options *options, uint64_t s
 
 static void run_round(struct run *run, const struct options *options, uint64_t *random)
 {
-    static const enum code_mode modes[2] = {CODE_64, CODE_32};
+    static const enum code_mode modes[3] = {CODE_64, CODE_32, CODE_16};
     for (unsigned form = 0; form < insn_form_count; form++) {
         for (unsigned m = 0; m < ARRAY_LENGTH(modes); m++) {
             uint64_t seed = diff_random(random);
-            bool mode_wanted = !options->mode || options->mode == modes[m];
+            bool mode_wanted =
+                options->mode ? options->mode == modes[m] : modes[m] != CODE_16 || run->with_16_bit;
             if (mode_wanted && wanted(run, options, form))
                 add(run, options, form, modes[m], seed);
         }
@@ -204,7 +207,7 @@ static bool parse(int argc, char **argv, struct options *options)
         else if (option == 'f')
             options->form = (unsigned)number;
         else if (option == 'm')
-            options->mode = number == 32 ? CODE_32 : CODE_64;
+            options->mode = number == 16 ? CODE_16 : number == 32 ? CODE_32 : CODE_64;
         else
             return false;
     }
@@ -226,6 +229,9 @@ int main(int argc, char **argv)
                       .form_ran = calloc(insn_form_count, sizeof(bool))};
     if (!run.tier)
         return 1;
+    run.with_16_bit = native_offers_16_bit();
+    if (!run.with_16_bit)
+        printf("no 16-bit code: the kernel refuses an LDT\n");
     printf("seed %llu\n", (unsigned long long)options.seed);
     uint64_t random = options.seed;
     if (options.one && options.one_sequence)
@@ -239,7 +245,8 @@ int main(int argc, char **argv)
     for (uint64_t i = 0; single && (options.rounds == 0 || i < options.rounds); i++)
         run_round(&run, &options, &random);
     flush(&run, options.tier);
-    printf("%llu cases, %llu differences\n", (unsigned long long)run.done,
+    printf("%llu cases (%llu without an exception), %llu differences\n",
+           (unsigned long long)run.done, (unsigned long long)run.completed,
            (unsigned long long)run.different);
     if (single)
         count_forms(&run);

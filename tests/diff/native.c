@@ -5,13 +5,13 @@
 #include "native.h"
 
 #include "base/bits.h"
+#include <asm/ldt.h>
 #include <assert.h>
-#include <cpuid.h>
-#include <immintrin.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -37,6 +37,18 @@ static struct {
 
 static uint8_t *code_page; // where to write it
 
+// CS and SS come from the frame (its lowest and highest 16 bits), DS and ES stay as they are loaded here.
+static void load_selectors(mcontext_t *frame, enum code_mode mode)
+{
+    uint64_t code = mode == CODE_64   ? SELECTOR_CODE_64
+                    : mode == CODE_32 ? SELECTOR_CODE_32
+                                      : SELECTOR_CODE_16;
+    uint64_t data = mode == CODE_16 ? SELECTOR_DATA_16 : SELECTOR_DATA;
+    uint64_t others = (uint64_t)frame->gregs[REG_CSGSFS] & 0x0000FFFFFFFF0000;
+    frame->gregs[REG_CSGSFS] = (greg_t)(others | data << 48 | code);
+    __asm__ volatile("mov %0, %%ds; mov %0, %%es" ::"r"((uint32_t)data));
+}
+
 static void load_state(mcontext_t *frame)
 {
     const struct diff_state *state = &run.current->before;
@@ -46,9 +58,7 @@ static void load_state(mcontext_t *frame)
         frame->gregs[frame_of_gpr[i]] = (greg_t)state->gpr[i];
     frame->gregs[REG_RIP] = (greg_t)state->rip;
     frame->gregs[REG_EFL] = (greg_t)state->rflags;
-    uint64_t selectors = (uint64_t)frame->gregs[REG_CSGSFS] & ~0xFFFFull;
-    selectors |= run.current->mode == CODE_64 ? SELECTOR_CODE_64 : SELECTOR_CODE_32;
-    frame->gregs[REG_CSGSFS] = (greg_t)selectors;
+    load_selectors(frame, run.current->mode);
     uint8_t *xsave = (uint8_t *)frame->fpregs;
     // The frame's own marks (bytes 464 to 511 of the legacy region) stay: by them the kernel knows the extended part.
     memcpy(xsave, state->xsave, 464);
@@ -69,6 +79,7 @@ static void take_result(const mcontext_t *frame)
     struct diff_result *result = run.result;
     save_state(frame, &result->after);
     memcpy(result->data, (const void *)DATA_ADDRESS, DATA_BYTES);
+    result->after.rip += diff_code_base(run.current->mode);
     result->vector = (uint8_t)frame->gregs[REG_TRAPNO];
     result->error = (uint32_t)frame->gregs[REG_ERR];
     result->cr2 = (uint64_t)frame->gregs[REG_CR2];
@@ -131,8 +142,6 @@ static void set_up_child(void)
                                .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
     for (unsigned i = 0; i < ARRAY_LENGTH(signals); i++)
         sigaction(signals[i], &action, NULL);
-    // 32-bit code needs usable data segments; 64-bit code does not care.
-    __asm__ volatile("mov %0, %%ds; mov %0, %%es" ::"r"(SELECTOR_DATA));
     __asm__ volatile("rdfsbase %0" : "=r"(run.fs_base));
 }
 
@@ -177,6 +186,25 @@ void *native_shared_alloc(size_t bytes)
     void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert(memory != MAP_FAILED);
     return memory;
+}
+
+static bool set_descriptor(unsigned number, uint64_t base, unsigned contents, bool wide)
+{
+    struct user_desc descriptor = {.entry_number = number,
+                                   .base_addr = (unsigned)base,
+                                   .limit = 0xFFFF,
+                                   .seg_32bit = wide,
+                                   .contents = contents & 3,
+                                   .useable = 1};
+    return syscall(SYS_modify_ldt, 0x11, &descriptor, sizeof(descriptor)) == 0;
+}
+
+// The child inherits the LDT. The stack's segment is a 32-bit one: ESP's upper half does not survive the return from a
+// signal to a 16-bit one.
+bool native_offers_16_bit(void)
+{
+    return set_descriptor(SELECTOR_CODE_16 >> 3, CODE_BASE_16, MODIFY_LDT_CONTENTS_CODE, false) &&
+           set_descriptor(SELECTOR_DATA_16 >> 3, DATA_BASE_16, MODIFY_LDT_CONTENTS_DATA, true);
 }
 
 uint64_t native_fs_base(void)

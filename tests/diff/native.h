@@ -15,6 +15,9 @@
 // Returns how many were run: fewer than `count` when the child died in case number `return value`.
 unsigned native_run(const struct diff_case *cases, struct diff_result *results, unsigned count);
 
+// Can 16-bit code be run here? (The kernel may refuse an LDT.) To be asked before the first native_run().
+bool native_offers_16_bit(void);
+
 void *native_shared_alloc(size_t bytes);
 
 // Bases of FS and GS that native code has; cases carry them.

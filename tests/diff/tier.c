@@ -192,12 +192,17 @@ static void set_segments(struct cpu_state *state, const struct diff_case *c)
     struct segment code = data;
     code.attributes = c->mode == CODE_64 ? 0xA0FB : 0xC0FB;
     code.selector = c->mode == CODE_64 ? SELECTOR_CODE_64 : SELECTOR_CODE_32;
+    if (c->mode == CODE_16) {
+        code = (struct segment){CODE_BASE_16, 0xFFFF, 0x00FB, SELECTOR_CODE_16};
+        data = (struct segment){DATA_BASE_16, 0xFFFF, 0x40F3, SELECTOR_DATA_16};
+    }
     state->segment[SEG_CS] = code;
     for (unsigned i = 0; i < SEG_LDTR; i++) {
         if (i != SEG_CS)
             state->segment[i] = data;
     }
     state->segment[SEG_FS].selector = state->segment[SEG_GS].selector = 0;
+    state->segment[SEG_FS].limit = state->segment[SEG_GS].limit = UINT32_MAX;
     state->segment[SEG_FS].base = c->fs_base;
     state->segment[SEG_GS].base = c->gs_base;
     state->segment[SEG_LDTR] = (struct segment){.attributes = SEG_UNUSABLE};
@@ -250,7 +255,7 @@ static void take_result(struct tier *tier, const struct diff_case *c, struct dif
     result->cr2 = state->cr2;
     memcpy(result->after.gpr, state->gpr, sizeof(result->after.gpr));
     memcpy(result->after.xsave, state->xsave, XSAVE_BYTES);
-    result->after.rip = get64(tier, frame);
+    result->after.rip = get64(tier, frame) + diff_code_base(c->mode);
     result->after.rflags = get64(tier, frame + 16);
     result->after.gpr[RSP] = get64(tier, frame + 24);
     if (result->vector == EXC_BP) {
