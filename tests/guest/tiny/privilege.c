@@ -322,7 +322,7 @@ static void interrupt_returns(void)
     frame.flags = 0x4002; // NT in the image only
     TELL_CATCH("iret, NT in the image", do_iret, &frame);
     tell("  NT", last_trap.rflags & 0x4000);
-    frame.flags = 0x244ED7; // everything that may be set but TF, IF and VM
+    frame.flags = 0x244CD7; // everything that may be set but TF, IF and VM
     TELL_CATCH("iret, many flags", do_iret, &frame);
     tell("  flags", last_trap.rflags & ~0x10000ull);
 }
