@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Random guest traffic at all chips. Eight bytes of input are one step (tests/unit/chip/all_chips.c).
+// Random guest traffic at all chips. Eight bytes of input are one step
+// (tests/unit/chip/all_chips.c).
 #include <stddef.h>
 #include <stdint.h>
 

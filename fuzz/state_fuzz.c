@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Bytes as the saved state of a machine's chips. What is accepted must be saved again as the same values, and the chips must bear being
-// used with it. The checksum, which would stop nearly every input, is made right first.
+// Bytes as the saved state of a machine's chips. What is accepted must be saved again as the same
+// values, and the chips must bear being used with it. The checksum, which would stop nearly every
+// input, is made right first.
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -50,7 +51,8 @@ static void load_section(struct all_chips *chips, const uint8_t *bytes, size_t l
     struct device *device = find(chips, &section);
     if (!device || state_load_device(device, bytes, length, &used, NULL) != 0)
         return;
-    if (used != section.length || state_save_device(device, &again, NULL) != 0 || again.length != used)
+    if (used != section.length || state_save_device(device, &again, NULL) != 0 ||
+        again.length != used)
         abort();
     state_buffer_fini(&again);
 }

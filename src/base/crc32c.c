@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Four bits a step by a table of sixteen entries: small, and fast enough for what is checked with it.
+// Four bits a step by a table of sixteen entries: small, and fast enough for what is checked with
+// it.
 #include "base/crc32c.h"
 
 // The remainders of the sixteen values of four bits.

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// clock_gettime() through the vDSO, and an absolute sleep, which signals do not shorten. The TSC's frequency comes from CPUID
-// leaf 15H where the crystal is told; otherwise two readings of both clocks are compared. Each reading is the
-// tightest of several TSC-clock-TSC sandwiches, so that the error is some tens of nanoseconds in 2 ms.
+// clock_gettime() through the vDSO, and an absolute sleep, which signals do not shorten. The TSC's
+// frequency comes from CPUID leaf 15H where the crystal is told; otherwise two readings of both
+// clocks are compared. Each reading is the tightest of several TSC-clock-TSC sandwiches, so that
+// the error is some tens of nanoseconds in 2 ms.
 #include "os/clock.h"
 
 #include <cpuid.h>
@@ -54,7 +55,8 @@ static struct reading read_both(void)
 static uint64_t tsc_hz_told(void)
 {
     unsigned denominator, numerator, crystal_hz, edx;
-    if (!__get_cpuid(0x15, &denominator, &numerator, &crystal_hz, &edx) || !denominator || !numerator)
+    if (!__get_cpuid(0x15, &denominator, &numerator, &crystal_hz, &edx) || !denominator ||
+        !numerator)
         return 0;
     return (uint64_t)crystal_hz * numerator / denominator;
 }
@@ -65,7 +67,8 @@ static uint64_t tsc_hz_measured(void)
     do
         last = read_both();
     while (last.ns - first.ns < 2000000);
-    return (uint64_t)((unsigned __int128)(last.tsc - first.tsc) * 1000000000u / (last.ns - first.ns));
+    return (uint64_t)((unsigned __int128)(last.tsc - first.tsc) * 1000000000u /
+                      (last.ns - first.ns));
 }
 
 static uint64_t tsc_hz;

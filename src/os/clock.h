@@ -12,8 +12,8 @@ uint64_t os_clock_monotonic_ns(void);
 uint64_t os_clock_wall_ns(void);
 void os_clock_sleep_until_ns(uint64_t monotonic_ns);
 
-// Ticks of the time-stamp counter a second: from CPUID where it tells, else measured once (about 2 ms) against the
-// monotonic clock. Thread safe.
+// Ticks of the time-stamp counter a second: from CPUID where it tells, else measured once (about 2
+// ms) against the monotonic clock. Thread safe.
 uint64_t os_clock_tsc_hz(void);
 
 #endif

@@ -17,9 +17,12 @@ int os_memfd_create(const char *name, uint64_t bytes, struct err *err)
     int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return err_set_errno(err, errno, "cannot create anonymous memory");
-    // Without the seals a process that shares the descriptor could shrink the file under our feet (SIGBUS).
-    if (ftruncate(fd, (off_t)bytes) != 0 || fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
-        err_set_errno(err, errno, "cannot size anonymous memory to %llu bytes", (unsigned long long)bytes);
+    // Without the seals a process that shares the descriptor could shrink the file under our feet
+    // (SIGBUS).
+    if (ftruncate(fd, (off_t)bytes) != 0 ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0) {
+        err_set_errno(err, errno, "cannot size anonymous memory to %llu bytes",
+                      (unsigned long long)bytes);
         close(fd);
         return -1;
     }
@@ -28,7 +31,8 @@ int os_memfd_create(const char *name, uint64_t bytes, struct err *err)
 
 static int protection(unsigned access)
 {
-    assert((access & (OS_MEMORY_WRITE | OS_MEMORY_EXECUTE)) != (OS_MEMORY_WRITE | OS_MEMORY_EXECUTE));
+    assert((access & (OS_MEMORY_WRITE | OS_MEMORY_EXECUTE)) !=
+           (OS_MEMORY_WRITE | OS_MEMORY_EXECUTE));
     int prot = PROT_NONE;
     if (access & OS_MEMORY_READ)
         prot |= PROT_READ;
@@ -54,11 +58,12 @@ void os_memory_release(void *at, size_t length)
         munmap(at, length);
 }
 
-int os_memory_place_file(void *at, size_t length, unsigned access, int fd, uint64_t offset, struct err *err)
+int os_memory_place_file(void *at, size_t length, unsigned access, int fd, uint64_t offset,
+                         struct err *err)
 {
     assert(at);
-    if (mmap(at, length, protection(access), MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd, (off_t)offset) ==
-        MAP_FAILED)
+    if (mmap(at, length, protection(access), MAP_SHARED | MAP_FIXED | MAP_NORESERVE, fd,
+             (off_t)offset) == MAP_FAILED)
         return err_set_errno(err, errno, "cannot map %zu bytes of shared memory", length);
     return 0;
 }

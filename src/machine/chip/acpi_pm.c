@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The SCI is the OR of all enabled events that happened; it is level-triggered. The PM timer counts 3.579545 MHz of guest time in
-// 32 bits and sets TMR_STS when its top bit changes, which is known from the time; a timer runs only while that
-// event is enabled.
+// The SCI is the OR of all enabled events that happened; it is level-triggered. The PM timer counts
+// 3.579545 MHz of guest time in 32 bits and sets TMR_STS when its top bit changes, which is known
+// from the time; a timer runs only while that event is enabled.
 #include "machine/chip/acpi_pm.h"
 
 #include <pthread.h>
@@ -16,11 +16,22 @@
 #define PORT_SYSTEM_A 0x92u
 #define TOP_BIT_SHIFT 31u
 
-enum { EVENT_TIMER = 1 << 0, EVENT_GLOBAL = 1 << 5, EVENT_POWER_BUTTON = 1 << 8, EVENT_RTC = 1 << 10, EVENT_WAKE = 1 << 15 };
+enum {
+    EVENT_TIMER = 1 << 0,
+    EVENT_GLOBAL = 1 << 5,
+    EVENT_POWER_BUTTON = 1 << 8,
+    EVENT_RTC = 1 << 10,
+    EVENT_WAKE = 1 << 15
+};
 #define EVENTS_STATUS  (EVENT_TIMER | EVENT_GLOBAL | EVENT_POWER_BUTTON | EVENT_RTC | EVENT_WAKE)
 #define EVENTS_ENABLED (EVENT_TIMER | EVENT_GLOBAL | EVENT_POWER_BUTTON | EVENT_RTC)
 
-enum { CONTROL_SCI = 1 << 0, CONTROL_BUS_MASTER = 1 << 1, CONTROL_TYPE_SHIFT = 10, CONTROL_SLEEP = 1 << 13 };
+enum {
+    CONTROL_SCI = 1 << 0,
+    CONTROL_BUS_MASTER = 1 << 1,
+    CONTROL_TYPE_SHIFT = 10,
+    CONTROL_SLEEP = 1 << 13
+};
 #define CONTROL_KEPT (CONTROL_BUS_MASTER | 7 << CONTROL_TYPE_SHIFT)
 
 enum { RESET_HARD = 1 << 1, RESET_CPU = 1 << 2, RESET_FULL = 1 << 3 };
@@ -66,7 +77,8 @@ static void update(struct acpi_pm *pm, uint64_t now)
     pm->line = line;
     uint64_t deadline = VM_CLOCK_NEVER;
     if ((pm->event_enable & EVENT_TIMER) && !(pm->event_status & EVENT_TIMER)) {
-        unsigned __int128 ticks = (unsigned __int128)((pm_ticks(now) >> TOP_BIT_SHIFT) + 1) << TOP_BIT_SHIFT;
+        unsigned __int128 ticks = (unsigned __int128)((pm_ticks(now) >> TOP_BIT_SHIFT) + 1)
+                                  << TOP_BIT_SHIFT;
         deadline = (uint64_t)((ticks * NS_PER_SECOND + PM_TIMER_HZ - 1) / PM_TIMER_HZ);
     }
     vm_timer_arm(&pm->timer, deadline);
@@ -82,7 +94,8 @@ static void timer_reached(void *context)
     pthread_mutex_unlock(&pm->lock);
 }
 
-// ---- PM1 event: status at 0, enable at 2, 16 bits each. Bytes are cut out of, and put into, the words here.
+// ---- PM1 event: status at 0, enable at 2, 16 bits each. Bytes are cut out of, and put into, the
+// words here.
 
 static uint64_t event_read(void *device, uint64_t offset, unsigned size)
 {
@@ -97,7 +110,8 @@ static uint64_t event_read(void *device, uint64_t offset, unsigned size)
 static void event_write(void *device, uint64_t offset, uint64_t value, unsigned size)
 {
     struct acpi_pm *pm = device;
-    uint32_t written = (uint32_t)(bits_mask(size * 8) << (offset * 8)), bits = (uint32_t)(value << (offset * 8));
+    uint32_t written = (uint32_t)(bits_mask(size * 8) << (offset * 8)),
+             bits = (uint32_t)(value << (offset * 8));
     pthread_mutex_lock(&pm->lock);
     uint64_t now = vm_clock_now_ns(pm->clock);
     sync(pm, now);
@@ -122,7 +136,8 @@ static uint64_t control_read(void *device, uint64_t offset, unsigned size)
 static void control_write(void *device, uint64_t offset, uint64_t value, unsigned size)
 {
     struct acpi_pm *pm = device;
-    uint16_t written = (uint16_t)(bits_mask(size * 8) << (offset * 8)), bits = (uint16_t)(value << (offset * 8));
+    uint16_t written = (uint16_t)(bits_mask(size * 8) << (offset * 8)),
+             bits = (uint16_t)(value << (offset * 8));
     pthread_mutex_lock(&pm->lock);
     uint16_t mask = written & CONTROL_KEPT;
     pm->control = (uint16_t)((pm->control & ~mask) | (bits & mask));
@@ -152,7 +167,8 @@ static uint64_t gpe_read(void *device, uint64_t offset, unsigned size)
 static void gpe_write(void *device, uint64_t offset, uint64_t value, unsigned size)
 {
     struct acpi_pm *pm = device;
-    uint32_t written = (uint32_t)(bits_mask(size * 8) << (offset * 8)), bits = (uint32_t)(value << (offset * 8));
+    uint32_t written = (uint32_t)(bits_mask(size * 8) << (offset * 8)),
+             bits = (uint32_t)(value << (offset * 8));
     pthread_mutex_lock(&pm->lock);
     pm->gpe_status &= (uint16_t)~bits;
     uint16_t mask = (uint16_t)(written >> 16);
@@ -230,10 +246,14 @@ void acpi_pm_raise_gpe(void *context, unsigned bit)
 // ---- The device
 
 static const struct field fields[] = {
-    FIELD_U16(struct acpi_pm, event_status), FIELD_U16_MAX(struct acpi_pm, event_enable, EVENTS_ENABLED),
-    FIELD_U16(struct acpi_pm, control),      FIELD_U16(struct acpi_pm, gpe_status),
-    FIELD_U16(struct acpi_pm, gpe_enable),   FIELD_U8(struct acpi_pm, reset_control),
-    FIELD_U8(struct acpi_pm, system_a),      FIELD_U64(struct acpi_pm, last_half),
+    FIELD_U16(struct acpi_pm, event_status),
+    FIELD_U16_MAX(struct acpi_pm, event_enable, EVENTS_ENABLED),
+    FIELD_U16(struct acpi_pm, control),
+    FIELD_U16(struct acpi_pm, gpe_status),
+    FIELD_U16(struct acpi_pm, gpe_enable),
+    FIELD_U8(struct acpi_pm, reset_control),
+    FIELD_U8(struct acpi_pm, system_a),
+    FIELD_U64(struct acpi_pm, last_half),
 };
 
 static void clear(struct acpi_pm *pm)
@@ -256,7 +276,8 @@ static void acpi_pm_reset(void *device)
 static int acpi_pm_check(const void *device, struct err *err)
 {
     const struct acpi_pm *pm = device;
-    if ((pm->event_status & ~EVENTS_STATUS) || (pm->event_enable & ~EVENTS_ENABLED) || (pm->control & ~CONTROL_KEPT))
+    if ((pm->event_status & ~EVENTS_STATUS) || (pm->event_enable & ~EVENTS_ENABLED) ||
+        (pm->control & ~CONTROL_KEPT))
         return err_set(err, ERR_INPUT, "reserved bits are set");
     return 0;
 }
@@ -282,11 +303,15 @@ static const struct device_ops acpi_pm_device_ops = {
 
 static void place(struct acpi_pm *pm)
 {
-    pm->event_range = (struct bus_range){"pm1-event", MAP_PORT_PM1_EVENT, 4, &event_ops, pm, false, 0};
-    pm->control_range = (struct bus_range){"pm1-control", MAP_PORT_PM1_CONTROL, 2, &control_ops, pm, false, 0};
-    pm->timer_range = (struct bus_range){"pm-timer", MAP_PORT_PM_TIMER, 4, &timer_ops, pm, false, 0};
+    pm->event_range =
+        (struct bus_range){"pm1-event", MAP_PORT_PM1_EVENT, 4, &event_ops, pm, false, 0};
+    pm->control_range =
+        (struct bus_range){"pm1-control", MAP_PORT_PM1_CONTROL, 2, &control_ops, pm, false, 0};
+    pm->timer_range =
+        (struct bus_range){"pm-timer", MAP_PORT_PM_TIMER, 4, &timer_ops, pm, false, 0};
     pm->gpe_range = (struct bus_range){"gpe0", MAP_PORT_GPE0, 4, &gpe_ops, pm, false, 0};
-    pm->system_a_range = (struct bus_range){"system-control-a", PORT_SYSTEM_A, 1, &system_a_ops, pm, false, 0};
+    pm->system_a_range =
+        (struct bus_range){"system-control-a", PORT_SYSTEM_A, 1, &system_a_ops, pm, false, 0};
 }
 
 struct acpi_pm *acpi_pm_create(struct bus *ports, struct vm_clock *clock, struct irq_line sci,

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// ACPI fixed hardware (ACPI 6.4, section 4.8): PM1 event and control registers, PM timer (32 bits), GPE0 (16 events), S5,
-// power button, SCI on IRQ 9 (level); the reset control register 0xCF9 (its port is the PCI host bridge's, which passes bytes
-// on) and system control port A, 0x92. Ports in device/memory_map.h. The machine is always in ACPI mode: there is no SMI command port.
+// ACPI fixed hardware (ACPI 6.4, section 4.8): PM1 event and control registers, PM timer (32 bits),
+// GPE0 (16 events), S5, power button, SCI on IRQ 9 (level); the reset control register 0xCF9 (its
+// port is the PCI host bridge's, which passes bytes on) and system control port A, 0x92. Ports in
+// device/memory_map.h. The machine is always in ACPI mode: there is no SMI command port.
 #ifndef WIRT_MACHINE_CHIP_ACPI_PM_H
 #define WIRT_MACHINE_CHIP_ACPI_PM_H
 

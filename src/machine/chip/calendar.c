@@ -51,8 +51,9 @@ uint64_t calendar_to_seconds(const struct calendar_date *date)
     int64_t months = (int64_t)date->year * 12 + date->month - 1;
     if (months < 0)
         return 0;
-    int64_t days = (int64_t)days_before((uint64_t)months / 12, (unsigned)(months % 12)) + (int64_t)date->day - 1 -
-                   (int64_t)days_before_year(1970);
-    int64_t seconds = days * (int64_t)DAY_SECONDS + date->hour * 3600ll + date->minute * 60ll + date->second;
+    int64_t days = (int64_t)days_before((uint64_t)months / 12, (unsigned)(months % 12)) +
+                   (int64_t)date->day - 1 - (int64_t)days_before_year(1970);
+    int64_t seconds =
+        days * (int64_t)DAY_SECONDS + date->hour * 3600ll + date->minute * 60ll + date->second;
     return seconds > 0 ? (uint64_t)seconds : 0;
 }

@@ -66,8 +66,9 @@ static const struct bus_ops firmware_ops = {console_read, firmware_write, 1, 1};
 static const struct bus_ops exit_ops = {NULL, exit_write, 1, 4};
 static const struct bus_ops panic_ops = {panic_read, panic_write, 1, 1};
 
-struct debug_ports *debug_ports_create(struct bus *ports, struct char_backend console, struct char_backend firmware,
-                                       struct machine_events events, struct err *err)
+struct debug_ports *debug_ports_create(struct bus *ports, struct char_backend console,
+                                       struct char_backend firmware, struct machine_events events,
+                                       struct err *err)
 {
     struct debug_ports *d = calloc(1, sizeof(*d));
     if (!d) {
@@ -79,9 +80,12 @@ struct debug_ports *debug_ports_create(struct bus *ports, struct char_backend co
     d->firmware = firmware;
     d->events = events;
     d->post_range = (struct bus_range){"post", PORT_POST, 1, &post_ops, d, false, 0};
-    d->console_range = (struct bus_range){"debug-console", PORT_CONSOLE, 1, &console_ops, d, false, 0};
-    d->firmware_range = (struct bus_range){"debug-firmware", PORT_FIRMWARE, 1, &firmware_ops, d, false, 0};
-    d->exit_range = (struct bus_range){"debug-exit", MAP_PORT_DEBUG_EXIT, 4, &exit_ops, d, false, 0};
+    d->console_range =
+        (struct bus_range){"debug-console", PORT_CONSOLE, 1, &console_ops, d, false, 0};
+    d->firmware_range =
+        (struct bus_range){"debug-firmware", PORT_FIRMWARE, 1, &firmware_ops, d, false, 0};
+    d->exit_range =
+        (struct bus_range){"debug-exit", MAP_PORT_DEBUG_EXIT, 4, &exit_ops, d, false, 0};
     d->panic_range = (struct bus_range){"pvpanic", MAP_PORT_PVPANIC, 1, &panic_ops, d, false, 0};
     if (bus_add(ports, &d->post_range, err) || bus_add(ports, &d->console_range, err) ||
         bus_add(ports, &d->firmware_range, err) || bus_add(ports, &d->exit_range, err) ||

@@ -13,9 +13,11 @@
 
 struct debug_ports;
 
-// They have no state. `console` gets the bytes of 0xE9, `firmware` those of 0x402; both must take all.
-struct debug_ports *debug_ports_create(struct bus *ports, struct char_backend console, struct char_backend firmware,
-                                       struct machine_events events, struct err *err);
+// They have no state. `console` gets the bytes of 0xE9, `firmware` those of 0x402; both must take
+// all.
+struct debug_ports *debug_ports_create(struct bus *ports, struct char_backend console,
+                                       struct char_backend firmware, struct machine_events events,
+                                       struct err *err);
 void debug_ports_destroy(struct debug_ports *debug_ports);
 
 #endif

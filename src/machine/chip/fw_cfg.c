@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Items are byte arrays under 16-bit keys; the directory (key 0x19) is an array of big-endian records that is rebuilt
-// whenever a file is added. The guest selects a key and reads on from offset 0, byte by byte or by DMA: it writes the address of
-// a control structure, which we read once, act on, and answer by its control word.
+// Items are byte arrays under 16-bit keys; the directory (key 0x19) is an array of big-endian
+// records that is rebuilt whenever a file is added. The guest selects a key and reads on from
+// offset 0, byte by byte or by DMA: it writes the address of a control structure, which we read
+// once, act on, and answer by its control word.
 #include "machine/chip/fw_cfg.h"
 
 #include <errno.h>
@@ -17,15 +18,21 @@
 #define LOG_MODULE "fw_cfg"
 #include "base/log.h"
 
-#define ITEMS          96u
-#define RANGE_BYTES    12u
-#define DMA_SIGNATURE  0x51454D5520434647ull // "QEMU CFG"
-#define FEATURES       3u                    // the ports, and DMA
-#define ZERO_CHUNK     4096u
-#define KEY_WRITE_BIT  0x4000u
+#define ITEMS         96u
+#define RANGE_BYTES   12u
+#define DMA_SIGNATURE 0x51454D5520434647ull // "QEMU CFG"
+#define FEATURES      3u                    // the ports, and DMA
+#define ZERO_CHUNK    4096u
+#define KEY_WRITE_BIT 0x4000u
 
 enum { OFFSET_SELECT = 0, OFFSET_DATA = 1, OFFSET_DMA_HIGH = 4, OFFSET_DMA_LOW = 8 };
-enum { DMA_ERROR = 1 << 0, DMA_READ = 1 << 1, DMA_SKIP = 1 << 2, DMA_SELECT = 1 << 3, DMA_WRITE = 1 << 4 };
+enum {
+    DMA_ERROR = 1 << 0,
+    DMA_READ = 1 << 1,
+    DMA_SKIP = 1 << 2,
+    DMA_SELECT = 1 << 3,
+    DMA_WRITE = 1 << 4
+};
 
 struct item {
     uint16_t key;
@@ -151,8 +158,8 @@ static void dma(struct fw_cfg *fw, uint64_t at)
         log_guest("DMA control structure at 0x%llx is not in memory", (unsigned long long)at);
         return;
     }
-    uint32_t answer = dma_transfer(fw, (uint32_t)get_be(access.control, 4), get_be(access.address, 8),
-                                   (uint32_t)get_be(access.length, 4));
+    uint32_t answer = dma_transfer(fw, (uint32_t)get_be(access.control, 4),
+                                   get_be(access.address, 8), (uint32_t)get_be(access.length, 4));
     put_be(access.control, 4, answer);
     // The structure was readable; in ROM it cannot be answered, and the guest waits for ever.
     if (guest_memory_write(fw->memory, gpa(at), access.control, sizeof(access.control)) != 0)
@@ -195,7 +202,8 @@ static const struct bus_ops fw_cfg_ops = {fw_cfg_read, fw_cfg_write, 1, 4};
 
 // ---- The machine's side
 
-static int append(struct fw_cfg *fw, uint16_t key, const void *bytes, size_t length, struct err *err)
+static int append(struct fw_cfg *fw, uint16_t key, const void *bytes, size_t length,
+                  struct err *err)
 {
     if (find(fw, key))
         return err_set(err, ERR_EXISTS, "firmware configuration key 0x%x is taken", key);
@@ -247,13 +255,17 @@ static int rebuild_directory(struct fw_cfg *fw, struct err *err)
     return 0;
 }
 
-int fw_cfg_add_file(struct fw_cfg *fw, const char *name, const void *bytes, size_t length, struct err *err)
+int fw_cfg_add_file(struct fw_cfg *fw, const char *name, const void *bytes, size_t length,
+                    struct err *err)
 {
     if (!*name || strlen(name) >= FW_CFG_NAME_BYTES)
-        return err_set(err, ERR_USAGE, "'%s' is no name for a firmware configuration file (1 to 55 characters)", name);
+        return err_set(err, ERR_USAGE,
+                       "'%s' is no name for a firmware configuration file (1 to 55 characters)",
+                       name);
     for (unsigned i = 0; i < fw->file_count; i++)
         if (!strcmp(fw->files[i].name, name))
-            return err_set(err, ERR_EXISTS, "firmware configuration file '%s' is there already", name);
+            return err_set(err, ERR_EXISTS, "firmware configuration file '%s' is there already",
+                           name);
     if (fw->file_count == FW_CFG_FILES)
         return err_set(err, ERR_LIMIT, "no room for firmware configuration file '%s'", name);
     uint16_t key = (uint16_t)(FW_CFG_FILE_FIRST + fw->file_count);
@@ -303,9 +315,12 @@ struct fw_cfg *fw_cfg_create(struct bus *ports, struct guest_memory *memory, str
     fw->device = (struct device){.ops = &fw_cfg_device_ops, .name = "fw-cfg", .self = fw};
     fw->ports = ports;
     fw->memory = memory;
-    fw->range = (struct bus_range){"fw-cfg", MAP_PORT_FW_CFG, RANGE_BYTES, &fw_cfg_ops, fw, false, 0};
-    if (fw_cfg_add(fw, FW_CFG_SIGNATURE, "QEMU", 4, err) || fw_cfg_add_u32(fw, FW_CFG_ID, FEATURES, err) ||
-        fw_cfg_add(fw, FW_CFG_FILE_DIR, no_files, sizeof(no_files), err) || bus_add(ports, &fw->range, err)) {
+    fw->range =
+        (struct bus_range){"fw-cfg", MAP_PORT_FW_CFG, RANGE_BYTES, &fw_cfg_ops, fw, false, 0};
+    if (fw_cfg_add(fw, FW_CFG_SIGNATURE, "QEMU", 4, err) ||
+        fw_cfg_add_u32(fw, FW_CFG_ID, FEATURES, err) ||
+        fw_cfg_add(fw, FW_CFG_FILE_DIR, no_files, sizeof(no_files), err) ||
+        bus_add(ports, &fw->range, err)) {
         fw_cfg_destroy(fw);
         return NULL;
     }

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The firmware configuration device (QEMU's specification, docs/specs/fw_cfg): a selector at port 0x510, a data port at 0x511, DMA
-// at 0x514, a directory of named files. It is the interface by which SeaBIOS and OVMF get tables, kernels and settings.
+// The firmware configuration device (QEMU's specification, docs/specs/fw_cfg): a selector at port
+// 0x510, a data port at 0x511, DMA at 0x514, a directory of named files. It is the interface by
+// which SeaBIOS and OVMF get tables, kernels and settings.
 //
-// Items are added while the machine is built, copied, and never change while it runs; the guest only reads.
+// Items are added while the machine is built, copied, and never change while it runs; the guest
+// only reads.
 #ifndef WIRT_MACHINE_CHIP_FW_CFG_H
 #define WIRT_MACHINE_CHIP_FW_CFG_H
 
@@ -51,11 +53,14 @@ struct fw_cfg *fw_cfg_create(struct bus *ports, struct guest_memory *memory, str
 void fw_cfg_destroy(struct fw_cfg *fw_cfg);
 struct device *fw_cfg_device(struct fw_cfg *fw_cfg);
 
-// Copies the bytes. -1 and *err: no memory, the key or name is taken or not possible, too many files.
-int fw_cfg_add(struct fw_cfg *fw_cfg, uint16_t key, const void *bytes, size_t length, struct err *err);
+// Copies the bytes. -1 and *err: no memory, the key or name is taken or not possible, too many
+// files.
+int fw_cfg_add(struct fw_cfg *fw_cfg, uint16_t key, const void *bytes, size_t length,
+               struct err *err);
 int fw_cfg_add_u16(struct fw_cfg *fw_cfg, uint16_t key, uint16_t value, struct err *err);
 int fw_cfg_add_u32(struct fw_cfg *fw_cfg, uint16_t key, uint32_t value, struct err *err);
 int fw_cfg_add_u64(struct fw_cfg *fw_cfg, uint16_t key, uint64_t value, struct err *err);
-int fw_cfg_add_file(struct fw_cfg *fw_cfg, const char *name, const void *bytes, size_t length, struct err *err);
+int fw_cfg_add_file(struct fw_cfg *fw_cfg, const char *name, const void *bytes, size_t length,
+                    struct err *err);
 
 #endif

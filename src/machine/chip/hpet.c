@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The main counter is guest time in ticks of 10 ns plus an offset, or stands still. Each timer notes the counter value of its next match; the clock's
-// timer is armed for it while the counter runs. A periodic timer keeps its rhythm; matches that the host was late for are not
-// made up, and none come closer together than MIN_PERIOD_TICKS.
+// The main counter is guest time in ticks of 10 ns plus an offset, or stands still. Each timer
+// notes the counter value of its next match; the clock's timer is armed for it while the counter
+// runs. A periodic timer keeps its rhythm; matches that the host was late for are not made up, and
+// none come closer together than MIN_PERIOD_TICKS.
 //
-// Interrupts: FSB message, or a line, edge or level. In legacy replacement timers 0 and 1 drive IRQ 0 and 8 whatever
-// their route says. A level-triggered timer holds its line while its status bit is up.
+// Interrupts: FSB message, or a line, edge or level. In legacy replacement timers 0 and 1 drive IRQ
+// 0 and 8 whatever their route says. A level-triggered timer holds its line while its status bit is
+// up.
 #include "machine/chip/hpet.h"
 
 #include <pthread.h>
@@ -28,19 +30,19 @@ enum { REG_CAPABILITIES = 0x00, REG_CONFIG = 0x10, REG_STATUS = 0x20, REG_COUNTE
 enum { TIMER_CONFIG = 0x00, TIMER_COMPARATOR = 0x08, TIMER_MESSAGE = 0x10 };
 enum { CONFIG_ENABLE = 1 << 0, CONFIG_LEGACY = 1 << 1 };
 
-#define T_LEVEL          BIT(1)
-#define T_ENABLE         BIT(2)
-#define T_PERIODIC       BIT(3)
-#define T_CAN_PERIODIC   BIT(4)
-#define T_CAN_64         BIT(5)
-#define T_SET_VALUE      BIT(6)
-#define T_32             BIT(8)
-#define T_ROUTE_SHIFT    9
-#define T_ROUTE          (31ull << T_ROUTE_SHIFT)
-#define T_MESSAGE        BIT(14)
-#define T_CAN_MESSAGE    BIT(15)
+#define T_LEVEL           BIT(1)
+#define T_ENABLE          BIT(2)
+#define T_PERIODIC        BIT(3)
+#define T_CAN_PERIODIC    BIT(4)
+#define T_CAN_64          BIT(5)
+#define T_SET_VALUE       BIT(6)
+#define T_32              BIT(8)
+#define T_ROUTE_SHIFT     9
+#define T_ROUTE           (31ull << T_ROUTE_SHIFT)
+#define T_MESSAGE         BIT(14)
+#define T_CAN_MESSAGE     BIT(15)
 #define T_CAN_ROUTE_SHIFT 32
-#define T_WRITABLE       (T_LEVEL | T_ENABLE | T_PERIODIC | T_SET_VALUE | T_32 | T_ROUTE | T_MESSAGE)
+#define T_WRITABLE        (T_LEVEL | T_ENABLE | T_PERIODIC | T_SET_VALUE | T_32 | T_ROUTE | T_MESSAGE)
 
 struct timer {
     // Constant.
@@ -66,16 +68,19 @@ struct hpet {
     // Under the lock.
     pthread_mutex_t lock;
     uint8_t config, status;
-    uint64_t counter_offset; // running: counter - clock's ticks, modulo 2^64; else the counter itself
+    uint64_t
+        counter_offset; // running: counter - clock's ticks, modulo 2^64; else the counter itself
     struct timer timers[TIMERS];
 };
 
-// Lines that no other device uses: 2 for the timer that replaces IRQ 0, 8 for the clock's, 10 and 11.
+// Lines that no other device uses: 2 for the timer that replaces IRQ 0, 8 for the clock's, 10 and
+// 11.
 static const uint32_t routes[TIMERS] = {BIT(2), BIT(8), BIT(10) | BIT(11)};
 
 static uint64_t capabilities(unsigned index)
 {
-    return (uint64_t)routes[index] << T_CAN_ROUTE_SHIFT | T_CAN_MESSAGE | T_CAN_64 | (index == 0 ? T_CAN_PERIODIC : 0);
+    return (uint64_t)routes[index] << T_CAN_ROUTE_SHIFT | T_CAN_MESSAGE | T_CAN_64 |
+           (index == 0 ? T_CAN_PERIODIC : 0);
 }
 
 static bool running(const struct hpet *hpet)
@@ -163,7 +168,8 @@ static void arm(struct timer *t, uint64_t now)
 {
     struct hpet *hpet = t->hpet;
     uint64_t deadline = VM_CLOCK_NEVER;
-    // A timer that neither interrupts nor shows a status bit need not run, unless its comparator moves.
+    // A timer that neither interrupts nor shows a status bit need not run, unless its comparator
+    // moves.
     bool matters = (t->config & (T_ENABLE | T_LEVEL)) || ((t->config & T_PERIODIC) && t->period);
     if (running(hpet) && matters && t->match != UINT64_MAX) {
         uint64_t at = counter(hpet, now), left = t->match > at ? t->match - at : 0;
@@ -183,7 +189,8 @@ static void find_match(struct timer *t, uint64_t now)
 static void step_comparator(struct timer *t, uint64_t here)
 {
     uint64_t least = t->period < MIN_PERIOD_TICKS ? MIN_PERIOD_TICKS : 0;
-    uint64_t behind = is_32(t) ? (uint32_t)(here + least - t->comparator) : here + least - t->comparator;
+    uint64_t behind =
+        is_32(t) ? (uint32_t)(here + least - t->comparator) : here + least - t->comparator;
     t->comparator += (behind / t->period + 1) * t->period;
     if (is_32(t))
         t->comparator = (uint32_t)t->comparator;
@@ -195,7 +202,8 @@ static void alarm_reached(void *context)
     struct hpet *hpet = t->hpet;
     pthread_mutex_lock(&hpet->lock);
     uint64_t now = vm_clock_now_ns(hpet->clock), here = counter(hpet, now);
-    // A register may have been written between the alarm and the lock: then the match lies ahead again.
+    // A register may have been written between the alarm and the lock: then the match lies ahead
+    // again.
     if (running(hpet) && t->match <= here) {
         fire(t);
         if ((t->config & T_PERIODIC) && t->period)
@@ -247,7 +255,8 @@ static void write_timer_config(struct timer *t, uint64_t value, uint64_t now)
     find_match(t, now);
 }
 
-static void write_comparator(struct timer *t, uint64_t value, unsigned shift, unsigned size, uint64_t now)
+static void write_comparator(struct timer *t, uint64_t value, unsigned shift, unsigned size,
+                             uint64_t now)
 {
     if (is_32(t)) {
         if (shift)
@@ -257,7 +266,8 @@ static void write_comparator(struct timer *t, uint64_t value, unsigned shift, un
     bool sets_value = !(t->config & T_PERIODIC) || (t->config & T_SET_VALUE);
     if (sets_value)
         t->comparator = merge(t->comparator, value, shift, size);
-    // A periodic timer's second write is its period; one that is not periodic remembers the last as the period too.
+    // A periodic timer's second write is its period; one that is not periodic remembers the last as
+    // the period too.
     if (t->config & T_PERIODIC && !(t->config & T_SET_VALUE))
         t->period = merge(t->period, value, shift, size);
     if (size == 8 || shift || is_32(t))
@@ -265,7 +275,8 @@ static void write_comparator(struct timer *t, uint64_t value, unsigned shift, un
     find_match(t, now);
 }
 
-static void write_timer(struct timer *t, unsigned reg, uint64_t value, unsigned shift, unsigned size, uint64_t now)
+static void write_timer(struct timer *t, unsigned reg, uint64_t value, unsigned shift,
+                        unsigned size, uint64_t now)
 {
     if (reg == TIMER_CONFIG)
         write_timer_config(t, merge(t->config, value, shift, size), now);
@@ -318,7 +329,8 @@ static void hpet_write(void *device, uint64_t offset, uint64_t value, unsigned s
     pthread_mutex_lock(&hpet->lock);
     uint64_t now = vm_clock_now_ns(hpet->clock);
     if (reg >= TIMER_FIRST && reg < TIMER_FIRST + TIMERS * TIMER_BYTES)
-        write_timer(&hpet->timers[(reg - TIMER_FIRST) / TIMER_BYTES], reg % TIMER_BYTES, value, shift, size, now);
+        write_timer(&hpet->timers[(reg - TIMER_FIRST) / TIMER_BYTES], reg % TIMER_BYTES, value,
+                    shift, size, now);
     else if (reg == REG_CONFIG && !shift)
         write_config(hpet, (uint8_t)value, now);
     else if (reg == REG_STATUS && !shift)
@@ -332,9 +344,9 @@ static const struct bus_ops hpet_ops = {hpet_read, hpet_write, 4, 8};
 
 // ---- The device
 
-#define TIMER_FIELDS(n)                                                                                          \
-    FIELD_RANGE(FIELD_TYPE_U64, struct hpet, timers[n].config, 1, 0, T_WRITABLE),                                \
-        FIELD_U64(struct hpet, timers[n].comparator), FIELD_U64(struct hpet, timers[n].message),                 \
+#define TIMER_FIELDS(n)                                                                            \
+    FIELD_RANGE(FIELD_TYPE_U64, struct hpet, timers[n].config, 1, 0, T_WRITABLE),                  \
+        FIELD_U64(struct hpet, timers[n].comparator), FIELD_U64(struct hpet, timers[n].message),   \
         FIELD_U64(struct hpet, timers[n].period), FIELD_U64(struct hpet, timers[n].match)
 
 static const struct field fields[] = {
@@ -397,8 +409,9 @@ static const struct device_ops hpet_device_ops = {
     .loaded = hpet_loaded,
 };
 
-struct hpet *hpet_create(struct bus *mmio, struct vm_clock *clock, const struct irq_controller *irqs,
-                         hpet_legacy *legacy, void *context, struct err *err)
+struct hpet *hpet_create(struct bus *mmio, struct vm_clock *clock,
+                         const struct irq_controller *irqs, hpet_legacy *legacy, void *context,
+                         struct err *err)
 {
     struct hpet *hpet = calloc(1, sizeof(*hpet));
     if (!hpet) {
@@ -414,10 +427,12 @@ struct hpet *hpet_create(struct bus *mmio, struct vm_clock *clock, const struct 
     hpet->legacy_context = context;
     for (unsigned i = 0; i < TIMERS; i++) {
         struct timer *t = &hpet->timers[i];
-        *t = (struct timer){.hpet = hpet, .index = i, .comparator = UINT64_MAX, .match = UINT64_MAX};
+        *t =
+            (struct timer){.hpet = hpet, .index = i, .comparator = UINT64_MAX, .match = UINT64_MAX};
         vm_timer_init(&t->alarm, clock, alarm_reached, t);
     }
-    hpet->range = (struct bus_range){"hpet", MAP_HPET_START, WINDOW_BYTES, &hpet_ops, hpet, false, 0};
+    hpet->range =
+        (struct bus_range){"hpet", MAP_HPET_START, WINDOW_BYTES, &hpet_ops, hpet, false, 0};
     if (bus_add(mmio, &hpet->range, err) != 0) {
         hpet_destroy(hpet);
         return NULL;

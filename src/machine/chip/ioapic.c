@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Sixty-four bits of redirection entry and the level of each input. An edge that comes while its input is masked is
-// forgotten; a level is seen when the mask goes.
+// Sixty-four bits of redirection entry and the level of each input. An edge that comes while its
+// input is masked is forgotten; a level is seen when the mask goes.
 //
-// An edge sends a message at once. A level sends one and sets remote IRR; the EOI message with its vector clears that, and
-// the input is looked at again. Remote IRR and delivery status are read only for the guest; switching an entry to edge clears remote
-// IRR, which Linux relies on to mend a stuck entry.
+// An edge sends a message at once. A level sends one and sets remote IRR; the EOI message with its
+// vector clears that, and the input is looked at again. Remote IRR and delivery status are read
+// only for the guest; switching an entry to edge clears remote IRR, which Linux relies on to mend a
+// stuck entry.
 #include "machine/chip/ioapic.h"
 
 #include <pthread.h>
@@ -60,7 +61,8 @@ static void deliver(struct ioapic *ioapic, uint64_t entry)
 static void service_level(struct ioapic *ioapic, unsigned input)
 {
     uint64_t *entry = &ioapic->entries[input];
-    if (!(*entry & ENTRY_LEVEL) || (*entry & (ENTRY_MASKED | ENTRY_REMOTE_IRR)) || !(ioapic->levels & BIT(input)))
+    if (!(*entry & ENTRY_LEVEL) || (*entry & (ENTRY_MASKED | ENTRY_REMOTE_IRR)) ||
+        !(ioapic->levels & BIT(input)))
         return;
     *entry |= ENTRY_REMOTE_IRR;
     deliver(ioapic, *entry);
@@ -211,7 +213,8 @@ struct ioapic *ioapic_create(struct bus *mmio, ioapic_send *send, void *context,
     pthread_mutex_init(&ioapic->lock, NULL);
     ioapic->device = (struct device){.ops = &ioapic_device_ops, .name = "ioapic", .self = ioapic};
     ioapic->mmio = mmio;
-    ioapic->range = (struct bus_range){"ioapic", MAP_IOAPIC_START, WINDOW_BYTES, &ioapic_ops, ioapic, false, 0};
+    ioapic->range =
+        (struct bus_range){"ioapic", MAP_IOAPIC_START, WINDOW_BYTES, &ioapic_ops, ioapic, false, 0};
     ioapic->send = send;
     ioapic->send_context = context;
     ioapic_reset(ioapic);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The I/O APIC with 24 inputs (Intel 82093AA data sheet; version 0x20 with the EOI register of later chipsets).
+// The I/O APIC with 24 inputs (Intel 82093AA data sheet; version 0x20 with the EOI register of
+// later chipsets).
 #ifndef WIRT_MACHINE_CHIP_IOAPIC_H
 #define WIRT_MACHINE_CHIP_IOAPIC_H
 

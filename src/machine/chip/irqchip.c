@@ -9,10 +9,10 @@
 #include "machine/chip/pic.h"
 #include "machine/cpu/vcpu.h"
 
-#define PIC_LINES     16u
-#define TIMER_LINE    0u
-#define CASCADE_LINE  2u
-#define TIMER_INPUT   2u
+#define PIC_LINES    16u
+#define TIMER_LINE   0u
+#define CASCADE_LINE 2u
+#define TIMER_INPUT  2u
 
 struct irqchip {
     struct cpu_system *system; // borrowed

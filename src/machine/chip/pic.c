@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Each 8259A holds IRR, ISR and IMR, and answers which request it would make of whom it is wired to. The slave's output
-// is the master's input 2. update() passes the slave's answer on and tells the CPU when INTR changed.
+// Each 8259A holds IRR, ISR and IMR, and answers which request it would make of whom it is wired
+// to. The slave's output is the master's input 2. update() passes the slave's answer on and tells
+// the CPU when INTR changed.
 //
-// A line that is edge-triggered sets its IRR bit on a rising edge, and the bit stays although the line falls: the chip
-// would ask for a spurious interrupt then, but here devices pulse their lines. A level-triggered line is its IRR bit, and so
-// is the slave's output.
+// A line that is edge-triggered sets its IRR bit on a rising edge, and the bit stays although the
+// line falls: the chip would ask for a spurious interrupt then, but here devices pulse their lines.
+// A level-triggered line is its IRR bit, and so is the slave's output.
 #include "machine/chip/pic.h"
 
 #include <pthread.h>
@@ -13,18 +14,25 @@
 
 #include "base/bits.h"
 
-#define MASTER_PORT  0x20u
-#define SLAVE_PORT   0xA0u
-#define ELCR_PORT    0x4D0u
-#define CASCADE      2u
-#define INPUTS       8u
-#define SPURIOUS     7u
-#define MASTER_ELCR  0xF8u // lines 0, 1, 2, 8 and 13 are always edge-triggered
-#define SLAVE_ELCR   0xDEu
+#define MASTER_PORT 0x20u
+#define SLAVE_PORT  0xA0u
+#define ELCR_PORT   0x4D0u
+#define CASCADE     2u
+#define INPUTS      8u
+#define SPURIOUS    7u
+#define MASTER_ELCR 0xF8u // lines 0, 1, 2, 8 and 13 are always edge-triggered
+#define SLAVE_ELCR  0xDEu
 
 enum { ICW1 = 1 << 4, ICW1_ICW4 = 1 << 0, ICW1_SINGLE = 1 << 1, ICW1_LEVEL = 1 << 3 };
 enum { ICW4_AUTO_EOI = 1 << 1, ICW4_SFNM = 1 << 4 };
-enum { OCW3 = 1 << 3, OCW3_READ_ISR = 1 << 0, OCW3_READ = 1 << 1, OCW3_POLL = 1 << 2, OCW3_SMM = 1 << 5, OCW3_ESMM = 1 << 6 };
+enum {
+    OCW3 = 1 << 3,
+    OCW3_READ_ISR = 1 << 0,
+    OCW3_READ = 1 << 1,
+    OCW3_POLL = 1 << 2,
+    OCW3_SMM = 1 << 5,
+    OCW3_ESMM = 1 << 6
+};
 enum { OCW2_EOI = 1 << 5, OCW2_SPECIFIC = 1 << 6, OCW2_ROTATE = 1 << 7 };
 
 // What a write to the data port is: OCW1, or the next initialization word.
@@ -36,7 +44,8 @@ struct i8259 {
     uint8_t vector_base;
     uint8_t lowest; // input of lowest priority; 7 after initialization
     uint8_t step;   // enum step
-    bool wants_icw4, read_isr, poll, special_mask, auto_eoi, rotate_on_auto_eoi, special_fully_nested;
+    bool wants_icw4, read_isr, poll, special_mask, auto_eoi, rotate_on_auto_eoi,
+        special_fully_nested;
     bool icw1_level; // LTIM: all inputs are level-triggered
     // Constant.
     uint8_t elcr_mask;
@@ -192,7 +201,8 @@ static void write_icw1(struct i8259 *chip, uint8_t value)
     chip->wants_icw4 = value & ICW1_ICW4;
     chip->icw1_level = value & ICW1_LEVEL;
     chip->step = STEP_ICW2;
-    // The edge sense is reset, so a line that stays high makes no request; level lines request again.
+    // The edge sense is reset, so a line that stays high makes no request; level lines request
+    // again.
     uint8_t by_level = chip->icw1_level ? 0xFF : chip->elcr;
     chip->irr = chip->lines & by_level;
 }
@@ -344,14 +354,16 @@ static const struct bus_ops master_ops = {master_read, master_write, 1, 1};
 static const struct bus_ops slave_ops = {slave_read, slave_write, 1, 1};
 static const struct bus_ops elcr_ops = {elcr_read, elcr_write, 1, 1};
 
-#define CHIP_FIELDS(which)                                                                                   \
-    FIELD_U8(struct pic, which.lines), FIELD_U8(struct pic, which.irr), FIELD_U8(struct pic, which.isr),     \
-        FIELD_U8(struct pic, which.imr), FIELD_U8(struct pic, which.elcr),                                   \
-        FIELD_U8(struct pic, which.vector_base), FIELD_U8_MAX(struct pic, which.lowest, INPUTS - 1),         \
-        FIELD_U8_MAX(struct pic, which.step, STEP_COUNT - 1), FIELD_BOOL(struct pic, which.wants_icw4),      \
-        FIELD_BOOL(struct pic, which.read_isr), FIELD_BOOL(struct pic, which.poll),                          \
-        FIELD_BOOL(struct pic, which.special_mask), FIELD_BOOL(struct pic, which.auto_eoi),                  \
-        FIELD_BOOL(struct pic, which.rotate_on_auto_eoi), FIELD_BOOL(struct pic, which.special_fully_nested), \
+#define CHIP_FIELDS(which)                                                                         \
+    FIELD_U8(struct pic, which.lines), FIELD_U8(struct pic, which.irr),                            \
+        FIELD_U8(struct pic, which.isr), FIELD_U8(struct pic, which.imr),                          \
+        FIELD_U8(struct pic, which.elcr), FIELD_U8(struct pic, which.vector_base),                 \
+        FIELD_U8_MAX(struct pic, which.lowest, INPUTS - 1),                                        \
+        FIELD_U8_MAX(struct pic, which.step, STEP_COUNT - 1),                                      \
+        FIELD_BOOL(struct pic, which.wants_icw4), FIELD_BOOL(struct pic, which.read_isr),          \
+        FIELD_BOOL(struct pic, which.poll), FIELD_BOOL(struct pic, which.special_mask),            \
+        FIELD_BOOL(struct pic, which.auto_eoi), FIELD_BOOL(struct pic, which.rotate_on_auto_eoi),  \
+        FIELD_BOOL(struct pic, which.special_fully_nested),                                        \
         FIELD_BOOL(struct pic, which.icw1_level)
 
 static const struct field fields[] = {
@@ -426,7 +438,8 @@ struct pic *pic_create(struct bus *ports, pic_output *output, void *context, str
     pic->master.elcr_mask = MASTER_ELCR;
     pic->slave.elcr_mask = SLAVE_ELCR;
     pic->slave.slave = true;
-    pic->master_range = (struct bus_range){"pic-master", MASTER_PORT, 2, &master_ops, pic, false, 0};
+    pic->master_range =
+        (struct bus_range){"pic-master", MASTER_PORT, 2, &master_ops, pic, false, 0};
     pic->slave_range = (struct bus_range){"pic-slave", SLAVE_PORT, 2, &slave_ops, pic, false, 0};
     pic->elcr_range = (struct bus_range){"pic-elcr", ELCR_PORT, 2, &elcr_ops, pic, false, 0};
     if (bus_add(ports, &pic->master_range, err) || bus_add(ports, &pic->slave_range, err) ||

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Nothing ticks here. Each counter notes the guest time at which it was (re)started; how far it has counted, its output and the
-// value that a read gives follow from the time now. Only counter 0 has a timer: for the next rising edge of its output.
+// Nothing ticks here. Each counter notes the guest time at which it was (re)started; how far it has
+// counted, its output and the value that a read gives follow from the time now. Only counter 0 has
+// a timer: for the next rising edge of its output.
 //
-// Where this differs from the chip: a new count takes effect at once in modes 2 and 3 too, not at the end of the cycle, and
-// the clock that loads the counting element is not counted. Interrupts of a periodic counter come at most every
-// MIN_PERIOD_NS, and those that the host was late for are not made up.
+// Where this differs from the chip: a new count takes effect at once in modes 2 and 3 too, not at
+// the end of the cycle, and the clock that loads the counting element is not counted. Interrupts of
+// a periodic counter come at most every MIN_PERIOD_NS, and those that the host was late for are not
+// made up.
 #include "machine/chip/pit.h"
 
 #include <pthread.h>
@@ -21,12 +23,30 @@
 #define NS_PER_SECOND 1000000000u
 #define REFRESH_NS    15085u // bit 4 of port 0x61 toggles
 
-enum { CONTROL_BCD = 1 << 0, CONTROL_READ_BACK = 3, READ_BACK_NO_STATUS = 1 << 4, READ_BACK_NO_COUNT = 1 << 5 };
+enum {
+    CONTROL_BCD = 1 << 0,
+    CONTROL_READ_BACK = 3,
+    READ_BACK_NO_STATUS = 1 << 4,
+    READ_BACK_NO_COUNT = 1 << 5
+};
 enum access { ACCESS_LATCH, ACCESS_LOW, ACCESS_HIGH, ACCESS_BOTH, ACCESS_COUNT };
 enum { STATUS_OUT = 1 << 7, STATUS_NULL = 1 << 6 };
-enum { SYSTEM_GATE2 = 1 << 0, SYSTEM_SPEAKER = 1 << 1, SYSTEM_REFRESH = 1 << 4, SYSTEM_OUT2 = 1 << 5 };
+enum {
+    SYSTEM_GATE2 = 1 << 0,
+    SYSTEM_SPEAKER = 1 << 1,
+    SYSTEM_REFRESH = 1 << 4,
+    SYSTEM_OUT2 = 1 << 5
+};
 
-enum mode { MODE_TERMINAL, MODE_ONE_SHOT, MODE_RATE, MODE_SQUARE, MODE_SW_STROBE, MODE_HW_STROBE, MODE_COUNT };
+enum mode {
+    MODE_TERMINAL,
+    MODE_ONE_SHOT,
+    MODE_RATE,
+    MODE_SQUARE,
+    MODE_SW_STROBE,
+    MODE_HW_STROBE,
+    MODE_COUNT
+};
 
 struct counter {
     uint8_t mode;   // enum mode
@@ -39,8 +59,8 @@ struct counter {
     bool count_latched, status_latched;
     uint8_t latched_status;
     uint16_t latched_count;
-    uint32_t count;      // 1 to 65536
-    uint64_t start_ns;   // guest time of tick 0
+    uint32_t count;    // 1 to 65536
+    uint64_t start_ns; // guest time of tick 0
     uint64_t held_ticks;
 };
 
@@ -152,7 +172,8 @@ static void arm(struct pit *pit, uint64_t now)
 {
     const struct counter *c = &pit->counters[0];
     uint64_t edge = c->running ? next_edge(c, elapsed(c, now)) : UINT64_MAX;
-    vm_timer_arm(&pit->timer, edge == UINT64_MAX ? VM_CLOCK_NEVER : c->start_ns + ticks_to_ns(edge));
+    vm_timer_arm(&pit->timer,
+                 edge == UINT64_MAX ? VM_CLOCK_NEVER : c->start_ns + ticks_to_ns(edge));
 }
 
 static bool periodic(const struct counter *c)
@@ -174,9 +195,11 @@ static void edge_reached(void *context)
     pthread_mutex_lock(&pit->lock);
     uint64_t now = vm_clock_now_ns(pit->clock);
     const struct counter *c = &pit->counters[0];
-    // Counter and timer may have been changed between the timer's expiry and the lock: then this is no edge.
+    // Counter and timer may have been changed between the timer's expiry and the lock: then this is
+    // no edge.
     uint64_t ticks = elapsed(c, now);
-    bool reached = c->running && (periodic(c) ? ticks >= c->count : ticks >= c->count + (c->mode == MODE_SW_STROBE));
+    bool reached = c->running && (periodic(c) ? ticks >= c->count
+                                              : ticks >= c->count + (c->mode == MODE_SW_STROBE));
     if (reached && !pit->disconnected)
         irq_set(&pit->irq, false);
     drive(pit, now);
@@ -237,8 +260,9 @@ static void latch_status(struct counter *c, uint64_t now)
     if (c->status_latched)
         return;
     c->status_latched = true;
-    c->latched_status = (uint8_t)((output(c, now) ? STATUS_OUT : 0) | (c->loaded ? 0 : STATUS_NULL) |
-                                  c->access << 4 | c->mode << 1 | c->bcd);
+    c->latched_status =
+        (uint8_t)((output(c, now) ? STATUS_OUT : 0) | (c->loaded ? 0 : STATUS_NULL) |
+                  c->access << 4 | c->mode << 1 | c->bcd);
 }
 
 static void write_control(struct pit *pit, uint8_t value, uint64_t now)
@@ -354,8 +378,9 @@ static uint64_t system_read(void *device, uint64_t offset, unsigned size)
     pthread_mutex_lock(&pit->lock);
     uint64_t now = vm_clock_now_ns(pit->clock);
     const struct counter *c = &pit->counters[SPEAKER];
-    uint8_t value = (uint8_t)((c->gate ? SYSTEM_GATE2 : 0) | (pit->speaker ? SYSTEM_SPEAKER : 0) |
-                              (now / REFRESH_NS % 2 ? SYSTEM_REFRESH : 0) | (output(c, now) ? SYSTEM_OUT2 : 0));
+    uint8_t value =
+        (uint8_t)((c->gate ? SYSTEM_GATE2 : 0) | (pit->speaker ? SYSTEM_SPEAKER : 0) |
+                  (now / REFRESH_NS % 2 ? SYSTEM_REFRESH : 0) | (output(c, now) ? SYSTEM_OUT2 : 0));
     pthread_mutex_unlock(&pit->lock);
     return value;
 }
@@ -385,16 +410,18 @@ void pit_set_disconnected(struct pit *pit, bool disconnected)
 
 // ---- The device
 
-#define COUNTER_FIELDS(n)                                                                                        \
-    FIELD_U8_MAX(struct pit, counters[n].mode, MODE_COUNT - 1),                                                  \
-        FIELD_RANGE(FIELD_TYPE_U8, struct pit, counters[n].access, 1, ACCESS_LOW, ACCESS_BOTH),                  \
-        FIELD_U8(struct pit, counters[n].low), FIELD_BOOL(struct pit, counters[n].bcd),                          \
-        FIELD_BOOL(struct pit, counters[n].gate), FIELD_BOOL(struct pit, counters[n].write_high),                \
-        FIELD_BOOL(struct pit, counters[n].read_high), FIELD_BOOL(struct pit, counters[n].loaded),               \
-        FIELD_BOOL(struct pit, counters[n].running), FIELD_BOOL(struct pit, counters[n].count_latched),          \
-        FIELD_BOOL(struct pit, counters[n].status_latched), FIELD_U8(struct pit, counters[n].latched_status),    \
-        FIELD_U16(struct pit, counters[n].latched_count),                                                        \
-        FIELD_RANGE(FIELD_TYPE_U32, struct pit, counters[n].count, 1, 1, 0x10000),                               \
+#define COUNTER_FIELDS(n)                                                                          \
+    FIELD_U8_MAX(struct pit, counters[n].mode, MODE_COUNT - 1),                                    \
+        FIELD_RANGE(FIELD_TYPE_U8, struct pit, counters[n].access, 1, ACCESS_LOW, ACCESS_BOTH),    \
+        FIELD_U8(struct pit, counters[n].low), FIELD_BOOL(struct pit, counters[n].bcd),            \
+        FIELD_BOOL(struct pit, counters[n].gate), FIELD_BOOL(struct pit, counters[n].write_high),  \
+        FIELD_BOOL(struct pit, counters[n].read_high), FIELD_BOOL(struct pit, counters[n].loaded), \
+        FIELD_BOOL(struct pit, counters[n].running),                                               \
+        FIELD_BOOL(struct pit, counters[n].count_latched),                                         \
+        FIELD_BOOL(struct pit, counters[n].status_latched),                                        \
+        FIELD_U8(struct pit, counters[n].latched_status),                                          \
+        FIELD_U16(struct pit, counters[n].latched_count),                                          \
+        FIELD_RANGE(FIELD_TYPE_U32, struct pit, counters[n].count, 1, 1, 0x10000),                 \
         FIELD_U64(struct pit, counters[n].start_ns), FIELD_U64(struct pit, counters[n].held_ticks)
 
 static const struct field fields[] = {
@@ -408,7 +435,8 @@ static const struct field fields[] = {
 static void reset_counters(struct pit *pit)
 {
     for (unsigned i = 0; i < COUNTERS; i++)
-        pit->counters[i] = (struct counter){.access = ACCESS_BOTH, .count = 0x10000, .gate = i != SPEAKER};
+        pit->counters[i] =
+            (struct counter){.access = ACCESS_BOTH, .count = 0x10000, .gate = i != SPEAKER};
     pit->speaker = pit->disconnected = false;
 }
 
@@ -438,7 +466,8 @@ static const struct device_ops pit_device_ops = {
     .loaded = pit_loaded,
 };
 
-struct pit *pit_create(struct bus *ports, struct vm_clock *clock, struct irq_line irq0, struct err *err)
+struct pit *pit_create(struct bus *ports, struct vm_clock *clock, struct irq_line irq0,
+                       struct err *err)
 {
     struct pit *pit = calloc(1, sizeof(*pit));
     if (!pit) {
@@ -453,7 +482,8 @@ struct pit *pit_create(struct bus *ports, struct vm_clock *clock, struct irq_lin
     vm_timer_init(&pit->timer, clock, edge_reached, pit);
     reset_counters(pit);
     pit->counters_range = (struct bus_range){"pit", PORT_COUNTERS, 4, &counters_ops, pit, false, 0};
-    pit->system_range = (struct bus_range){"system-control-b", PORT_SYSTEM, 1, &system_ops, pit, false, 0};
+    pit->system_range =
+        (struct bus_range){"system-control-b", PORT_SYSTEM, 1, &system_ops, pit, false, 0};
     if (bus_add(ports, &pit->counters_range, err) || bus_add(ports, &pit->system_range, err)) {
         pit_destroy(pit);
         return NULL;

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The time of day is the host's wall time plus an offset; the time registers are made when they are read, and change the offset
-// when they are written. While the guest holds the clock (SET, or the divider in reset) they are plain bytes in `cmos`.
+// The time of day is the host's wall time plus an offset; the time registers are made when they are
+// read, and change the offset when they are written. While the guest holds the clock (SET, or the
+// divider in reset) they are plain bytes in `cmos`.
 //
-// Register C's flags are brought up to date whenever somebody looks (sync()): an update, an alarm, a periodic tick
-// has come if one lies between the last look and now. A timer runs only for interrupts that are enabled and whose flag is not up yet,
-// so a guest that does not acknowledge gets no second one.
+// Register C's flags are brought up to date whenever somebody looks (sync()): an update, an alarm,
+// a periodic tick has come if one lies between the last look and now. A timer runs only for
+// interrupts that are enabled and whose flag is not up yet, so a guest that does not acknowledge
+// gets no second one.
 #include "machine/chip/rtc.h"
 
 #include <pthread.h>
@@ -48,9 +50,21 @@ enum {
     REG_CPUS = 0x5F,     // less one
 };
 
-enum { A_UIP = 1 << 7, A_DIVIDER = 0x70, A_DIVIDER_ON = 0x20, A_DIVIDER_RESET = 0x60, A_RATE = 0x0F };
+enum {
+    A_UIP = 1 << 7,
+    A_DIVIDER = 0x70,
+    A_DIVIDER_ON = 0x20,
+    A_DIVIDER_RESET = 0x60,
+    A_RATE = 0x0F
+};
 enum { B_SET = 1 << 7, B_BINARY = 1 << 2, B_24_HOURS = 1 << 1, B_SQUARE_WAVE = 1 << 3 };
-enum { IRQ_PERIODIC = 1 << 6, IRQ_ALARM = 1 << 5, IRQ_UPDATE = 1 << 4, IRQ_ANY = 1 << 7, IRQ_SOURCES = 0x70 };
+enum {
+    IRQ_PERIODIC = 1 << 6,
+    IRQ_ALARM = 1 << 5,
+    IRQ_UPDATE = 1 << 4,
+    IRQ_ANY = 1 << 7,
+    IRQ_SOURCES = 0x70
+};
 enum { D_VALID = 1 << 7, HOURS_PM = 1 << 7, BOOT_DISK_THEN_CD = 0x32, EQUIPMENT_FPU = 1 << 1 };
 
 struct rtc {
@@ -171,8 +185,8 @@ static bool alarm_matches(const struct rtc *rtc, unsigned reg, unsigned n)
     return (reg == REG_HOURS_ALARM ? decode_hours(rtc, byte) : decode(rtc, byte)) == n;
 }
 
-// The first second after `after` at which the alarm goes off, UINT64_MAX if it never does. Steps by whole hours and minutes, so
-// that it looks at no more than some 150 candidates.
+// The first second after `after` at which the alarm goes off, UINT64_MAX if it never does. Steps by
+// whole hours and minutes, so that it looks at no more than some 150 candidates.
 static uint64_t next_alarm(const struct rtc *rtc, uint64_t after)
 {
     uint64_t t = after + 1, end = t + DAY_SECONDS;
@@ -229,7 +243,8 @@ static void arm(struct rtc *rtc, uint64_t now)
     if (rtc->line)
         wanted = 0;
     if ((wanted & IRQ_PERIODIC) && cycles) {
-        unsigned __int128 at = (unsigned __int128)(crystal(now) / cycles + 1) * cycles * NS_PER_SECOND;
+        unsigned __int128 at =
+            (unsigned __int128)(crystal(now) / cycles + 1) * cycles * NS_PER_SECOND;
         deadline = (uint64_t)((at + CRYSTAL_HZ - 1) / CRYSTAL_HZ);
     }
     if ((wanted & (IRQ_UPDATE | IRQ_ALARM)) && !stopped(rtc)) {
@@ -292,7 +307,8 @@ static uint8_t read_register(struct rtc *rtc, uint64_t now)
 // Registers A and B may stop the clock, or let it go on from what the time registers say.
 static void write_control(struct rtc *rtc, unsigned reg, uint8_t value)
 {
-    bool was_stopped = stopped(rtc), was_reset = (rtc->cmos[REG_A] & A_DIVIDER_RESET) == A_DIVIDER_RESET;
+    bool was_stopped = stopped(rtc),
+         was_reset = (rtc->cmos[REG_A] & A_DIVIDER_RESET) == A_DIVIDER_RESET;
     if (!was_stopped)
         time_to_registers(rtc, clock_ns(rtc));
     rtc->cmos[reg] = value;
@@ -397,12 +413,9 @@ void rtc_set_disconnected(struct rtc *rtc, bool disconnected)
 }
 
 static const struct field fields[] = {
-    FIELD_U8S(struct rtc, cmos),
-    FIELD_U8_MAX(struct rtc, index, CMOS_BYTES - 1),
-    FIELD_U64(struct rtc, offset_ns),
-    FIELD_U64(struct rtc, last_second),
-    FIELD_U64(struct rtc, last_tick),
-    FIELD_BOOL(struct rtc, disconnected),
+    FIELD_U8S(struct rtc, cmos),      FIELD_U8_MAX(struct rtc, index, CMOS_BYTES - 1),
+    FIELD_U64(struct rtc, offset_ns), FIELD_U64(struct rtc, last_second),
+    FIELD_U64(struct rtc, last_tick), FIELD_BOOL(struct rtc, disconnected),
 };
 
 // The time and the bytes live on a battery; only the interrupts go.
@@ -457,7 +470,8 @@ static void set_defaults(struct rtc *rtc)
     time_to_registers(rtc, clock_ns(rtc));
 }
 
-struct rtc *rtc_create(struct bus *ports, struct vm_clock *clock, struct irq_line irq8, struct err *err)
+struct rtc *rtc_create(struct bus *ports, struct vm_clock *clock, struct irq_line irq8,
+                       struct err *err)
 {
     struct rtc *rtc = calloc(1, sizeof(*rtc));
     if (!rtc) {

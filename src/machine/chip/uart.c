@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Two FIFOs of 16 bytes and the registers around them. Everything that can raise the interrupt ends in update(), which
-// derives the IIR from the state and sets the line.
+// Two FIFOs of 16 bytes and the registers around them. Everything that can raise the interrupt ends
+// in update(), which derives the IIR from the state and sets the line.
 //
-// Transmitting: a byte goes into the transmit FIFO, and from there at once to the back end, as far as it takes
-// them. The FIFO keeps bytes only while the back end is full; THRE is then off, and a guest waits as it would for
-// a slow line.
+// Transmitting: a byte goes into the transmit FIFO, and from there at once to the back end, as far
+// as it takes them. The FIFO keeps bytes only while the back end is full; THRE is then off, and a
+// guest waits as it would for a slow line.
 //
 // Receiving in 16450 mode (FIFOs off) uses one place of the receive FIFO.
 #include "machine/chip/uart.h"
@@ -33,8 +33,21 @@ enum {
 };
 enum { FCR_ENABLE = 1 << 0, FCR_CLEAR_RX = 1 << 1, FCR_CLEAR_TX = 1 << 2, FCR_TRIGGER_SHIFT = 6 };
 enum { LCR_DLAB = 0x80 };
-enum { MCR_DTR = 1 << 0, MCR_RTS = 1 << 1, MCR_OUT1 = 1 << 2, MCR_OUT2 = 1 << 3, MCR_LOOP = 1 << 4, MCR_ALL = 0x1F };
-enum { LSR_READY = 1 << 0, LSR_OVERRUN = 1 << 1, LSR_THRE = 1 << 5, LSR_IDLE = 1 << 6, LSR_ERRORS = 0x1E };
+enum {
+    MCR_DTR = 1 << 0,
+    MCR_RTS = 1 << 1,
+    MCR_OUT1 = 1 << 2,
+    MCR_OUT2 = 1 << 3,
+    MCR_LOOP = 1 << 4,
+    MCR_ALL = 0x1F
+};
+enum {
+    LSR_READY = 1 << 0,
+    LSR_OVERRUN = 1 << 1,
+    LSR_THRE = 1 << 5,
+    LSR_IDLE = 1 << 6,
+    LSR_ERRORS = 0x1E
+};
 enum { MSR_CTS = 1 << 4, MSR_DSR = 1 << 5, MSR_RI = 1 << 6, MSR_DCD = 1 << 7, MSR_DELTAS = 0x0F };
 
 static const uint8_t trigger_levels[] = {1, 4, 8, 14};
@@ -192,7 +205,7 @@ static void write_mcr(struct uart *uart, uint8_t value)
     uint8_t before = modem_lines(uart);
     uart->mcr = value & MCR_ALL;
     uint8_t after = modem_lines(uart), changed = before ^ after;
-    uart->msr_deltas |= (uint8_t)(changed >> 4) & (uint8_t)~(MSR_RI >> 4);
+    uart->msr_deltas |= (uint8_t)(changed >> 4) & (uint8_t) ~(MSR_RI >> 4);
     if (before & ~after & MSR_RI) // the trailing edge of ring
         uart->msr_deltas |= MSR_RI >> 4;
 }
@@ -299,7 +312,8 @@ static uint64_t uart_read(void *device, uint64_t offset, unsigned size)
     pthread_mutex_lock(&uart->lock);
     uint8_t value = read_register(uart, offset);
     update(uart);
-    // Asked for when the FIFO has run empty: one hand-over then fills it, instead of one for each byte.
+    // Asked for when the FIFO has run empty: one hand-over then fills it, instead of one for each
+    // byte.
     bool want_input = uart->refused && !uart->rx.count && !(uart->mcr & MCR_LOOP);
     if (want_input)
         uart->refused = false;

@@ -2,8 +2,9 @@
 //
 // A 16550A serial port (National Semiconductor PC16550D data sheet, sections 6.7 and 8).
 //
-// It is as fast as its back end: a byte written is transmitted at once, and the character time-out of the receive FIFO has
-// always passed. The interrupt goes through OUT2 as on a PC. The modem is always there: CTS, DSR and DCD are on.
+// It is as fast as its back end: a byte written is transmitted at once, and the character time-out
+// of the receive FIFO has always passed. The interrupt goes through OUT2 as on a PC. The modem is
+// always there: CTS, DSR and DCD are on.
 #ifndef WIRT_MACHINE_CHIP_UART_H
 #define WIRT_MACHINE_CHIP_UART_H
 
@@ -20,7 +21,8 @@ struct uart *uart_create(const char *name, struct bus *ports, uint16_t port, str
 void uart_destroy(struct uart *uart);
 struct device *uart_device(struct uart *uart);
 
-// From the back end, any thread. Input: how many bytes were taken; the rest is asked for by `input_wanted`.
+// From the back end, any thread. Input: how many bytes were taken; the rest is asked for by
+// `input_wanted`.
 size_t uart_input(struct uart *uart, const uint8_t *bytes, size_t length);
 void uart_output_ready(struct uart *uart);
 

@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Ranges stand in an array sorted by address, searched by bisection: a machine has some tens of them.
+// Ranges stand in an array sorted by address, searched by bisection: a machine has some tens of
+// them.
 //
-// An access is cut into naturally aligned pieces that each lie in one range and fit its sizes; nearly all accesses
-// are one piece. A piece counts itself into its range under the read lock and runs the handler without it. Removal
-// unlinks under the write lock, then waits for the count to fall to what the removing thread itself holds: a
-// handler may remove its own range. Which handlers a thread is inside of is a list through its stack.
+// An access is cut into naturally aligned pieces that each lie in one range and fit its sizes;
+// nearly all accesses are one piece. A piece counts itself into its range under the read lock and
+// runs the handler without it. Removal unlinks under the write lock, then waits for the count to
+// fall to what the removing thread itself holds: a handler may remove its own range. Which handlers
+// a thread is inside of is a list through its stack.
 #include "machine/device/bus.h"
 
 #include <assert.h>
@@ -79,7 +81,8 @@ void bus_destroy(struct bus *bus)
     free(bus);
 }
 
-// Index of the first range that ends above `address`. Lengths are at least 1, and no range reaches 2^64.
+// Index of the first range that ends above `address`. Lengths are at least 1, and no range reaches
+// 2^64.
 static unsigned lower_bound(const struct bus *bus, uint64_t address)
 {
     unsigned low = 0, high = bus->count;
@@ -197,7 +200,8 @@ static uint64_t piece_read(const struct bus_range *range, uint64_t offset, unsig
     return ops->read(range->device, offset - skip, min) >> (skip * 8);
 }
 
-static void piece_write(const struct bus_range *range, uint64_t offset, uint64_t value, unsigned size)
+static void piece_write(const struct bus_range *range, uint64_t offset, uint64_t value,
+                        unsigned size)
 {
     const struct bus_ops *ops = range->ops;
     unsigned min = min_size(ops);
@@ -212,7 +216,8 @@ static void piece_write(const struct bus_range *range, uint64_t offset, uint64_t
 }
 
 // The largest naturally aligned piece at the start of `left` bytes at `offset` of the range.
-static unsigned piece_size(const struct bus *bus, const struct bus_range *range, uint64_t offset, unsigned left)
+static unsigned piece_size(const struct bus *bus, const struct bus_range *range, uint64_t offset,
+                           unsigned left)
 {
     unsigned size = max_size(bus, range->ops);
     while (size > left || offset % size || size > range->length - offset)
@@ -221,8 +226,8 @@ static unsigned piece_size(const struct bus *bus, const struct bus_range *range,
 }
 
 // One piece of an access at `address` of at most `left` bytes; returns its size.
-static unsigned access_piece(struct bus *bus, uint64_t address, unsigned left, bool write, uint64_t *value,
-                             bool *answered)
+static unsigned access_piece(struct bus *bus, uint64_t address, unsigned left, bool write,
+                             uint64_t *value, bool *answered)
 {
     struct bus_range *range = enter(bus, address);
     unsigned size = 1;

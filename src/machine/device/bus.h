@@ -2,12 +2,13 @@
 //
 // The machine's two address buses: which device answers at a port or at an MMIO address.
 //
-// A device registers ranges; a vCPU's access to an address without RAM goes to bus_read()/bus_write().
-// Nobody answering reads as all ones and ignores writes, as on a PC. Ranges may come and go while vCPUs run
-// (PCI BARs): look-ups take a read lock, changes the write lock; a handler runs without the bus lock, under
-// its device's own lock if it has one. After bus_remove() returns no other thread is or will be in a handler of
-// that range. So whoever removes holds no lock that a handler of the range takes. A handler may remove its own
-// range (nobody waits for himself), if the range stays allocated until that handler has returned.
+// A device registers ranges; a vCPU's access to an address without RAM goes to
+// bus_read()/bus_write(). Nobody answering reads as all ones and ignores writes, as on a PC. Ranges
+// may come and go while vCPUs run (PCI BARs): look-ups take a read lock, changes the write lock; a
+// handler runs without the bus lock, under its device's own lock if it has one. After bus_remove()
+// returns no other thread is or will be in a handler of that range. So whoever removes holds no
+// lock that a handler of the range takes. A handler may remove its own range (nobody waits for
+// himself), if the range stays allocated until that handler has returned.
 #ifndef WIRT_MACHINE_DEVICE_BUS_H
 #define WIRT_MACHINE_DEVICE_BUS_H
 
@@ -16,11 +17,12 @@
 
 #include "base/err.h"
 
-// Sizes are 1, 2, 4 or 8 bytes (ports: up to 4). `offset` is from the range's start, a multiple of `size`, and
-// offset + size never passes its end: the bus cuts unaligned accesses, and those that cross a range's end or are
-// larger than max_size, into such pieces, lowest address first. Smaller than min_size: a read takes its bytes out
-// of the aligned min_size ones, a write has zeroes beside it. `value` has no bits above `size`; those of a read's result
-// are dropped. NULL read: all ones; NULL write: ignored.
+// Sizes are 1, 2, 4 or 8 bytes (ports: up to 4). `offset` is from the range's start, a multiple of
+// `size`, and offset + size never passes its end: the bus cuts unaligned accesses, and those that
+// cross a range's end or are larger than max_size, into such pieces, lowest address first. Smaller
+// than min_size: a read takes its bytes out of the aligned min_size ones, a write has zeroes beside
+// it. `value` has no bits above `size`; those of a read's result are dropped. NULL read: all ones;
+// NULL write: ignored.
 struct bus_ops {
     uint64_t (*read)(void *device, uint64_t offset, unsigned size);
     void (*write)(void *device, uint64_t offset, uint64_t value, unsigned size);
@@ -51,14 +53,15 @@ void bus_destroy(struct bus *bus);
 int bus_add(struct bus *bus, struct bus_range *range, struct err *err);
 void bus_remove(struct bus *bus, struct bus_range *range);
 
-// An access by a vCPU. Returns whether any device answered; *value is all ones (of the size) where none did.
+// An access by a vCPU. Returns whether any device answered; *value is all ones (of the size) where
+// none did.
 bool bus_read(struct bus *bus, uint64_t address, unsigned size, uint64_t *value);
 bool bus_write(struct bus *bus, uint64_t address, uint64_t value, unsigned size);
 
-// Each piece of an access is shown to the hook when set (--trace exits); range is NULL where nobody answers. Set
-// before vCPUs run.
-typedef void bus_trace_hook(void *context, const struct bus_range *range, uint64_t address, unsigned size,
-                            bool write, uint64_t value);
+// Each piece of an access is shown to the hook when set (--trace exits); range is NULL where nobody
+// answers. Set before vCPUs run.
+typedef void bus_trace_hook(void *context, const struct bus_range *range, uint64_t address,
+                            unsigned size, bool write, uint64_t value);
 void bus_set_trace(struct bus *bus, bus_trace_hook *hook, void *context);
 
 #endif

@@ -2,9 +2,9 @@
 //
 // What every device has: a name, a way to reset it, and its state as a table of fields.
 //
-// From the table come saving, loading with range checks, the dump for people, and the unit test that saves,
-// loads and compares each device (tests/unit/state). A device keeps everything that a guest could ever see in fields
-// of the table; what can be derived is derived again in `loaded`.
+// From the table come saving, loading with range checks, the dump for people, and the unit test
+// that saves, loads and compares each device (tests/unit/state). A device keeps everything that a
+// guest could ever see in fields of the table; what can be derived is derived again in `loaded`.
 #ifndef WIRT_MACHINE_DEVICE_DEVICE_H
 #define WIRT_MACHINE_DEVICE_DEVICE_H
 
@@ -14,7 +14,14 @@
 
 #include "base/err.h"
 
-enum field_type { FIELD_TYPE_U8, FIELD_TYPE_U16, FIELD_TYPE_U32, FIELD_TYPE_U64, FIELD_TYPE_BOOL, FIELD_TYPE_COUNT };
+enum field_type {
+    FIELD_TYPE_U8,
+    FIELD_TYPE_U16,
+    FIELD_TYPE_U32,
+    FIELD_TYPE_U64,
+    FIELD_TYPE_BOOL,
+    FIELD_TYPE_COUNT
+};
 
 struct field {
     const char *name;
@@ -25,7 +32,9 @@ struct field {
 };
 
 #define FIELD_RANGE(type_, struct_, member, count_, min_, max_)                                    \
-    {#member, (uint32_t)offsetof(struct_, member), (count_), (type_), (min_), (max_)}
+    {                                                                                              \
+#member, (uint32_t)offsetof(struct_, member), (count_), (type_), (min_), (max_)            \
+    }
 #define FIELD_U8(s, m)           FIELD_RANGE(FIELD_TYPE_U8, s, m, 1, 0, UINT8_MAX)
 #define FIELD_U16(s, m)          FIELD_RANGE(FIELD_TYPE_U16, s, m, 1, 0, UINT16_MAX)
 #define FIELD_U32(s, m)          FIELD_RANGE(FIELD_TYPE_U32, s, m, 1, 0, UINT32_MAX)
@@ -34,10 +43,14 @@ struct field {
 #define FIELD_U8_MAX(s, m, max)  FIELD_RANGE(FIELD_TYPE_U8, s, m, 1, 0, max)
 #define FIELD_U16_MAX(s, m, max) FIELD_RANGE(FIELD_TYPE_U16, s, m, 1, 0, max)
 #define FIELD_U32_MAX(s, m, max) FIELD_RANGE(FIELD_TYPE_U32, s, m, 1, 0, max)
-#define FIELD_U8S(s, m)          FIELD_RANGE(FIELD_TYPE_U8, s, m, (uint32_t)sizeof(((s *)0)->m), 0, UINT8_MAX)
-#define FIELD_U16S(s, m)         FIELD_RANGE(FIELD_TYPE_U16, s, m, (uint32_t)(sizeof(((s *)0)->m) / 2), 0, UINT16_MAX)
-#define FIELD_U32S(s, m)         FIELD_RANGE(FIELD_TYPE_U32, s, m, (uint32_t)(sizeof(((s *)0)->m) / 4), 0, UINT32_MAX)
-#define FIELD_U64S(s, m)         FIELD_RANGE(FIELD_TYPE_U64, s, m, (uint32_t)(sizeof(((s *)0)->m) / 8), 0, UINT64_MAX)
+#define FIELD_U8S(s, m)                                                                            \
+    FIELD_RANGE(FIELD_TYPE_U8, s, m, (uint32_t)sizeof(((s *)0)->m), 0, UINT8_MAX)
+#define FIELD_U16S(s, m)                                                                           \
+    FIELD_RANGE(FIELD_TYPE_U16, s, m, (uint32_t)(sizeof(((s *)0)->m) / 2), 0, UINT16_MAX)
+#define FIELD_U32S(s, m)                                                                           \
+    FIELD_RANGE(FIELD_TYPE_U32, s, m, (uint32_t)(sizeof(((s *)0)->m) / 4), 0, UINT32_MAX)
+#define FIELD_U64S(s, m)                                                                           \
+    FIELD_RANGE(FIELD_TYPE_U64, s, m, (uint32_t)(sizeof(((s *)0)->m) / 8), 0, UINT64_MAX)
 
 // One per kind of device, static const. NULL: nothing to do.
 struct device_ops {
@@ -45,10 +58,11 @@ struct device_ops {
     uint32_t version; // of the field table
     const struct field *fields;
     size_t field_count;
-    void (*reset)(void *device);                       // the machine's reset line
-    int (*check)(const void *device, struct err *err); // before load, of a scratch copy: relations between fields
-    void (*loaded)(void *device);                      // derive what is not in the table: lines, timers
-    void (*save_begin)(void *device);                  // before save: bring the fields up to date
+    void (*reset)(void *device); // the machine's reset line
+    int (*check)(const void *device,
+                 struct err *err);    // before load, of a scratch copy: relations between fields
+    void (*loaded)(void *device);     // derive what is not in the table: lines, timers
+    void (*save_begin)(void *device); // before save: bring the fields up to date
 };
 
 // Embedded in each device's struct; linked into the machine's list.

@@ -2,10 +2,10 @@
 //
 // Interrupt wiring as a device sees it: lines with a level, and messages (MSI).
 //
-// Behind it stands either wirt's own chips (chip/pic.h, chip/ioapic.h, cpu/lapic.h) or KVM's; devices do not
-// know which. Lines 0 to 15 are the ISA interrupts, 0 to 23 the I/O APIC's inputs (line 0 arrives at
-// input 2, as the MADT tells the guest). Any thread may call; levels of one line that several devices share are
-// ORed by the owner of the line (pci/), not here.
+// Behind it stands either wirt's own chips (chip/pic.h, chip/ioapic.h, cpu/lapic.h) or KVM's;
+// devices do not know which. Lines 0 to 15 are the ISA interrupts, 0 to 23 the I/O APIC's inputs
+// (line 0 arrives at input 2, as the MADT tells the guest). Any thread may call; levels of one line
+// that several devices share are ORed by the owner of the line (pci/), not here.
 #ifndef WIRT_MACHINE_DEVICE_IRQ_H
 #define WIRT_MACHINE_DEVICE_IRQ_H
 

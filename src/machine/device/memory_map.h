@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where things stand in the guest-physical address space. The ACPI tables, the E820 map, the PCI host bridge
-// and the chips all read it here.
+// Where things stand in the guest-physical address space. The ACPI tables, the E820 map, the PCI
+// host bridge and the chips all read it here.
 //
 //     0          640K  1M                3G          3.5G        4G            top of RAM      ...
 //     | low RAM   |ROM | RAM              | BARs 32   | ECAM, APICs, ROM | RAM above 4G | BARs 64 |
@@ -18,7 +18,8 @@
 #define MAP_HPET_START       0xFED00000ull
 #define MAP_LAPIC_START      0xFEE00000ull
 
-// 64-bit BARs start at a fixed place above any RAM that wirt gives, within 40 physical address bits.
+// 64-bit BARs start at a fixed place above any RAM that wirt gives, within 40 physical address
+// bits.
 #define MAP_PCI_BAR64_START  0x8000000000ull // 512 GiB
 #define MAP_PCI_BAR64_LENGTH 0x4000000000ull // 256 GiB
 
@@ -34,7 +35,7 @@
 #define MAP_PORT_DEBUG_EXIT  0xF4
 #define MAP_PORT_PCI_HOTPLUG 0xAE00 // ACPI PCI hotplug registers
 
-#define MAP_IRQ_SCI          9
-#define MAP_IRQ_PCI_FIRST    16 // INTA to INTD of slot s arrive at 16 + (s + pin) % 8
+#define MAP_IRQ_SCI       9
+#define MAP_IRQ_PCI_FIRST 16 // INTA to INTD of slot s arrive at 16 + (s + pin) % 8
 
 #endif

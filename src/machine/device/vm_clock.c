@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Guest time is (source - base) scaled to nanoseconds, where the source is the host's TSC, or the nanoseconds that the
-// instructions of a deterministic machine have taken. A pause notes the source's value and the end of the pause moves the base on by
-// what has passed. Readers take base and pause without a lock, through a sequence count that writers make odd.
+// Guest time is (source - base) scaled to nanoseconds, where the source is the host's TSC, or the
+// nanoseconds that the instructions of a deterministic machine have taken. A pause notes the
+// source's value and the end of the pause moves the base on by what has passed. Readers take base
+// and pause without a lock, through a sequence count that writers make odd.
 //
-// Armed timers are a list in the order of their deadlines: a machine has some tens of timers, most of them short, so the
-// place is found within a few steps.
+// Armed timers are a list in the order of their deadlines: a machine has some tens of timers, most
+// of them short, so the place is found within a few steps.
 #include "machine/device/vm_clock.h"
 
 #include <assert.h>
@@ -45,15 +46,16 @@ static uint64_t source(const struct vm_clock *clock)
     return clock->deterministic ? clock->instruction_ns : __rdtsc();
 }
 
-// a * b / c, saturating short of VM_CLOCK_NEVER. `a` has at most 65 bits, the others far less than 64.
+// a * b / c, saturating short of VM_CLOCK_NEVER. `a` has at most 65 bits, the others far less than
+// 64.
 static uint64_t scale(unsigned __int128 a, uint64_t b, uint64_t c)
 {
     unsigned __int128 wide = a * b / c;
     return wide >= VM_CLOCK_NEVER ? VM_CLOCK_NEVER - 1 : (uint64_t)wide;
 }
 
-// Guest time when the source reads `at`. The base lies before the host's start (is negative) in a machine that was loaded and
-// has run longer than the host; a reading before the base is 0.
+// Guest time when the source reads `at`. The base lies before the host's start (is negative) in a
+// machine that was loaded and has run longer than the host; a reading before the base is 0.
 static uint64_t source_to_ns(const struct vm_clock *clock, uint64_t at, uint64_t base)
 {
     __int128 ticks = (__int128)at - (int64_t)base;
@@ -63,7 +65,8 @@ static uint64_t source_to_ns(const struct vm_clock *clock, uint64_t at, uint64_t
                  clock->deterministic ? 1 : clock->tsc_hz);
 }
 
-struct vm_clock *vm_clock_create(bool deterministic, uint64_t tsc_hz, vm_clock_wake *wake, void *context)
+struct vm_clock *vm_clock_create(bool deterministic, uint64_t tsc_hz, vm_clock_wake *wake,
+                                 void *context)
 {
     assert(tsc_hz);
     struct vm_clock *clock = calloc(1, sizeof(*clock));
@@ -109,7 +112,8 @@ uint64_t vm_clock_now_ns(const struct vm_clock *clock)
 
 uint64_t vm_clock_tsc(const struct vm_clock *clock)
 {
-    return clock->deterministic ? scale(clock->instruction_ns, clock->tsc_hz, NS_PER_SECOND) : __rdtsc();
+    return clock->deterministic ? scale(clock->instruction_ns, clock->tsc_hz, NS_PER_SECOND)
+                                : __rdtsc();
 }
 
 uint64_t vm_clock_tsc_hz(const struct vm_clock *clock)
@@ -122,7 +126,8 @@ uint64_t vm_clock_tsc_to_ns(const struct vm_clock *clock, uint64_t tsc)
     uint64_t now, base = base_read(clock, &now);
     if (clock->deterministic) {
         // Rounded up, so that RDTSC at that time does not read less than `tsc`.
-        unsigned __int128 ns = ((unsigned __int128)tsc * NS_PER_SECOND + clock->tsc_hz - 1) / clock->tsc_hz;
+        unsigned __int128 ns =
+            ((unsigned __int128)tsc * NS_PER_SECOND + clock->tsc_hz - 1) / clock->tsc_hz;
         tsc = ns >= VM_CLOCK_NEVER ? VM_CLOCK_NEVER - 1 : (uint64_t)ns;
     }
     return source_to_ns(clock, tsc, base);
@@ -130,7 +135,8 @@ uint64_t vm_clock_tsc_to_ns(const struct vm_clock *clock, uint64_t tsc)
 
 uint64_t vm_clock_wall_ns(const struct vm_clock *clock)
 {
-    return clock->deterministic ? DETERMINISTIC_WALL_NS + vm_clock_now_ns(clock) : os_clock_wall_ns();
+    return clock->deterministic ? DETERMINISTIC_WALL_NS + vm_clock_now_ns(clock)
+                                : os_clock_wall_ns();
 }
 
 bool vm_clock_is_deterministic(const struct vm_clock *clock)
@@ -252,7 +258,8 @@ void vm_clock_run_timers(struct vm_clock *clock)
     pthread_mutex_unlock(&clock->lock);
 }
 
-void vm_timer_init(struct vm_timer *timer, struct vm_clock *clock, vm_timer_callback *callback, void *context)
+void vm_timer_init(struct vm_timer *timer, struct vm_clock *clock, vm_timer_callback *callback,
+                   void *context)
 {
     *timer = (struct vm_timer){.clock = clock, .callback = callback, .context = context};
 }

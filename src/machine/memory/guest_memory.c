@@ -1,12 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// One reservation of address space holds it all: RAM first (the memfd, in the order of its offsets), then
-// room for ROMs. A table of a few regions says which guest addresses lie where in it, and one array holds
-// the flags of each of its pages. Look-ups walk the table: low RAM comes first and answers nearly all.
+// One reservation of address space holds it all: RAM first (the memfd, in the order of its
+// offsets), then room for ROMs. A table of a few regions says which guest addresses lie where in
+// it, and one array holds the flags of each of its pages. Look-ups walk the table: low RAM comes
+// first and answers nearly all.
 //
-// Writers of guest bytes first write, then look at the page's flags; the engine first sets PAGE_CODE, then reads
-// the bytes to translate. With a full barrier on both sides, at least one of them sees the other, so no translation of
-// old bytes survives.
+// Writers of guest bytes first write, then look at the page's flags; the engine first sets
+// PAGE_CODE, then reads the bytes to translate. With a full barrier on both sides, at least one of
+// them sees the other, so no translation of old bytes survives.
 #include "machine/memory/guest_memory.h"
 
 #include <assert.h>
@@ -20,7 +21,7 @@
 #include "os/memory.h"
 
 #define REGION_LIMIT    8
-#define ROM_LIMIT_BYTES (16 * MIB) // of all ROMs together
+#define ROM_LIMIT_BYTES (16 * MIB)  // of all ROMs together
 #define RAM_LIMIT_BYTES (256 * GIB) // 64-bit BARs start above
 
 struct region {
@@ -44,7 +45,8 @@ struct guest_memory {
     _Atomic bool tracks_dirty;
 };
 
-static void add_region(struct guest_memory *memory, uint64_t start, uint64_t length, uint64_t offset, bool rom)
+static void add_region(struct guest_memory *memory, uint64_t start, uint64_t length,
+                       uint64_t offset, bool rom)
 {
     assert(memory->region_count < REGION_LIMIT);
     memory->regions[memory->region_count++] = (struct region){start, length, offset, rom};
@@ -64,10 +66,11 @@ static int map_ram(struct guest_memory *memory, struct err *err)
     memory->flags = os_memory_reserve(memory->flag_bytes, err);
     if (!memory->base || !memory->flags)
         return -1;
-    if (os_memory_place_zeroed(memory->flags, memory->flag_bytes, OS_MEMORY_READ | OS_MEMORY_WRITE, err) != 0)
+    if (os_memory_place_zeroed(memory->flags, memory->flag_bytes, OS_MEMORY_READ | OS_MEMORY_WRITE,
+                               err) != 0)
         return -1;
-    return os_memory_place_file(memory->base, memory->ram_bytes, OS_MEMORY_READ | OS_MEMORY_WRITE, memory->fd, 0,
-                                err);
+    return os_memory_place_file(memory->base, memory->ram_bytes, OS_MEMORY_READ | OS_MEMORY_WRITE,
+                                memory->fd, 0, err);
 }
 
 struct guest_memory *guest_memory_create(uint64_t ram_bytes, int memfd, struct err *err)
@@ -80,7 +83,8 @@ struct guest_memory *guest_memory_create(uint64_t ram_bytes, int memfd, struct e
     }
     memory->fd = memfd;
     if (ram_bytes % PAGE_BYTES || ram_bytes < MIB || ram_bytes > RAM_LIMIT_BYTES) {
-        err_set(err, ERR_USAGE, "guest memory must be whole pages from 1 MiB to 256 GiB, not %llu bytes",
+        err_set(err, ERR_USAGE,
+                "guest memory must be whole pages from 1 MiB to 256 GiB, not %llu bytes",
                 (unsigned long long)ram_bytes);
         goto fail;
     }
@@ -92,7 +96,8 @@ struct guest_memory *guest_memory_create(uint64_t ram_bytes, int memfd, struct e
         goto fail;
     add_region(memory, 0, memory->low_bytes, 0, false);
     if (ram_bytes > memory->low_bytes)
-        add_region(memory, GUEST_HIGH_RAM_START, ram_bytes - memory->low_bytes, memory->low_bytes, false);
+        add_region(memory, GUEST_HIGH_RAM_START, ram_bytes - memory->low_bytes, memory->low_bytes,
+                   false);
     return memory;
 fail:
     guest_memory_destroy(memory);
@@ -109,18 +114,21 @@ void guest_memory_destroy(struct guest_memory *memory)
     free(memory);
 }
 
-int guest_memory_add_rom(struct guest_memory *memory, struct gpa start, const void *bytes, uint64_t length,
-                         struct err *err)
+int guest_memory_add_rom(struct guest_memory *memory, struct gpa start, const void *bytes,
+                         uint64_t length, struct err *err)
 {
     unsigned long long at = start.at, size = length;
-    if (!length || start.at % PAGE_BYTES || length % PAGE_BYTES || !range_within(start.at, length, UINT64_MAX))
-        return err_set(err, ERR_INPUT, "a ROM of %llu bytes at 0x%llx is not whole pages", size, at);
+    if (!length || start.at % PAGE_BYTES || length % PAGE_BYTES ||
+        !range_within(start.at, length, UINT64_MAX))
+        return err_set(err, ERR_INPUT, "a ROM of %llu bytes at 0x%llx is not whole pages", size,
+                       at);
     if (memory->region_count == REGION_LIMIT || length > ROM_LIMIT_BYTES - memory->rom_bytes)
         return err_set(err, ERR_LIMIT, "no room for a ROM of %llu bytes", size);
     for (unsigned i = 0; i < memory->region_count; i++) {
         const struct region *r = &memory->regions[i];
         if (start.at < r->start + r->length && r->start < start.at + length)
-            return err_set(err, ERR_EXISTS, "a ROM of %llu bytes at 0x%llx overlaps other memory", size, at);
+            return err_set(err, ERR_EXISTS, "a ROM of %llu bytes at 0x%llx overlaps other memory",
+                           size, at);
     }
     uint64_t offset = memory->ram_bytes + memory->rom_bytes;
     uint8_t *host = memory->base + offset;
@@ -162,9 +170,10 @@ static const struct region *find_region(const struct guest_memory *memory, uint6
     return NULL;
 }
 
-// The bytes from `address` that lie in one region, at most `length`: their offset in the reservation. 0: none.
-static size_t resolve(const struct guest_memory *memory, uint64_t address, size_t length, bool writable,
-                      uint64_t *offset)
+// The bytes from `address` that lie in one region, at most `length`: their offset in the
+// reservation. 0: none.
+static size_t resolve(const struct guest_memory *memory, uint64_t address, size_t length,
+                      bool writable, uint64_t *offset)
 {
     const struct region *r = find_region(memory, address);
     if (!r || (writable && r->rom))
@@ -174,7 +183,8 @@ static size_t resolve(const struct guest_memory *memory, uint64_t address, size_
     return length < left ? length : (size_t)left;
 }
 
-int guest_memory_read(const struct guest_memory *memory, struct gpa from, void *buffer, size_t length)
+int guest_memory_read(const struct guest_memory *memory, struct gpa from, void *buffer,
+                      size_t length)
 {
     uint8_t *to = buffer;
     while (length) {
@@ -190,8 +200,10 @@ int guest_memory_read(const struct guest_memory *memory, struct gpa from, void *
     return 0;
 }
 
-// Bytes at `offset` of the reservation, guest address `address`, were written: flags and watcher, page by page.
-static void note_write(struct guest_memory *memory, uint64_t address, uint64_t offset, size_t length)
+// Bytes at `offset` of the reservation, guest address `address`, were written: flags and watcher,
+// page by page.
+static void note_write(struct guest_memory *memory, uint64_t address, uint64_t offset,
+                       size_t length)
 {
     bool dirty = atomic_load_explicit(&memory->tracks_dirty, memory_order_relaxed);
     atomic_thread_fence(memory_order_seq_cst);
@@ -211,7 +223,8 @@ static void note_write(struct guest_memory *memory, uint64_t address, uint64_t o
     }
 }
 
-int guest_memory_write(struct guest_memory *memory, struct gpa to, const void *buffer, size_t length)
+int guest_memory_write(struct guest_memory *memory, struct gpa to, const void *buffer,
+                       size_t length)
 {
     const uint8_t *from = buffer;
     while (length) {
@@ -232,7 +245,8 @@ void *guest_memory_map(struct guest_memory *memory, struct gpa start, size_t len
 {
     uint64_t offset;
     const struct region *r = find_region(memory, start.at);
-    if (!r || resolve(memory, start.at, length, writable, &offset) != length || (writable && r->rom))
+    if (!r || resolve(memory, start.at, length, writable, &offset) != length ||
+        (writable && r->rom))
         return NULL;
     return memory->base + r->offset + (start.at - r->start);
 }
@@ -246,7 +260,8 @@ void guest_memory_wrote(struct guest_memory *memory, struct gpa start, size_t le
         note_write(memory, start.at, offset, n);
 }
 
-enum page_kind guest_memory_page(struct guest_memory *memory, struct gpa page, void **host, uint8_t **flags)
+enum page_kind guest_memory_page(struct guest_memory *memory, struct gpa page, void **host,
+                                 uint8_t **flags)
 {
     const struct region *r = find_region(memory, page.at);
     if (!r) {
@@ -260,7 +275,8 @@ enum page_kind guest_memory_page(struct guest_memory *memory, struct gpa page, v
     return r->rom ? PAGE_ROM : PAGE_RAM;
 }
 
-void guest_memory_set_code_watcher(struct guest_memory *memory, guest_code_watcher *watcher, void *context)
+void guest_memory_set_code_watcher(struct guest_memory *memory, guest_code_watcher *watcher,
+                                   void *context)
 {
     memory->watcher = watcher;
     memory->watcher_context = context;

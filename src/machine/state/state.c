@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Saving walks the table; loading walks the bytes with a cursor that knows what remains, looks each field up in the
-// table, and decodes into a scratch copy of the device's struct. Only when everything was good the fields, and nothing else, are copied
-// to the device.
+// Saving walks the table; loading walks the bytes with a cursor that knows what remains, looks each
+// field up in the table, and decodes into a scratch copy of the device's struct. Only when
+// everything was good the fields, and nothing else, are copied to the device.
 #include "machine/state/state.h"
 
 #include <assert.h>
@@ -142,9 +142,10 @@ static bool take_name(struct cursor *cursor, char name[STATE_NAME_BYTES])
     return true;
 }
 
-// The frame: magic, length, checksum, names. The cursor is left at the field count, without the checksum.
-static int open_section(const uint8_t *bytes, size_t length, struct state_section *section, struct cursor *cursor,
-                        struct err *err)
+// The frame: magic, length, checksum, names. The cursor is left at the field count, without the
+// checksum.
+static int open_section(const uint8_t *bytes, size_t length, struct state_section *section,
+                        struct cursor *cursor, struct err *err)
 {
     uint32_t magic = 0, size = 0;
     *cursor = (struct cursor){bytes, length};
@@ -153,7 +154,8 @@ static int open_section(const uint8_t *bytes, size_t length, struct state_sectio
     if (size > length || size < HEAD_BYTES + CRC_BYTES)
         return err_set(err, ERR_INPUT, "a section of a saved machine is cut off");
     if (crc32c(0, bytes, size - CRC_BYTES) != load_le32(bytes + size - CRC_BYTES))
-        return err_set(err, ERR_INPUT, "a section of a saved machine is damaged: its checksum is wrong");
+        return err_set(err, ERR_INPUT,
+                       "a section of a saved machine is damaged: its checksum is wrong");
     cursor->left = size - HEAD_BYTES - CRC_BYTES;
     section->length = size;
     if (!take_name(cursor, section->kind) || !take_name(cursor, section->name) ||
@@ -162,7 +164,8 @@ static int open_section(const uint8_t *bytes, size_t length, struct state_sectio
     return 0;
 }
 
-int state_read_section(const uint8_t *bytes, size_t length, struct state_section *section, struct err *err)
+int state_read_section(const uint8_t *bytes, size_t length, struct state_section *section,
+                       struct err *err)
 {
     struct cursor cursor;
     return open_section(bytes, length, section, &cursor, err);
@@ -185,19 +188,21 @@ static uint64_t element(const struct field *field, const uint8_t *values, uint32
 
 static int check_values(const struct field *field, const uint8_t *values, struct err *err)
 {
-    uint64_t max = field->type == FIELD_TYPE_BOOL ? 1 : field->max, min = field->type == FIELD_TYPE_BOOL ? 0 : field->min;
+    uint64_t max = field->type == FIELD_TYPE_BOOL ? 1 : field->max,
+             min = field->type == FIELD_TYPE_BOOL ? 0 : field->min;
     for (uint32_t i = 0; i < field->count; i++) {
         uint64_t value = element(field, values, i);
         if (value < min || value > max)
-            return err_set(err, ERR_INPUT, "field %s[%u] is %llu, not from %llu to %llu", field->name, i,
-                           (unsigned long long)value, (unsigned long long)min, (unsigned long long)max);
+            return err_set(err, ERR_INPUT, "field %s[%u] is %llu, not from %llu to %llu",
+                           field->name, i, (unsigned long long)value, (unsigned long long)min,
+                           (unsigned long long)max);
     }
     return 0;
 }
 
 // One field into the scratch copy; marks it as seen.
-static int load_field(const struct device_ops *ops, struct cursor *cursor, uint8_t *scratch, bool *seen,
-                      struct err *err)
+static int load_field(const struct device_ops *ops, struct cursor *cursor, uint8_t *scratch,
+                      bool *seen, struct err *err)
 {
     char name[STATE_NAME_BYTES];
     uint32_t count = 0;
@@ -221,8 +226,8 @@ static int load_field(const struct device_ops *ops, struct cursor *cursor, uint8
     return 0;
 }
 
-static int load_fields(const struct device_ops *ops, struct cursor *cursor, uint8_t *scratch, bool *seen,
-                       struct err *err)
+static int load_fields(const struct device_ops *ops, struct cursor *cursor, uint8_t *scratch,
+                       bool *seen, struct err *err)
 {
     uint32_t count = 0;
     if (!take_u32(cursor, &count) || count != ops->field_count)
@@ -244,15 +249,16 @@ static size_t extent(const struct device_ops *ops)
     return end;
 }
 
-static int load_section(struct device *device, const struct state_section *section, struct cursor *cursor,
-                        struct err *err)
+static int load_section(struct device *device, const struct state_section *section,
+                        struct cursor *cursor, struct err *err)
 {
     const struct device_ops *ops = device->ops;
     if (strcmp(section->kind, ops->kind) != 0 || strcmp(section->name, device->name) != 0)
-        return err_set(err, ERR_INPUT, "the section is that of %s \"%s\"", section->kind, section->name);
+        return err_set(err, ERR_INPUT, "the section is that of %s \"%s\"", section->kind,
+                       section->name);
     if (section->version != ops->version)
-        return err_set(err, ERR_UNSUPPORTED, "the section has version %u, and here it is %u", section->version,
-                       ops->version);
+        return err_set(err, ERR_UNSUPPORTED, "the section has version %u, and here it is %u",
+                       section->version, ops->version);
     size_t size = extent(ops);
     uint8_t *scratch = malloc(size);
     bool *seen = calloc(ops->field_count + 1, sizeof(*seen));
@@ -276,11 +282,13 @@ out:
     return rc;
 }
 
-int state_load_device(struct device *device, const uint8_t *bytes, size_t length, size_t *used, struct err *err)
+int state_load_device(struct device *device, const uint8_t *bytes, size_t length, size_t *used,
+                      struct err *err)
 {
     struct state_section section;
     struct cursor cursor;
-    if (open_section(bytes, length, &section, &cursor, err) != 0 || load_section(device, &section, &cursor, err) != 0)
+    if (open_section(bytes, length, &section, &cursor, err) != 0 ||
+        load_section(device, &section, &cursor, err) != 0)
         return err_wrap(err, "cannot load %s", device->name);
     *used = section.length;
     return 0;
@@ -296,7 +304,8 @@ int state_save_devices(const struct device *first, struct state_buffer *buffer, 
     return 0;
 }
 
-static struct device *find_device(struct device *first, const struct state_section *section, unsigned *index)
+static struct device *find_device(struct device *first, const struct state_section *section,
+                                  unsigned *index)
 {
     *index = 0;
     for (struct device *device = first; device; device = device->next, ++*index)
@@ -339,7 +348,8 @@ int state_load_devices(struct device *first, const uint8_t *bytes, size_t length
     count = 0;
     for (const struct device *device = first; rc == 0 && device; device = device->next)
         if (!loaded[count++])
-            rc = err_set(err, ERR_INPUT, "the state of %s \"%s\" is missing", device->ops->kind, device->name);
+            rc = err_set(err, ERR_INPUT, "the state of %s \"%s\" is missing", device->ops->kind,
+                         device->name);
     free(loaded);
     return rc;
 }

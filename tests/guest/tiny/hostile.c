@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Writes and reads at random: ports, devices' memory, PCI configuration space. Interrupts are off. Left out are what would end the
-// machine or this CPU, as they should, and the serial port, by which the guest tells that it is still there.
+// Writes and reads at random: ports, devices' memory, PCI configuration space. Interrupts are off.
+// Left out are what would end the machine or this CPU, as they should, and the serial port, by
+// which the guest tells that it is still there.
 #include "tiny.h"
 
 enum { PORT_ROUNDS = 60000, MMIO_ROUNDS = 60000, CONFIG_ROUNDS = 20000 };
@@ -52,22 +53,23 @@ static bool touches(uint32_t port, unsigned size, uint32_t first, uint32_t last)
 
 static bool forbidden(uint32_t port, unsigned size)
 {
-    return touches(port, size, 0xF4, 0xF7) ||     // debug exit
-           touches(port, size, 0x60, 0x64) ||     // keyboard controller: reset
-           touches(port, size, 0x92, 0x92) ||     // fast reset
-           touches(port, size, 0xCF9, 0xCF9) ||   // reset control
-           touches(port, size, 0x604, 0x605) ||   // sleep
-           touches(port, size, 0x505, 0x505) ||   // panic
-           touches(port, size, 0x3F8, 0x3FF) ||   // our voice
+    return touches(port, size, 0xF4, 0xF7) ||   // debug exit
+           touches(port, size, 0x60, 0x64) ||   // keyboard controller: reset
+           touches(port, size, 0x92, 0x92) ||   // fast reset
+           touches(port, size, 0xCF9, 0xCF9) || // reset control
+           touches(port, size, 0x604, 0x605) || // sleep
+           touches(port, size, 0x505, 0x505) || // panic
+           touches(port, size, 0x3F8, 0x3FF) || // our voice
            touches(port, size, 0xE9, 0xE9) || touches(port, size, 0x402, 0x402);
 }
 
 static void random_ports(void)
 {
     // Half of the accesses go to where something is.
-    static const uint16_t inhabited[] = {0x20, 0x21, 0xA0, 0xA1, 0x4D0, 0x40, 0x42, 0x43, 0x61, 0x70, 0x71,
-                                         0x510, 0x511, 0x514, 0x518, 0x600, 0x602, 0x608, 0x620, 0x622, 0xCF8, 0xCFC,
-                                         0xAE00, 0xAE04, 0xAE08, 0xAE0C};
+    static const uint16_t inhabited[] = {0x20,  0x21,   0xA0,   0xA1,   0x4D0, 0x40,  0x42,
+                                         0x43,  0x61,   0x70,   0x71,   0x510, 0x511, 0x514,
+                                         0x518, 0x600,  0x602,  0x608,  0x620, 0x622, 0xCF8,
+                                         0xCFC, 0xAE00, 0xAE04, 0xAE08, 0xAE0C};
     for (unsigned i = 0; i < PORT_ROUNDS; i++) {
         uint32_t r = random32(), value = random32();
         unsigned size = 1u << (r % 3);
@@ -120,7 +122,7 @@ static void random_memory(void)
         if (r & 1)
             address = 0xFED00000ull + r / 2 % 0x400; // HPET
         else if (r & 2)
-            address = 0xFEC00000ull + r / 4 % 0x48;  // I/O APIC
+            address = 0xFEC00000ull + r / 4 % 0x48; // I/O APIC
         if (address >= 0xFEE00000ull - 8 && address < 0xFEE01000ull)
             continue; // the local APIC can stop this CPU
         // Redirection entries send fixed interrupts, not INIT or NMI.

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The ways of an interrupt from a chip to the CPU: through the 8259s and LINT0, through the I/O APIC by edge and by level, by
-// the HPET's legacy replacement and by its message; and what the counters say of each other.
+// The ways of an interrupt from a chip to the CPU: through the 8259s and LINT0, through the I/O
+// APIC by edge and by level, by the HPET's legacy replacement and by its message; and what the
+// counters say of each other.
 #include "tiny.h"
 
 #define IOAPIC 0xFEC00000ull
@@ -11,7 +12,13 @@
 enum { COM1 = 0x3F8, COM1_IER = COM1 + 1, COM1_IIR = COM1 + 2, COM1_MCR = COM1 + 4 };
 enum { PIC1 = 0x20, PIC2 = 0xA0 };
 enum { LAPIC_TPR = 0x80, LAPIC_EOI = 0xB0, LAPIC_SPURIOUS = 0xF0, LAPIC_LINT0 = 0x350 };
-enum { VECTOR_PIC = 0x20, VECTOR_TIMER = 0x40, VECTOR_SERIAL = 0x41, VECTOR_CLOCK = 0x42, VECTOR_MESSAGE = 0x43 };
+enum {
+    VECTOR_PIC = 0x20,
+    VECTOR_TIMER = 0x40,
+    VECTOR_SERIAL = 0x41,
+    VECTOR_CLOCK = 0x42,
+    VECTOR_MESSAGE = 0x43
+};
 enum { EXTINT = 0x700, MASKED = 0x10000, LEVEL = 0x8000, REMOTE_IRR = 0x4000 };
 
 static volatile unsigned seen[256];
@@ -270,7 +277,8 @@ static uint32_t pm_timer(void)
     return value & 0xFFFFFF;
 }
 
-// 10 ms of counter 2, as kernels calibrate: no fewer ticks of the PM timer have passed, and not a hundred times as many.
+// 10 ms of counter 2, as kernels calibrate: no fewer ticks of the PM timer have passed, and not a
+// hundred times as many.
 static void clocks_agree(void)
 {
     outb(0x61, (uint8_t)((inb(0x61) & ~3) | 1));

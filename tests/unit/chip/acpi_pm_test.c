@@ -1,14 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <assert.h>
 #include "bench.h"
 #include "machine/boot/acpi.h"
 #include "machine/chip/acpi_pm.h"
 #include "machine/device/memory_map.h"
+#include <assert.h>
 
 static_assert(ACPI_S5_TYPE == ACPI_PM_S5_TYPE, "the DSDT and the chip agree");
 
-enum { STATUS = MAP_PORT_PM1_EVENT, ENABLE = STATUS + 2, CONTROL = MAP_PORT_PM1_CONTROL, GPE_STATUS = MAP_PORT_GPE0,
-       GPE_ENABLE = GPE_STATUS + 2 };
+enum {
+    STATUS = MAP_PORT_PM1_EVENT,
+    ENABLE = STATUS + 2,
+    CONTROL = MAP_PORT_PM1_CONTROL,
+    GPE_STATUS = MAP_PORT_GPE0,
+    GPE_ENABLE = GPE_STATUS + 2
+};
 #define SCI MAP_IRQ_SCI
 
 struct fixture {
@@ -20,8 +25,8 @@ static int setup(void **state)
 {
     struct fixture *f = calloc(1, sizeof(*f));
     bench_init(&f->bench);
-    f->pm = acpi_pm_create(f->bench.ports, f->bench.clock, bench_irq(&f->bench, SCI), bench_events(&f->bench),
-                           &f->bench.err);
+    f->pm = acpi_pm_create(f->bench.ports, f->bench.clock, bench_irq(&f->bench, SCI),
+                           bench_events(&f->bench), &f->bench.err);
     assert_non_null(f->pm);
     *state = f;
     return 0;

@@ -90,11 +90,13 @@ void all_chips_init(struct all_chips *c)
     c->pit = made(pit_create(c->ports, c->clock, (struct irq_line){&c->irqs, 0}, NULL));
     c->rtc = made(rtc_create(c->ports, c->clock, (struct irq_line){&c->irqs, 8}, NULL));
     c->hpet = made(hpet_create(c->mmio, c->clock, &c->irqs, take_lines, c, NULL));
-    c->acpi_pm = made(acpi_pm_create(c->ports, c->clock, (struct irq_line){&c->irqs, 9}, events, NULL));
-    c->i8042 = made(i8042_create(c->ports, (struct irq_line){&c->irqs, 1}, (struct irq_line){&c->irqs, 12}, true, events,
-                                 NULL));
+    c->acpi_pm =
+        made(acpi_pm_create(c->ports, c->clock, (struct irq_line){&c->irqs, 9}, events, NULL));
+    c->i8042 = made(i8042_create(c->ports, (struct irq_line){&c->irqs, 1},
+                                 (struct irq_line){&c->irqs, 12}, true, events, NULL));
     c->fw_cfg = made(fw_cfg_create(c->ports, c->memory, NULL));
-    c->uart = made(uart_create("uart0", c->ports, UART_COM1_PORT, (struct irq_line){&c->irqs, 4}, none, NULL));
+    c->uart = made(
+        uart_create("uart0", c->ports, UART_COM1_PORT, (struct irq_line){&c->irqs, 4}, none, NULL));
     c->debug_ports = made(debug_ports_create(c->ports, none, none, events, NULL));
     static const uint8_t file[5000] = {1, 2, 3};
     if (fw_cfg_add_file(c->fw_cfg, "etc/test", file, sizeof(file), NULL) != 0)
@@ -129,16 +131,19 @@ void all_chips_fini(struct all_chips *c)
 }
 
 static const uint16_t ports[] = {
-    0x20,  0x21,  0xA0,  0xA1,  0x4D0, 0x4D1, 0x40,  0x41,  0x42,  0x43,  0x61,  0x70,  0x71,  0x60,  0x64,  0x92,
-    0x3F8, 0x3F9, 0x3FA, 0x3FB, 0x3FC, 0x3FD, 0x3FE, 0x3FF, 0x510, 0x511, 0x514, 0x518, 0x600, 0x602, 0x604, 0x608,
-    0x620, 0x622, 0x80,  0xE9,  0xF4,  0x402, 0x505, 0x71,  0x71,  0x70,  0x43,  0x40,  0x3F8, 0x64,  0x60,  0x61,
+    0x20,  0x21,  0xA0,  0xA1,  0x4D0, 0x4D1, 0x40,  0x41,  0x42,  0x43,  0x61,  0x70,
+    0x71,  0x60,  0x64,  0x92,  0x3F8, 0x3F9, 0x3FA, 0x3FB, 0x3FC, 0x3FD, 0x3FE, 0x3FF,
+    0x510, 0x511, 0x514, 0x518, 0x600, 0x602, 0x604, 0x608, 0x620, 0x622, 0x80,  0xE9,
+    0xF4,  0x402, 0x505, 0x71,  0x71,  0x70,  0x43,  0x40,  0x3F8, 0x64,  0x60,  0x61,
 };
 
 static const uint64_t registers[] = {
-    MAP_IOAPIC_START,         MAP_IOAPIC_START + 0x10,  MAP_IOAPIC_START + 0x10,  MAP_IOAPIC_START + 0x40,
-    MAP_HPET_START,           MAP_HPET_START + 0x10,    MAP_HPET_START + 0x10,    MAP_HPET_START + 0x20,
-    MAP_HPET_START + 0xF0,    MAP_HPET_START + 0x100,   MAP_HPET_START + 0x108,   MAP_HPET_START + 0x110,
-    MAP_HPET_START + 0x120,   MAP_HPET_START + 0x128,   MAP_HPET_START + 0x148,   MAP_HPET_START + 0x3F8,
+    MAP_IOAPIC_START,        MAP_IOAPIC_START + 0x10, MAP_IOAPIC_START + 0x10,
+    MAP_IOAPIC_START + 0x40, MAP_HPET_START,          MAP_HPET_START + 0x10,
+    MAP_HPET_START + 0x10,   MAP_HPET_START + 0x20,   MAP_HPET_START + 0xF0,
+    MAP_HPET_START + 0x100,  MAP_HPET_START + 0x108,  MAP_HPET_START + 0x110,
+    MAP_HPET_START + 0x120,  MAP_HPET_START + 0x128,  MAP_HPET_START + 0x148,
+    MAP_HPET_START + 0x3F8,
 };
 
 // Other things than the guest's accesses.

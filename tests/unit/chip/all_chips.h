@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Every chip with state on two buses, wired to interrupt controllers whose messages go nowhere: for the tests of saving
-// and loading, and for the fuzz targets. Needs no test framework.
+// Every chip with state on two buses, wired to interrupt controllers whose messages go nowhere: for
+// the tests of saving and loading, and for the fuzz targets. Needs no test framework.
 #ifndef WIRT_TESTS_UNIT_CHIP_ALL_CHIPS_H
 #define WIRT_TESTS_UNIT_CHIP_ALL_CHIPS_H
 
@@ -41,7 +41,8 @@ struct all_chips {
 void all_chips_init(struct all_chips *chips);
 void all_chips_fini(struct all_chips *chips);
 
-// One step of guest traffic, drawn from eight bytes: an access to a port or register that some chip answers, or time that passes.
+// One step of guest traffic, drawn from eight bytes: an access to a port or register that some chip
+// answers, or time that passes.
 void all_chips_step(struct all_chips *chips, const uint8_t bytes[8]);
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// What a chip stands on in these tests: two buses, a deterministic clock, and an interrupt controller that notes levels, edges and
-// messages.
+// What a chip stands on in these tests: two buses, a deterministic clock, and an interrupt
+// controller that notes levels, edges and messages.
 #ifndef WIRT_TESTS_UNIT_CHIP_BENCH_H
 #define WIRT_TESTS_UNIT_CHIP_BENCH_H
 
@@ -74,7 +74,8 @@ static inline void bench_panicked(void *context, bool crash_handled)
 
 static inline struct machine_events bench_events(struct bench *b)
 {
-    static const struct machine_events_ops ops = {bench_power_off, bench_reset, bench_exit, bench_panicked};
+    static const struct machine_events_ops ops = {bench_power_off, bench_reset, bench_exit,
+                                                  bench_panicked};
     return (struct machine_events){&ops, b};
 }
 

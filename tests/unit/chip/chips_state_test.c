@@ -109,8 +109,10 @@ static void reset_chips_are_like_new_ones(void **state)
     all_chips_init(&a);
     for (struct device *d = a.devices; d; d = d->next) {
         struct state_buffer fresh = {0}, after = {0};
-        // The others keep a clock's phase, the levels of lines that are not theirs, or old bytes in empty queues.
-        bool all_reset = !strcmp(d->ops->kind, "hpet") || !strcmp(d->ops->kind, "pit") || !strcmp(d->ops->kind, "fw-cfg");
+        // The others keep a clock's phase, the levels of lines that are not theirs, or old bytes in
+        // empty queues.
+        bool all_reset = !strcmp(d->ops->kind, "hpet") || !strcmp(d->ops->kind, "pit") ||
+                         !strcmp(d->ops->kind, "fw-cfg");
         d->ops->reset(d->self);
         assert_int_equal(state_save_device(d, &fresh, NULL), 0);
         traffic(&a, STEPS);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-#include <stdio.h>
 #include "bench.h"
 #include "machine/chip/debug_ports.h"
 #include "machine/chip/fw_cfg.h"
 #include "machine/memory/guest_memory.h"
+#include <stdio.h>
 
 #define SELECT 0x510
 #define DATA   0x511
@@ -88,9 +88,18 @@ static void what_cannot_be_added_is_refused(void **state)
     assert_int_equal(fw_cfg_add(f->fw, FW_CFG_FILE_FIRST, "", 0, &err), -1);
     assert_int_equal(fw_cfg_add(f->fw, 0x4001, "", 0, &err), -1);
     assert_int_equal(fw_cfg_add_file(f->fw, "", "", 0, &err), -1);
-    assert_int_equal(fw_cfg_add_file(f->fw, "0123456789012345678901234567890123456789012345678901234", "", 0, &err), 0);
-    assert_int_equal(fw_cfg_add_file(f->fw, "01234567890123456789012345678901234567890123456789012345", "", 0, &err), -1);
-    assert_int_equal(fw_cfg_add_file(f->fw, "0123456789012345678901234567890123456789012345678901234", "", 0, &err), -1);
+    assert_int_equal(fw_cfg_add_file(f->fw,
+                                     "0123456789012345678901234567890123456789012345678901234", "",
+                                     0, &err),
+                     0);
+    assert_int_equal(fw_cfg_add_file(f->fw,
+                                     "01234567890123456789012345678901234567890123456789012345", "",
+                                     0, &err),
+                     -1);
+    assert_int_equal(fw_cfg_add_file(f->fw,
+                                     "0123456789012345678901234567890123456789012345678901234", "",
+                                     0, &err),
+                     -1);
     char name[8];
     int added = 0;
     for (unsigned i = 0; i < 100; i++) {
@@ -100,7 +109,8 @@ static void what_cannot_be_added_is_refused(void **state)
     assert_int_equal(added, FW_CFG_FILES - 1);
 }
 
-static void start_dma(struct fixture *f, uint64_t at, uint32_t control, uint32_t length, uint64_t address)
+static void start_dma(struct fixture *f, uint64_t at, uint32_t control, uint32_t length,
+                      uint64_t address)
 {
     uint8_t access[16];
     for (unsigned i = 0; i < 4; i++) {
@@ -167,7 +177,8 @@ static void debug_ports_tell_the_machine(void **state)
     struct fixture *f = *state;
     static const struct char_backend_ops ops = {show, NULL};
     struct char_backend backend = {&ops, f}, none = {0};
-    struct debug_ports *d = debug_ports_create(f->bench.ports, backend, none, bench_events(&f->bench), &f->bench.err);
+    struct debug_ports *d =
+        debug_ports_create(f->bench.ports, backend, none, bench_events(&f->bench), &f->bench.err);
     assert_non_null(d);
     assert_int_equal(inb(&f->bench, 0xE9), 0xE9);
     assert_int_equal(inb(&f->bench, 0x402), 0xE9);

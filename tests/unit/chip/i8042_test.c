@@ -14,8 +14,8 @@ static int make(void **state, bool keyboard)
 {
     struct fixture *f = calloc(1, sizeof(*f));
     bench_init(&f->bench);
-    f->i8042 = i8042_create(f->bench.ports, bench_irq(&f->bench, 1), bench_irq(&f->bench, 12), keyboard,
-                            bench_events(&f->bench), &f->bench.err);
+    f->i8042 = i8042_create(f->bench.ports, bench_irq(&f->bench, 1), bench_irq(&f->bench, 12),
+                            keyboard, bench_events(&f->bench), &f->bench.err);
     assert_non_null(f->i8042);
     *state = f;
     return 0;

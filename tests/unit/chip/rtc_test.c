@@ -48,9 +48,10 @@ static void the_calendar_knows_its_days(void **state)
     static const struct {
         uint64_t seconds;
         unsigned year, month, day, weekday;
-    } days[] = {{0, 1970, 1, 1, 4},           {951782400, 2000, 2, 29, 2},   {951868800, 2000, 3, 1, 3},
-                {1704067200, 2024, 1, 1, 1},  {1735603200, 2024, 12, 31, 2}, {4107542400, 2100, 3, 1, 1},
-                {4107456000, 2100, 2, 28, 0}, {253402214400, 9999, 12, 31, 5}};
+    } days[] = {
+        {0, 1970, 1, 1, 4},           {951782400, 2000, 2, 29, 2},    {951868800, 2000, 3, 1, 3},
+        {1704067200, 2024, 1, 1, 1},  {1735603200, 2024, 12, 31, 2},  {4107542400, 2100, 3, 1, 1},
+        {4107456000, 2100, 2, 28, 0}, {253402214400, 9999, 12, 31, 5}};
     for (unsigned i = 0; i < ARRAY_LENGTH(days); i++) {
         struct calendar_date d = calendar_from_seconds(days[i].seconds + 86399);
         assert_int_equal(d.year, days[i].year);

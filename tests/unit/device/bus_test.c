@@ -46,9 +46,11 @@ static const struct bus_ops bytes_only = {probe_read, probe_write, 1, 1};
 static const struct bus_ops dwords_only = {probe_read, probe_write, 4, 4};
 static const struct bus_ops silent = {NULL, NULL, 0, 0};
 
-static struct bus_range range_of(const struct bus_ops *ops, struct probe *p, uint64_t start, uint64_t length)
+static struct bus_range range_of(const struct bus_ops *ops, struct probe *p, uint64_t start,
+                                 uint64_t length)
 {
-    return (struct bus_range){.name = "probe", .start = start, .length = length, .ops = ops, .device = p};
+    return (struct bus_range){
+        .name = "probe", .start = start, .length = length, .ops = ops, .device = p};
 }
 
 static uint64_t read_at(struct bus *bus, uint64_t address, unsigned size)
@@ -77,13 +79,15 @@ static void overlaps_and_impossible_places_are_refused(void **state)
     struct probe p = {0};
     struct bus_range first = range_of(&any_size, &p, 0x100, 8);
     assert_int_equal(bus_add(bus, &first, &err), 0);
-    static const uint64_t bad[][2] = {{0x100, 8}, {0xFF, 2}, {0x107, 1}, {0xF0, 0x40}, {0x102, 2}, {0xFFFF, 2},
+    static const uint64_t bad[][2] = {{0x100, 8},   {0xFF, 2},  {0x107, 1},
+                                      {0xF0, 0x40}, {0x102, 2}, {0xFFFF, 2},
                                       {0x10000, 1}, {0x200, 0}, {UINT64_MAX, 2}};
     for (unsigned i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         struct bus_range r = range_of(&any_size, &p, bad[i][0], bad[i][1]);
         assert_int_equal(bus_add(bus, &r, &err), -1);
     }
-    struct bus_range before = range_of(&any_size, &p, 0xFF, 1), after = range_of(&any_size, &p, 0x108, 1);
+    struct bus_range before = range_of(&any_size, &p, 0xFF, 1),
+                     after = range_of(&any_size, &p, 0x108, 1);
     assert_int_equal(bus_add(bus, &before, &err), 0);
     assert_int_equal(bus_add(bus, &after, &err), 0);
     bus_remove(bus, &first);
@@ -173,8 +177,8 @@ struct seen {
     bool write;
 };
 
-static void see(void *context, const struct bus_range *range, uint64_t address, unsigned size, bool write,
-                uint64_t value)
+static void see(void *context, const struct bus_range *range, uint64_t address, unsigned size,
+                bool write, uint64_t value)
 {
     struct seen *s = context;
     *s = (struct seen){s->calls + 1, range, value, write};
@@ -249,8 +253,11 @@ static void *opener(void *argument)
 
 static void removal_waits_for_running_handlers(void **state)
 {
-    struct gate g = {.bus = bus_create(BUS_PORT), .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
-    g.range = (struct bus_range){.name = "gate", .start = 0x100, .length = 2, .ops = &gate_ops, .device = &g};
+    struct gate g = {.bus = bus_create(BUS_PORT),
+                     .lock = PTHREAD_MUTEX_INITIALIZER,
+                     .changed = PTHREAD_COND_INITIALIZER};
+    g.range = (struct bus_range){
+        .name = "gate", .start = 0x100, .length = 2, .ops = &gate_ops, .device = &g};
     assert_int_equal(bus_add(g.bus, &g.range, NULL), 0);
     pthread_t a, b;
     pthread_create(&a, NULL, reader, &g);
@@ -272,9 +279,13 @@ static void removal_waits_for_running_handlers(void **state)
 
 static void a_handler_may_remove_its_own_range(void **state)
 {
-    struct gate g = {.bus = bus_create(BUS_PORT), .lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER,
-                     .removes_itself = true, .open = true};
-    g.range = (struct bus_range){.name = "gate", .start = 0x100, .length = 2, .ops = &gate_ops, .device = &g};
+    struct gate g = {.bus = bus_create(BUS_PORT),
+                     .lock = PTHREAD_MUTEX_INITIALIZER,
+                     .changed = PTHREAD_COND_INITIALIZER,
+                     .removes_itself = true,
+                     .open = true};
+    g.range = (struct bus_range){
+        .name = "gate", .start = 0x100, .length = 2, .ops = &gate_ops, .device = &g};
     assert_int_equal(bus_add(g.bus, &g.range, NULL), 0);
     assert_int_equal(read_at(g.bus, 0x100, 1), 0x42);
     assert_false(g.range.linked);

@@ -174,8 +174,10 @@ static void real_time_follows_the_host(void **state)
     struct vm_clock *clock = vm_clock_create(false, os_clock_tsc_hz(), NULL, NULL);
     uint64_t host = os_clock_monotonic_ns(), guest = vm_clock_now_ns(clock);
     os_clock_sleep_until_ns(host + 20000000);
-    uint64_t host_passed = os_clock_monotonic_ns() - host, guest_passed = vm_clock_now_ns(clock) - guest;
-    uint64_t difference = host_passed > guest_passed ? host_passed - guest_passed : guest_passed - host_passed;
+    uint64_t host_passed = os_clock_monotonic_ns() - host,
+             guest_passed = vm_clock_now_ns(clock) - guest;
+    uint64_t difference =
+        host_passed > guest_passed ? host_passed - guest_passed : guest_passed - host_passed;
     assert_true(difference < 2000000 + host_passed / 100);
     assert_true(vm_clock_wall_ns(clock) > 1600000000000000000ull);
     uint64_t tsc = __rdtsc(), then = vm_clock_tsc_to_ns(clock, tsc), now = vm_clock_now_ns(clock);

@@ -50,7 +50,8 @@ static void set_flag(struct guest_memory *memory, uint64_t at, uint8_t flag)
 
 static void sizes_that_are_not_memory_are_refused(void **state)
 {
-    static const uint64_t bad[] = {0, PAGE_BYTES, MIB - PAGE_BYTES, MIB + 1, UINT64_MAX, UINT64_MAX - 4095, 257 * GIB};
+    static const uint64_t bad[] = {0,          PAGE_BYTES,        MIB - PAGE_BYTES, MIB + 1,
+                                   UINT64_MAX, UINT64_MAX - 4095, 257 * GIB};
     for (unsigned i = 0; i < ARRAY_LENGTH(bad); i++) {
         struct err err = {0};
         assert_null(guest_memory_create(bad[i], -1, &err));
@@ -83,8 +84,9 @@ static void ranges_outside_and_wrapping_fail(void **state)
 {
     struct guest_memory *memory = make(MIB);
     char buffer[64] = {0};
-    static const uint64_t bad[] = {MIB,        MIB - 63,          GUEST_LOW_RAM_LIMIT, GUEST_HIGH_RAM_START,
-                                   UINT64_MAX, UINT64_MAX - 63, UINT64_MAX - 32};
+    static const uint64_t bad[] = {
+        MIB,        MIB - 63,        GUEST_LOW_RAM_LIMIT, GUEST_HIGH_RAM_START,
+        UINT64_MAX, UINT64_MAX - 63, UINT64_MAX - 32};
     for (unsigned i = 0; i < ARRAY_LENGTH(bad); i++) {
         assert_int_equal(guest_memory_read(memory, gpa(bad[i]), buffer, 64), -EFAULT);
         assert_int_equal(guest_memory_write(memory, gpa(bad[i]), buffer, 64), -EFAULT);
@@ -144,13 +146,19 @@ static void rom_over_memory_is_refused(void **state)
     struct guest_memory *memory = make(MIB);
     struct err err = {0};
     static uint8_t rom[2 * PAGE_BYTES];
-    assert_int_equal(guest_memory_add_rom(memory, gpa(MIB - PAGE_BYTES), rom, 2 * PAGE_BYTES, &err), -1);
+    assert_int_equal(guest_memory_add_rom(memory, gpa(MIB - PAGE_BYTES), rom, 2 * PAGE_BYTES, &err),
+                     -1);
     assert_int_equal(err.code, ERR_EXISTS);
     assert_int_equal(guest_memory_add_rom(memory, gpa(ROM_START), rom, 2 * PAGE_BYTES, &err), 0);
-    assert_int_equal(guest_memory_add_rom(memory, gpa(ROM_START + PAGE_BYTES), rom, PAGE_BYTES, &err), -1);
-    assert_int_equal(guest_memory_add_rom(memory, gpa(ROM_START + 8 * PAGE_BYTES + 1), rom, PAGE_BYTES, &err), -1);
-    assert_int_equal(guest_memory_add_rom(memory, gpa(-(uint64_t)PAGE_BYTES), rom, 2 * PAGE_BYTES, &err), -1);
-    assert_int_equal(guest_memory_add_rom(memory, gpa(ROM_START + 8 * PAGE_BYTES), rom, 0, &err), -1);
+    assert_int_equal(
+        guest_memory_add_rom(memory, gpa(ROM_START + PAGE_BYTES), rom, PAGE_BYTES, &err), -1);
+    assert_int_equal(
+        guest_memory_add_rom(memory, gpa(ROM_START + 8 * PAGE_BYTES + 1), rom, PAGE_BYTES, &err),
+        -1);
+    assert_int_equal(
+        guest_memory_add_rom(memory, gpa(-(uint64_t)PAGE_BYTES), rom, 2 * PAGE_BYTES, &err), -1);
+    assert_int_equal(guest_memory_add_rom(memory, gpa(ROM_START + 8 * PAGE_BYTES), rom, 0, &err),
+                     -1);
     guest_memory_destroy(memory);
 }
 

@@ -47,12 +47,18 @@ static void save_begin(void *device)
     ((struct thing *)device)->saved++;
 }
 
-static const struct device_ops ops = {"thing", 3, fields, ARRAY_LENGTH(fields), NULL, check, loaded, save_begin};
+static const struct device_ops ops = {"thing", 3,     fields, ARRAY_LENGTH(fields),
+                                      NULL,    check, loaded, save_begin};
 
 static struct thing make(const char *name)
 {
-    return (struct thing){.device = {.ops = &ops, .name = name}, .a = 7, .b = {1, 2, 65535}, .c = 50, .d = 1ull << 60,
-                          .e = true, .outside = 5};
+    return (struct thing){.device = {.ops = &ops, .name = name},
+                          .a = 7,
+                          .b = {1, 2, 65535},
+                          .c = 50,
+                          .d = 1ull << 60,
+                          .e = true,
+                          .outside = 5};
 }
 
 static int load(struct thing *t, const struct state_buffer *buffer, struct err *err)
@@ -133,7 +139,11 @@ static void values_out_of_range_change_nothing(void **state)
         const char *field;
         uint8_t bytes[8];
         unsigned length;
-    } bad[] = {{"a", {11}, 1}, {"c", {4}, 1}, {"c", {101}, 1}, {"e", {2}, 1}, {"d", {7, 0, 0, 0, 0, 0, 0, 0}, 8}};
+    } bad[] = {{"a", {11}, 1},
+               {"c", {4}, 1},
+               {"c", {101}, 1},
+               {"e", {2}, 1},
+               {"d", {7, 0, 0, 0, 0, 0, 0, 0}, 8}};
     for (unsigned i = 0; i < ARRAY_LENGTH(bad); i++) {
         struct state_buffer buffer = {0};
         struct thing a = make("x"), b = make("x");
@@ -157,12 +167,14 @@ static void another_device_or_version_is_refused(void **state)
     struct err err = {0};
     save(&a, &buffer);
     assert_int_equal(load(&b, &buffer, &err), -1);
-    static const struct device_ops newer = {"thing", 4, fields, ARRAY_LENGTH(fields), NULL, NULL, NULL, NULL};
+    static const struct device_ops newer = {"thing", 4,    fields, ARRAY_LENGTH(fields),
+                                            NULL,    NULL, NULL,   NULL};
     struct thing c = make("x");
     c.device.ops = &newer;
     assert_int_equal(load(&c, &buffer, &err), -1);
     assert_int_equal(err.code, ERR_UNSUPPORTED);
-    static const struct device_ops other = {"other", 3, fields, ARRAY_LENGTH(fields), NULL, NULL, NULL, NULL};
+    static const struct device_ops other = {"other", 3,    fields, ARRAY_LENGTH(fields),
+                                            NULL,    NULL, NULL,   NULL};
     c.device.ops = &other;
     assert_int_equal(load(&c, &buffer, &err), -1);
     state_buffer_fini(&buffer);
@@ -170,9 +182,9 @@ static void another_device_or_version_is_refused(void **state)
 
 static void unknown_missing_and_doubled_fields_are_refused(void **state)
 {
-    static const struct field other_fields[] = {FIELD_U8(struct thing, a), FIELD_U16S(struct thing, b),
-                                                FIELD_U32(struct thing, c), FIELD_U64(struct thing, d),
-                                                FIELD_U8(struct thing, outside)};
+    static const struct field other_fields[] = {
+        FIELD_U8(struct thing, a), FIELD_U16S(struct thing, b), FIELD_U32(struct thing, c),
+        FIELD_U64(struct thing, d), FIELD_U8(struct thing, outside)};
     static const struct field doubled[] = {FIELD_U8(struct thing, a), FIELD_U8(struct thing, a),
                                            FIELD_U32(struct thing, c), FIELD_U64(struct thing, d),
                                            FIELD_BOOL(struct thing, e)};
