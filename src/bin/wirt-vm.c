@@ -8,6 +8,7 @@
 #include "machine/vm/vm.h"
 #include "os/file.h"
 #include "os/file_map.h"
+#include "os/layout.h"
 #include "os/sandbox.h"
 #include "os/self.h"
 
@@ -56,6 +57,7 @@ int main(int argc, char **argv)
 {
     uint64_t fd;
     struct err err = {0};
+    os_layout_enter(argv);
     if (argc != 3 || strcmp(argv[1], "--config-fd") || !units_parse_number(argv[2], 3, 1023, &fd)) {
         fputs(usage, stderr);
         return err_exit_status(ERR_USAGE);

@@ -10,6 +10,11 @@
 
 static int smaps_fd = -1;
 
+int os_self_pid(void)
+{
+    return getpid();
+}
+
 void os_self_open(void)
 {
     smaps_fd = open("/proc/self/smaps", O_RDONLY | O_CLOEXEC);

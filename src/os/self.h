@@ -6,6 +6,8 @@
 
 #include <stdint.h>
 
+int os_self_pid(void);
+
 // Before the sandbox closes: opens what the functions below read.
 void os_self_open(void);
 

@@ -14,6 +14,7 @@
 #include "machine/vm/vm_control.h"
 #include "machine/vm/vm_internal.h"
 #include "os/file.h"
+#include "os/self.h"
 #include "os/unix_socket.h"
 #include "wire/schema.h"
 
@@ -81,9 +82,9 @@ static json_t *do_hello(struct vm *vm, const json_t *request, struct vm_passed *
 
 static json_t *do_status(struct vm *vm, const json_t *request, struct vm_passed *passed, struct err *err)
 {
-    return json_pack("{s:s, s:s, s:s, s:i, s:I, s:I}", "name", vm->config->name, "state", vm_state_name(vm->state), "accel",
+    return json_pack("{s:s, s:s, s:s, s:i, s:I, s:I, s:i}", "name", vm->config->name, "state", vm_state_name(vm->state), "accel",
                      vm->system.backend->name, "cpus", (int)vm->config->cpus, "memory", (json_int_t)vm->config->memory_bytes, "uptime_ns",
-                     (json_int_t)vm_clock_now_ns(vm->clock));
+                     (json_int_t)vm_clock_now_ns(vm->clock), "pid", os_self_pid());
 }
 
 static json_t *do_pause(struct vm *vm, const json_t *request, struct vm_passed *passed, struct err *err)
