@@ -9,8 +9,10 @@
 #include "machine/net/slirp_host.h"
 #include "os/sandbox.h"
 
-static const char usage[] = "usage: wirt-net --fd N [--forward=tcp:HOSTPORT:GUESTPORT | --forward=udp:HOSTPORT:GUESTPORT]...\n"
-                            "N is a packet socket to the VM's network card; `wirt run --net user` makes it.\n";
+static const char usage[] =
+    "usage: wirt-net --fd N [--forward=tcp:HOSTPORT:GUESTPORT | "
+    "--forward=udp:HOSTPORT:GUESTPORT]...\n"
+    "N is a packet socket to the VM's network card; `wirt run --net user` makes it.\n";
 
 static int fail(const struct err *err)
 {
@@ -37,7 +39,8 @@ static int add_forward(struct slirp_host *host, const char *words, struct err *e
     int host_port = parse_port(&text, ':');
     int guest_port = host_port < 0 ? -1 : parse_port(&text, 0);
     if (guest_port < 0)
-        return err_set(err, ERR_USAGE, "--forward=%s: ports are 1 to 65535, as in tcp:2222:22", words);
+        return err_set(err, ERR_USAGE, "--forward=%s: ports are 1 to 65535, as in tcp:2222:22",
+                       words);
     return slirp_host_forward(host, udp, (unsigned)host_port, (unsigned)guest_port, err);
 }
 

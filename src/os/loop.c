@@ -34,7 +34,8 @@ struct os_loop {
     struct os_loop_post *_Atomic posts; // a stack
     atomic_bool stopping;
     atomic_bool running;
-    _Atomic pthread_t runner; // whose thread it is while `running`; 0 while a new thread is not there yet
+    _Atomic pthread_t
+        runner; // whose thread it is while `running`; 0 while a new thread is not there yet
 };
 
 // The two descriptors of the loop's own are told from watches by their addresses.
@@ -60,7 +61,8 @@ struct os_loop *os_loop_create(struct err *err)
     loop->epoll_fd = epoll_create1(EPOLL_CLOEXEC);
     loop->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     loop->event_fd = os_event_counter_open();
-    if (loop->epoll_fd < 0 || add_own(loop, &loop->timer_fd) < 0 || add_own(loop, &loop->event_fd) < 0) {
+    if (loop->epoll_fd < 0 || add_own(loop, &loop->timer_fd) < 0 ||
+        add_own(loop, &loop->event_fd) < 0) {
         err_set_errno(err, errno, "event loop");
         os_loop_destroy(loop);
         return NULL;
@@ -86,7 +88,8 @@ void os_loop_destroy(struct os_loop *loop)
 
 static uint32_t epoll_events(unsigned events)
 {
-    return (events & OS_LOOP_READ ? (uint32_t)EPOLLIN : 0) | (events & OS_LOOP_WRITE ? (uint32_t)EPOLLOUT : 0);
+    return (events & OS_LOOP_READ ? (uint32_t)EPOLLIN : 0) |
+           (events & OS_LOOP_WRITE ? (uint32_t)EPOLLOUT : 0);
 }
 
 int os_loop_watch(struct os_loop *loop, struct os_loop_watch *watch, int fd, unsigned events,
@@ -313,7 +316,8 @@ static void clear_own(struct os_loop *loop, const void *pointer)
 
 static unsigned os_events(uint32_t events)
 {
-    return (events & EPOLLIN ? (unsigned)OS_LOOP_READ : 0) | (events & EPOLLOUT ? (unsigned)OS_LOOP_WRITE : 0) |
+    return (events & EPOLLIN ? (unsigned)OS_LOOP_READ : 0) |
+           (events & EPOLLOUT ? (unsigned)OS_LOOP_WRITE : 0) |
            (events & (EPOLLHUP | EPOLLERR) ? (unsigned)OS_LOOP_HANGUP : 0);
 }
 

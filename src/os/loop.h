@@ -87,8 +87,8 @@ void os_loop_post_cancel(struct os_loop *loop, struct os_loop_post *post);
 
 // ---- A thread that runs a loop.
 struct os_loop_thread {
-    struct os_loop *loop;           // borrowed
-    void (*begin)(void *context);   // runs first on the thread (its sandbox), or NULL
+    struct os_loop *loop;         // borrowed
+    void (*begin)(void *context); // runs first on the thread (its sandbox), or NULL
     void *context;
     const char *name; // as given to os_loop_thread_start(), borrowed
     pthread_t thread;

@@ -17,14 +17,16 @@ static void update_watch(struct frame_port *port)
         os_loop_unwatch(port->loop, &port->watch);
         return;
     }
-    unsigned events = (port->stopped ? 0 : (unsigned)OS_LOOP_READ) | (port->blocked ? (unsigned)OS_LOOP_WRITE : 0);
+    unsigned events = (port->stopped ? 0 : (unsigned)OS_LOOP_READ) |
+                      (port->blocked ? (unsigned)OS_LOOP_WRITE : 0);
     os_loop_watch_change(port->loop, &port->watch, events);
 }
 
 static void lost(struct frame_port *port, int error)
 {
     if (!port->gone)
-        log_warn("%s: the other side is gone%s%s", port->what, error ? ": " : "", error ? strerror(error) : "");
+        log_warn("%s: the other side is gone%s%s", port->what, error ? ": " : "",
+                 error ? strerror(error) : "");
     port->gone = true;
 }
 
@@ -38,7 +40,8 @@ static bool deliver(struct frame_port *port)
         return true;
     }
     memcpy(&header, port->buffer, sizeof(header));
-    if (!receiver->receive(receiver->context, &header, port->buffer + NET_HEADER_BYTES, port->held - NET_HEADER_BYTES))
+    if (!receiver->receive(receiver->context, &header, port->buffer + NET_HEADER_BYTES,
+                           port->held - NET_HEADER_BYTES))
         return false;
     port->held = 0;
     return true;
@@ -76,7 +79,8 @@ static void ready(void *context, unsigned events)
     update_watch(port);
 }
 
-int frame_port_send(struct net_end *end, const struct net_header *header, const struct iovec *iov, unsigned count)
+int frame_port_send(struct net_end *end, const struct net_header *header, const struct iovec *iov,
+                    unsigned count)
 {
     struct frame_port *port = (struct frame_port *)end;
     struct iovec whole[NET_FRAME_PIECES_MAX + 1];

@@ -30,7 +30,8 @@ int frame_port_init(struct frame_port *port, struct os_loop *loop, int fd, struc
 void frame_port_fini(struct frame_port *port);
 
 // As net_end_ops want them.
-int frame_port_send(struct net_end *end, const struct net_header *header, const struct iovec *iov, unsigned count);
+int frame_port_send(struct net_end *end, const struct net_header *header, const struct iovec *iov,
+                    unsigned count);
 void frame_port_resume(struct net_end *end);
 
 #endif

@@ -8,13 +8,14 @@
 #include "machine/net/net_end.h"
 
 struct loopback {
-    struct net_end end; // first
+    struct net_end end;     // first
     struct loopback *other; // NULL: unplugged there
     bool refused;           // a frame of ours
     uint8_t frame[NET_FRAME_BYTES_MAX];
 };
 
-static int send(struct net_end *end, const struct net_header *header, const struct iovec *iov, unsigned count)
+static int send(struct net_end *end, const struct net_header *header, const struct iovec *iov,
+                unsigned count)
 {
     struct loopback *self = (struct loopback *)end;
     size_t length = 0;

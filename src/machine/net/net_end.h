@@ -38,12 +38,18 @@ struct net_header {
     uint16_t buffers;
 };
 enum net_header_flag { NET_NEEDS_CHECKSUM = 1, NET_CHECKSUM_VALID = 2 };
-enum net_segmentation { NET_SEGMENT_NONE = 0, NET_SEGMENT_TCP4 = 1, NET_SEGMENT_TCP6 = 4, NET_SEGMENT_ECN = 0x80 };
+enum net_segmentation {
+    NET_SEGMENT_NONE = 0,
+    NET_SEGMENT_TCP4 = 1,
+    NET_SEGMENT_TCP6 = 4,
+    NET_SEGMENT_ECN = 0x80
+};
 
 enum net_offload { NET_OFFLOAD_CHECKSUM = 1, NET_OFFLOAD_TSO4 = 2, NET_OFFLOAD_TSO6 = 4 };
 
 struct net_receiver {
-    bool (*receive)(void *context, const struct net_header *header, const uint8_t *frame, size_t length);
+    bool (*receive)(void *context, const struct net_header *header, const uint8_t *frame,
+                    size_t length);
     void (*writable)(void *context);
     void *context;
 };
@@ -52,7 +58,8 @@ struct net_end;
 
 // Provider's side: an end embeds struct net_end as its first member.
 struct net_end_ops {
-    int (*send)(struct net_end *end, const struct net_header *header, const struct iovec *iov, unsigned count);
+    int (*send)(struct net_end *end, const struct net_header *header, const struct iovec *iov,
+                unsigned count);
     void (*resume)(struct net_end *end);                       // NULL: never stops
     void (*set_offload)(struct net_end *end, unsigned accept); // NULL: never sends such frames
     void (*destroy)(struct net_end *end);
@@ -67,8 +74,8 @@ struct net_end {
 
 // 0: taken (or lost, as on a wire). -EAGAIN: not now. The frame without its header is `iov`, of at most
 // NET_FRAME_PIECES_MAX pieces and NET_FRAME_BYTES_MAX bytes. The header was made by a guest.
-static inline int net_end_send(struct net_end *end, const struct net_header *header, const struct iovec *iov,
-                               unsigned count)
+static inline int net_end_send(struct net_end *end, const struct net_header *header,
+                               const struct iovec *iov, unsigned count)
 {
     return end->ops->send(end, header, iov, count);
 }

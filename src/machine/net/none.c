@@ -6,7 +6,8 @@
 
 #include "machine/net/net_end.h"
 
-static int send(struct net_end *end, const struct net_header *header, const struct iovec *iov, unsigned count)
+static int send(struct net_end *end, const struct net_header *header, const struct iovec *iov,
+                unsigned count)
 {
     return 0;
 }

@@ -129,7 +129,8 @@ static void *timer_new_opaque(SlirpTimerId id, void *timer_opaque, void *opaque)
     struct slirp_host *host = opaque;
     struct timer *timer = calloc(1, sizeof(*timer));
     assert(timer);
-    *timer = (struct timer){.next = host->timers, .id = id, .opaque = timer_opaque, .expires_ms = -1};
+    *timer =
+        (struct timer){.next = host->timers, .id = id, .opaque = timer_opaque, .expires_ms = -1};
     host->timers = timer;
     return timer;
 }
@@ -204,8 +205,9 @@ static int add_poll(int fd, int events, void *opaque)
     struct slirp_host *host = opaque;
     if (host->poll_count == POLL_MAX)
         return -1;
-    short wanted = (short)((events & SLIRP_POLL_IN ? POLLIN : 0) | (events & SLIRP_POLL_OUT ? POLLOUT : 0) |
-                           (events & SLIRP_POLL_PRI ? POLLPRI : 0));
+    short wanted =
+        (short)((events & SLIRP_POLL_IN ? POLLIN : 0) | (events & SLIRP_POLL_OUT ? POLLOUT : 0) |
+                (events & SLIRP_POLL_PRI ? POLLPRI : 0));
     host->polls[host->poll_count] = (struct pollfd){.fd = fd, .events = wanted};
     return (int)host->poll_count++;
 }
@@ -225,7 +227,8 @@ static int turn(struct slirp_host *host, struct err *err)
 {
     uint32_t timeout = timers_timeout(host);
     bool full = host->queue_count;
-    host->polls[0] = (struct pollfd){.fd = host->socket, .events = (short)(POLLIN | (full ? POLLOUT : 0))};
+    host->polls[0] =
+        (struct pollfd){.fd = host->socket, .events = (short)(POLLIN | (full ? POLLOUT : 0))};
     host->poll_count = 1;
     if (!full)
         slirp_pollfds_fill(host->slirp, &timeout, add_poll, host);
@@ -311,9 +314,11 @@ void slirp_host_destroy(struct slirp_host *host)
     free(host);
 }
 
-int slirp_host_forward(struct slirp_host *host, bool udp, unsigned host_port, unsigned guest_port, struct err *err)
+int slirp_host_forward(struct slirp_host *host, bool udp, unsigned host_port, unsigned guest_port,
+                       struct err *err)
 {
-    if (slirp_add_hostfwd(host->slirp, udp, ipv4("127.0.0.1"), (int)host_port, ipv4(GUEST), (int)guest_port) < 0)
+    if (slirp_add_hostfwd(host->slirp, udp, ipv4("127.0.0.1"), (int)host_port, ipv4(GUEST),
+                          (int)guest_port) < 0)
         return err_set_errno(err, errno, "cannot listen on 127.0.0.1:%u", host_port);
     return 0;
 }

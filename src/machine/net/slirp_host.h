@@ -19,7 +19,8 @@ struct slirp_host *slirp_host_create(int socket, struct err *err); // the socket
 void slirp_host_destroy(struct slirp_host *host);
 
 // Connections to 127.0.0.1:host_port reach the guest's guest_port.
-int slirp_host_forward(struct slirp_host *host, bool udp, unsigned host_port, unsigned guest_port, struct err *err);
+int slirp_host_forward(struct slirp_host *host, bool udp, unsigned host_port, unsigned guest_port,
+                       struct err *err);
 
 int slirp_host_run(struct slirp_host *host, struct err *err);
 

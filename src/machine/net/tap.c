@@ -13,7 +13,8 @@
 static void set_offload(struct net_end *end, unsigned accept)
 {
     struct frame_port *port = (struct frame_port *)end;
-    os_tap_set_offload(port->fd, accept & NET_OFFLOAD_CHECKSUM, accept & NET_OFFLOAD_TSO4, accept & NET_OFFLOAD_TSO6);
+    os_tap_set_offload(port->fd, accept & NET_OFFLOAD_CHECKSUM, accept & NET_OFFLOAD_TSO4,
+                       accept & NET_OFFLOAD_TSO6);
 }
 
 static void destroy(struct net_end *end)
@@ -22,8 +23,10 @@ static void destroy(struct net_end *end)
     free(end);
 }
 
-static const struct net_end_ops ops = {
-    .send = frame_port_send, .resume = frame_port_resume, .set_offload = set_offload, .destroy = destroy};
+static const struct net_end_ops ops = {.send = frame_port_send,
+                                       .resume = frame_port_resume,
+                                       .set_offload = set_offload,
+                                       .destroy = destroy};
 
 struct net_end *net_tap_create(struct os_loop *loop, int fd, struct err *err)
 {

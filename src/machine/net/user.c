@@ -16,7 +16,8 @@ static void destroy(struct net_end *end)
     free(end);
 }
 
-static const struct net_end_ops ops = {.send = frame_port_send, .resume = frame_port_resume, .destroy = destroy};
+static const struct net_end_ops ops = {
+    .send = frame_port_send, .resume = frame_port_resume, .destroy = destroy};
 
 struct net_end *net_user_create(struct os_loop *loop, int fd, struct err *err)
 {

@@ -30,8 +30,9 @@ static void allow(struct pci_function *function, unsigned offset, uint64_t mask,
     pci_function_set_writable(function, offset, &mask, size);
 }
 
-void pci_function_init(struct pci_function *function, const char *name, const struct pci_identity *identity,
-                       const struct pci_function_ops *ops, void *self)
+void pci_function_init(struct pci_function *function, const char *name,
+                       const struct pci_identity *identity, const struct pci_function_ops *ops,
+                       void *self)
 {
     memset(function, 0, sizeof(*function));
     function->name = name;
@@ -39,7 +40,8 @@ void pci_function_init(struct pci_function *function, const char *name, const st
     function->self = self;
     function->slot = -1;
     function->capability_end = PCI_FIRST_CAPABILITY;
-    function->device = (struct device){.ops = &pci_function_device_ops, .name = name, .self = function};
+    function->device =
+        (struct device){.ops = &pci_function_device_ops, .name = name, .self = function};
     pthread_mutex_init(&function->msix_lock, NULL);
     put(function, PCI_VENDOR_ID, identity->vendor, 2);
     put(function, PCI_DEVICE_ID, identity->device, 2);
@@ -58,14 +60,16 @@ void pci_function_fini(struct pci_function *function)
     pthread_mutex_destroy(&function->msix_lock);
 }
 
-void pci_function_set_config(struct pci_function *function, unsigned offset, const void *bytes, unsigned length)
+void pci_function_set_config(struct pci_function *function, unsigned offset, const void *bytes,
+                             unsigned length)
 {
     assert(range_within(offset, length, PCI_CONFIG_BYTES));
     memcpy(function->initial + offset, bytes, length);
     memcpy(function->config + offset, bytes, length);
 }
 
-void pci_function_set_writable(struct pci_function *function, unsigned offset, const void *mask, unsigned length)
+void pci_function_set_writable(struct pci_function *function, unsigned offset, const void *mask,
+                               unsigned length)
 {
     assert(range_within(offset, length, PCI_CONFIG_BYTES));
     memcpy(function->writable + offset, mask, length);
@@ -76,7 +80,8 @@ static uint64_t bar_read(void *context, uint64_t offset, unsigned size)
     struct pci_bar *bar = context;
     struct pci_function *function = bar->function;
     uint64_t value = ~0ull;
-    if (!pci_msix_read(function, (unsigned)(bar - function->bars), offset, size, &value) && bar->ops->read)
+    if (!pci_msix_read(function, (unsigned)(bar - function->bars), offset, size, &value) &&
+        bar->ops->read)
         value = bar->ops->read(bar->device, offset, size);
     return value;
 }
@@ -85,7 +90,8 @@ static void bar_write(void *context, uint64_t offset, uint64_t value, unsigned s
 {
     struct pci_bar *bar = context;
     struct pci_function *function = bar->function;
-    if (!pci_msix_write(function, (unsigned)(bar - function->bars), offset, value, size) && bar->ops->write)
+    if (!pci_msix_write(function, (unsigned)(bar - function->bars), offset, value, size) &&
+        bar->ops->write)
         bar->ops->write(bar->device, offset, value, size);
 }
 
@@ -93,7 +99,8 @@ static const struct bus_ops bar_ops = {.read = bar_read, .write = bar_write};
 
 void pci_function_add_bar(struct pci_function *function, unsigned index, const struct pci_bar *bar)
 {
-    assert(index + (bar->wide ? 1 : 0) < PCI_BARS && is_power_of_two(bar->bytes) && bar->bytes >= 16);
+    assert(index + (bar->wide ? 1 : 0) < PCI_BARS && is_power_of_two(bar->bytes) &&
+           bar->bytes >= 16);
     assert(!function->bars[index].bytes && (bar->wide || bar->bytes <= 2 * GIB));
     struct pci_bar *mine = &function->bars[index];
     *mine = *bar;
@@ -112,7 +119,8 @@ unsigned pci_function_add_capability(struct pci_function *function, uint8_t id, 
     assert(range_within(at, length, PCI_CONFIG_BYTES));
     uint8_t head[2] = {id, 0};
     pci_function_set_config(function, at, head, 2);
-    put(function, function->capability_last ? function->capability_last + 1 : PCI_CAPABILITY_POINTER, at, 1);
+    put(function,
+        function->capability_last ? function->capability_last + 1 : PCI_CAPABILITY_POINTER, at, 1);
     put(function, PCI_STATUS, PCI_STATUS_CAPABILITIES, 2);
     function->capability_last = at;
     function->capability_end = at + length;
@@ -238,7 +246,8 @@ static bool touches(unsigned offset, unsigned size, unsigned start, unsigned len
     return offset < start + length && start < offset + size;
 }
 
-void pci_function_write(struct pci_function *function, unsigned offset, uint32_t value, unsigned size)
+void pci_function_write(struct pci_function *function, unsigned offset, uint32_t value,
+                        unsigned size)
 {
     for (unsigned i = 0; i < size; i++) {
         uint8_t mask = function->writable[offset + i];
@@ -275,7 +284,8 @@ static int function_check(const void *self, struct err *err)
     const struct pci_function *function = self;
     for (unsigned i = 0; i < PCI_CONFIG_BYTES; i++)
         if ((function->config[i] ^ function->initial[i]) & ~function->writable[i] & 0xFF)
-            return err_set(err, ERR_INPUT, "configuration byte 0x%x belongs to another kind of function", i);
+            return err_set(err, ERR_INPUT,
+                           "configuration byte 0x%x belongs to another kind of function", i);
     return 0;
 }
 

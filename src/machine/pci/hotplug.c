@@ -8,7 +8,13 @@
 #include "machine/device/memory_map.h"
 #include "machine/pci/pci_internal.h"
 
-enum { REGISTER_UP = 0, REGISTER_DOWN = 4, REGISTER_EJECT = 8, REGISTER_PRESENT = 12, REGISTERS_BYTES = 16 };
+enum {
+    REGISTER_UP = 0,
+    REGISTER_DOWN = 4,
+    REGISTER_EJECT = 8,
+    REGISTER_PRESENT = 12,
+    REGISTERS_BYTES = 16
+};
 
 static uint32_t present(const struct pci_host *host)
 {
@@ -78,7 +84,8 @@ static void raise_event(struct pci_host *host)
         host->params.raise_gpe(host->params.gpe_context, PCI_HOTPLUG_GPE);
 }
 
-int pci_hotplug_plug(struct pci_host *host, struct pci_function *function, int slot, struct err *err)
+int pci_hotplug_plug(struct pci_host *host, struct pci_function *function, int slot,
+                     struct err *err)
 {
     if (pci_host_plug(host, function, slot, err) < 0)
         return -1;
@@ -89,7 +96,8 @@ int pci_hotplug_plug(struct pci_host *host, struct pci_function *function, int s
     return 0;
 }
 
-int pci_hotplug_unplug(struct pci_function *function, pci_ejected *ejected, void *context, struct err *err)
+int pci_hotplug_unplug(struct pci_function *function, pci_ejected *ejected, void *context,
+                       struct err *err)
 {
     struct pci_host *host = function->host;
     if (!host || function->slot < 0)
@@ -131,9 +139,13 @@ static const struct device_ops hotplug_device_ops = {
 int pci_hotplug_init(struct pci_host *host, struct err *err)
 {
     struct pci_hotplug *hotplug = &host->hotplug;
-    hotplug->device = (struct device){.ops = &hotplug_device_ops, .name = "pci-hotplug", .self = host};
-    hotplug->range = (struct bus_range){.name = "pci-hotplug", .start = MAP_PORT_PCI_HOTPLUG,
-                                        .length = REGISTERS_BYTES, .ops = &hotplug_ops, .device = host};
+    hotplug->device =
+        (struct device){.ops = &hotplug_device_ops, .name = "pci-hotplug", .self = host};
+    hotplug->range = (struct bus_range){.name = "pci-hotplug",
+                                        .start = MAP_PORT_PCI_HOTPLUG,
+                                        .length = REGISTERS_BYTES,
+                                        .ops = &hotplug_ops,
+                                        .device = host};
     hotplug->device.next = *host->params.devices;
     *host->params.devices = &hotplug->device;
     return bus_add(host->params.ports, &hotplug->range, err);

@@ -21,11 +21,13 @@
 #define PCI_HOTPLUG_GPE 1u
 
 // Into a free slot of a running machine; -1: the first.
-int pci_hotplug_plug(struct pci_host *host, struct pci_function *function, int slot, struct err *err);
+int pci_hotplug_plug(struct pci_host *host, struct pci_function *function, int slot,
+                     struct err *err);
 
 // Asks the guest to let go. When it did, the function has been unplugged and `ejected` is called. A guest without
 // a driver never answers; asking again is fine.
 typedef void pci_ejected(void *context, struct pci_function *function);
-int pci_hotplug_unplug(struct pci_function *function, pci_ejected *ejected, void *context, struct err *err);
+int pci_hotplug_unplug(struct pci_function *function, pci_ejected *ejected, void *context,
+                       struct err *err);
 
 #endif

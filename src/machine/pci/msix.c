@@ -13,8 +13,8 @@
 #define CONTROL_MASK  0x4000u
 #define VECTOR_MASKED 1u // in an entry's fourth word
 
-void pci_msix_init(struct pci_function *function, unsigned vectors, unsigned bar, uint32_t table_offset,
-                   uint32_t pba_offset)
+void pci_msix_init(struct pci_function *function, unsigned vectors, unsigned bar,
+                   uint32_t table_offset, uint32_t pba_offset)
 {
     assert(vectors && vectors <= PCI_MSIX_VECTORS && table_offset % 8 == 0 && pba_offset % 8 == 0);
     unsigned at = pci_function_add_capability(function, PCI_CAPABILITY_MSIX, 12);
@@ -82,7 +82,8 @@ static void write_word(struct pci_function *function, uint64_t word, uint32_t va
 
 enum area { AREA_NONE, AREA_TABLE, AREA_PENDING };
 
-static enum area area_of(const struct pci_function *function, unsigned bar, uint64_t offset, uint64_t *in_area)
+static enum area area_of(const struct pci_function *function, unsigned bar, uint64_t offset,
+                         uint64_t *in_area)
 {
     if (!function->msix_vectors || bar != function->msix_bar)
         return AREA_NONE;
@@ -96,7 +97,8 @@ static enum area area_of(const struct pci_function *function, unsigned bar, uint
 }
 
 // The bus gives aligned accesses, so one never leaves its area.
-bool pci_msix_read(struct pci_function *function, unsigned bar, uint64_t offset, unsigned size, uint64_t *value)
+bool pci_msix_read(struct pci_function *function, unsigned bar, uint64_t offset, unsigned size,
+                   uint64_t *value)
 {
     uint64_t at;
     enum area area = area_of(function, bar, offset, &at);
@@ -112,7 +114,8 @@ bool pci_msix_read(struct pci_function *function, unsigned bar, uint64_t offset,
 }
 
 // Software may write words and double words only (6.8.2); anything else is ignored.
-bool pci_msix_write(struct pci_function *function, unsigned bar, uint64_t offset, uint64_t value, unsigned size)
+bool pci_msix_write(struct pci_function *function, unsigned bar, uint64_t offset, uint64_t value,
+                    unsigned size)
 {
     uint64_t at;
     enum area area = area_of(function, bar, offset, &at);

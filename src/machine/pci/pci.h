@@ -28,11 +28,11 @@
 #include "machine/device/device.h"
 #include "machine/device/irq.h"
 
-#define PCI_SLOTS        32u
-#define PCI_BARS         6u
-#define PCI_CONFIG_BYTES 256u
-#define PCI_MSIX_VECTORS 64u // at most, per function
-#define PCI_INTX_LINES   8u
+#define PCI_SLOTS           32u
+#define PCI_BARS            6u
+#define PCI_CONFIG_BYTES    256u
+#define PCI_MSIX_VECTORS    64u // at most, per function
+#define PCI_INTX_LINES      8u
 #define PCI_INTX_FIRST_LINE 16u // I/O APIC input of line 0 (MAP_IRQ_PCI_FIRST)
 
 // Configuration space header, type 0.
@@ -53,7 +53,12 @@ enum pci_register {
     PCI_FIRST_CAPABILITY = 0x40,
 };
 
-enum pci_command { PCI_COMMAND_IO = 1, PCI_COMMAND_MEMORY = 2, PCI_COMMAND_MASTER = 4, PCI_COMMAND_INTX_OFF = 0x400 };
+enum pci_command {
+    PCI_COMMAND_IO = 1,
+    PCI_COMMAND_MEMORY = 2,
+    PCI_COMMAND_MASTER = 4,
+    PCI_COMMAND_INTX_OFF = 0x400
+};
 enum pci_status { PCI_STATUS_INTERRUPT = 0x08, PCI_STATUS_CAPABILITIES = 0x10 };
 enum pci_capability_id { PCI_CAPABILITY_VENDOR = 0x09, PCI_CAPABILITY_MSIX = 0x11 };
 
@@ -85,7 +90,7 @@ struct pci_function {
     // Constant after it was plugged.
     const char *name; // borrowed, of the instance: "disk0"
     const struct pci_function_ops *ops;
-    void *self; // for ops
+    void *self;            // for ops
     struct pci_host *host; // set when it was first plugged
     uint8_t writable[PCI_CONFIG_BYTES];
     uint8_t initial[PCI_CONFIG_BYTES]; // as after reset
@@ -120,22 +125,26 @@ struct pci_identity {
 };
 
 // ---- Building a function. `name` is borrowed.
-void pci_function_init(struct pci_function *function, const char *name, const struct pci_identity *identity,
-                       const struct pci_function_ops *ops, void *self);
+void pci_function_init(struct pci_function *function, const char *name,
+                       const struct pci_identity *identity, const struct pci_function_ops *ops,
+                       void *self);
 void pci_function_fini(struct pci_function *function); // unplugged before
 void pci_function_add_bar(struct pci_function *function, unsigned index, const struct pci_bar *bar);
 // Room for a capability of `length` bytes in all (id and next pointer included), linked into the list, zeroed.
 // Returns its offset.
 unsigned pci_function_add_capability(struct pci_function *function, uint8_t id, unsigned length);
 // Initial bytes and which of their bits the guest may write.
-void pci_function_set_config(struct pci_function *function, unsigned offset, const void *bytes, unsigned length);
-void pci_function_set_writable(struct pci_function *function, unsigned offset, const void *mask, unsigned length);
+void pci_function_set_config(struct pci_function *function, unsigned offset, const void *bytes,
+                             unsigned length);
+void pci_function_set_writable(struct pci_function *function, unsigned offset, const void *mask,
+                               unsigned length);
 
 // ---- The host bridge.
 struct pci_host_params {
     struct bus *ports, *mmio;          // borrowed
     const struct irq_controller *irqs; // borrowed
-    struct device **devices;           // the machine's list; sections are linked in and out as functions come and go
+    struct device *
+        *devices; // the machine's list; sections are linked in and out as functions come and go
     // Ports 0xCF8 to 0xCFB belong to the bridge, but a byte written to 0xCF9 is the reset control register.
     void (*reset_control)(void *context, uint8_t value);
     void *reset_context;

@@ -37,7 +37,8 @@ static uint64_t config_read(struct pci_host *host, uint64_t address, unsigned si
     uint64_t slot = address >> 15, offset = address & 0xFFF;
     uint64_t value = bits_mask(8 * size);
     pthread_mutex_lock(&host->lock);
-    struct pci_function *function = slot < PCI_SLOTS && !(address >> 12 & 7) ? host->slots[slot] : NULL;
+    struct pci_function *function =
+        slot < PCI_SLOTS && !(address >> 12 & 7) ? host->slots[slot] : NULL;
     if (function)
         value = offset < PCI_CONFIG_BYTES ? pci_function_read(function, (unsigned)offset, size) : 0;
     pthread_mutex_unlock(&host->lock);
@@ -48,7 +49,8 @@ static void config_write(struct pci_host *host, uint64_t address, uint32_t value
 {
     uint64_t slot = address >> 15, offset = address & 0xFFF;
     pthread_mutex_lock(&host->lock);
-    struct pci_function *function = slot < PCI_SLOTS && !(address >> 12 & 7) ? host->slots[slot] : NULL;
+    struct pci_function *function =
+        slot < PCI_SLOTS && !(address >> 12 & 7) ? host->slots[slot] : NULL;
     if (function && offset < PCI_CONFIG_BYTES)
         pci_function_write(function, (unsigned)offset, value, size);
     pthread_mutex_unlock(&host->lock);
@@ -72,7 +74,8 @@ static bool selected(struct pci_host *host, uint64_t port_offset, uint64_t *addr
     pthread_mutex_lock(&host->lock);
     uint32_t config_address = host->config_address;
     pthread_mutex_unlock(&host->lock);
-    *address = (uint64_t)(config_address >> 8 & 0xFFFF) << 12 | (config_address & 0xFC) | port_offset % 4;
+    *address =
+        (uint64_t)(config_address >> 8 & 0xFFFF) << 12 | (config_address & 0xFC) | port_offset % 4;
     return config_address & ADDRESS_ON;
 }
 
@@ -81,7 +84,8 @@ static uint64_t ports_read(void *context, uint64_t offset, unsigned size)
     struct pci_host *host = context;
     uint64_t address;
     if (offset >= PORT_DATA)
-        return selected(host, offset, &address) ? config_read(host, address, size) : bits_mask(8 * size);
+        return selected(host, offset, &address) ? config_read(host, address, size)
+                                                : bits_mask(8 * size);
     if (offset || size != 4)
         return bits_mask(8 * size);
     pthread_mutex_lock(&host->lock);
@@ -175,7 +179,8 @@ int pci_host_plug(struct pci_host *host, struct pci_function *function, int slot
         return 0;
     if (slot < 0)
         return err_set(err, ERR_LIMIT, "%s: all %u PCI slots are taken", function->name, PCI_SLOTS);
-    return err_set(err, ERR_EXISTS, "%s: PCI slot %d is taken by %s", function->name, slot, host->slots[slot]->name);
+    return err_set(err, ERR_EXISTS, "%s: PCI slot %d is taken by %s", function->name, slot,
+                   host->slots[slot]->name);
 }
 
 void pci_host_unplug(struct pci_function *function)
@@ -261,14 +266,21 @@ struct pci_host *pci_host_create(const struct pci_host_params *params, struct er
     host->device = (struct device){.ops = &host_device_ops, .name = "pci", .self = host};
     pthread_mutex_init(&host->lock, NULL);
     pthread_mutex_init(&host->interrupt_lock, NULL);
-    host->ports = (struct bus_range){.name = "pci-ports", .start = MAP_PORT_PCI_CONFIG, .length = 8,
-                                     .ops = &ports_ops, .device = host};
-    host->ecam = (struct bus_range){.name = "pci-ecam", .start = MAP_ECAM_START, .length = MAP_ECAM_LENGTH,
-                                    .ops = &ecam_ops, .device = host};
+    host->ports = (struct bus_range){.name = "pci-ports",
+                                     .start = MAP_PORT_PCI_CONFIG,
+                                     .length = 8,
+                                     .ops = &ports_ops,
+                                     .device = host};
+    host->ecam = (struct bus_range){.name = "pci-ecam",
+                                    .start = MAP_ECAM_START,
+                                    .length = MAP_ECAM_LENGTH,
+                                    .ops = &ecam_ops,
+                                    .device = host};
     pci_function_init(&host->bridge, "pci-bridge", &bridge_identity, NULL, host);
     link_device(host, &host->device);
-    if (bus_add(params->ports, &host->ports, err) < 0 || bus_add(params->mmio, &host->ecam, err) < 0 ||
-        pci_hotplug_init(host, err) < 0 || pci_host_plug(host, &host->bridge, 0, err) < 0) {
+    if (bus_add(params->ports, &host->ports, err) < 0 ||
+        bus_add(params->mmio, &host->ecam, err) < 0 || pci_hotplug_init(host, err) < 0 ||
+        pci_host_plug(host, &host->bridge, 0, err) < 0) {
         err_wrap(err, "PCI host bridge");
         pci_host_destroy(host);
         return NULL;

@@ -33,7 +33,8 @@ struct pci_host {
 
 // ---- function.c
 uint32_t pci_function_read(struct pci_function *function, unsigned offset, unsigned size);
-void pci_function_write(struct pci_function *function, unsigned offset, uint32_t value, unsigned size);
+void pci_function_write(struct pci_function *function, unsigned offset, uint32_t value,
+                        unsigned size);
 // Bring the bus in line with the BARs and command registers of all functions. Host lock held.
 void pci_host_map_bars(struct pci_host *host);
 void pci_function_unmap(struct pci_function *function);

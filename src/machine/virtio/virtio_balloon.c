@@ -17,14 +17,14 @@
 #define LOG_MODULE "virtio-balloon"
 #include "base/log.h"
 
-#define CLASS_OTHER       0xFF0000u
-#define QUEUE_SIZE        128u
-#define QUEUE_INFLATE     0u
-#define QUEUE_DEFLATE     1u
-#define QUEUE_COUNT       4u
-#define PAGES_MAX         65536u // in one request; more are ignored
-#define PAGES_AT_ONCE     256u
-#define STAT_BYTES        10u
+#define CLASS_OTHER   0xFF0000u
+#define QUEUE_SIZE    128u
+#define QUEUE_INFLATE 0u
+#define QUEUE_DEFLATE 1u
+#define QUEUE_COUNT   4u
+#define PAGES_MAX     65536u // in one request; more are ignored
+#define PAGES_AT_ONCE 256u
+#define STAT_BYTES    10u
 
 enum feature { FEATURE_STATS = 1, FEATURE_DEFLATE_ON_OOM = 2, FEATURE_REPORTING = 5 };
 
@@ -40,7 +40,8 @@ const char *const virtio_balloon_stat_names[] = {
     [BALLOON_HUGE_PAGES] = "huge-pages",
     [BALLOON_HUGE_PAGE_FAILURES] = "huge-page-failures",
 };
-static_assert(ARRAY_LENGTH(virtio_balloon_stat_names) == BALLOON_STAT_COUNT, "a name for each statistic");
+static_assert(ARRAY_LENGTH(virtio_balloon_stat_names) == BALLOON_STAT_COUNT,
+              "a name for each statistic");
 
 struct config {
     uint32_t target_pages;
@@ -71,8 +72,8 @@ static int discard(struct virtio_balloon *balloon, uint64_t start, uint64_t leng
 {
     int result = guest_memory_discard(balloon->device.environment.memory, gpa(start), length);
     if (result < 0)
-        log_guest("%s: cannot give back 0x%llx bytes at 0x%llx: %s", balloon->device.name, (unsigned long long)length,
-                  (unsigned long long)start, strerror(-result));
+        log_guest("%s: cannot give back 0x%llx bytes at 0x%llx: %s", balloon->device.name,
+                  (unsigned long long)length, (unsigned long long)start, strerror(-result));
     return result;
 }
 
@@ -94,7 +95,8 @@ static void inflate(struct virtio_balloon *balloon, const struct virtq_chain *ch
 {
     uint32_t pages[PAGES_AT_ONCE];
     size_t offset = 0, n;
-    while (offset < PAGES_MAX * sizeof(*pages) && (n = virtq_chain_read(chain, offset, pages, sizeof(pages))) > 0) {
+    while (offset < PAGES_MAX * sizeof(*pages) &&
+           (n = virtq_chain_read(chain, offset, pages, sizeof(pages))) > 0) {
         discard_pages(balloon, pages, n / sizeof(*pages));
         offset += n;
     }
@@ -174,7 +176,8 @@ static bool process(void *self, unsigned index)
             inflate(balloon, &chain);
         else if (index == reporting_queue(balloon))
             report(balloon, &chain);
-        virtqueue_push(&queue->ring, &chain, 0); // pages taken back come by themselves when they are touched
+        virtqueue_push(&queue->ring, &chain,
+                       0); // pages taken back come by themselves when they are touched
     }
     virtio_queue_interrupt(queue);
     return !budget;
@@ -183,7 +186,8 @@ static bool process(void *self, unsigned index)
 static void config_write(void *self, unsigned offset, const void *bytes, unsigned length)
 {
     struct virtio_balloon *balloon = self;
-    if (offset == offsetof(struct config, taken_pages) && length == sizeof(balloon->config.taken_pages))
+    if (offset == offsetof(struct config, taken_pages) &&
+        length == sizeof(balloon->config.taken_pages))
         balloon->config.taken_pages = load_le32(bytes);
 }
 
@@ -194,7 +198,8 @@ static void stop(void *self)
     memset(balloon->stats.values, 0xFF, sizeof(balloon->stats.values));
 }
 
-static const struct virtio_ops ops = {.process = process, .config_write = config_write, .stop = stop};
+static const struct virtio_ops ops = {
+    .process = process, .config_write = config_write, .stop = stop};
 
 static const struct field fields[] = {
     FIELD_U32(struct virtio_balloon, config.target_pages),
@@ -209,7 +214,8 @@ static const struct device_ops device_ops = {
 };
 
 struct virtio_balloon *virtio_balloon_create(const struct virtio_environment *environment,
-                                             const struct virtio_balloon_params *params, struct err *err)
+                                             const struct virtio_balloon_params *params,
+                                             struct err *err)
 {
     struct virtio_balloon *balloon = calloc(1, sizeof(*balloon));
     if (!balloon) {

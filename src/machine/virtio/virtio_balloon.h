@@ -16,7 +16,8 @@ struct virtio_balloon_params {
 struct virtio_balloon;
 
 struct virtio_balloon *virtio_balloon_create(const struct virtio_environment *environment,
-                                             const struct virtio_balloon_params *params, struct err *err);
+                                             const struct virtio_balloon_params *params,
+                                             struct err *err);
 void virtio_balloon_destroy(struct virtio_balloon *balloon); // unplugged; NULL is fine
 struct virtio_device *virtio_balloon_device(struct virtio_balloon *balloon);
 
@@ -43,7 +44,7 @@ extern const char *const virtio_balloon_stat_names[BALLOON_STAT_COUNT];
 
 struct virtio_balloon_stats {
     uint64_t values[BALLOON_STAT_COUNT];
-    uint64_t updates; // how often the guest told
+    uint64_t updates;        // how often the guest told
     uint64_t reported_bytes; // free memory given back to the host, in all
 };
 void virtio_balloon_stats(struct virtio_balloon *balloon, struct virtio_balloon_stats *stats);

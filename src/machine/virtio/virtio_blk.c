@@ -20,14 +20,14 @@
 #define LOG_MODULE "virtio-blk"
 #include "base/log.h"
 
-#define CLASS_STORAGE     0x018000u // mass storage, other
-#define QUEUE_SIZE        256u
-#define DATA_SEGMENTS     (VIRTQ_SEGMENTS - 2)
-#define SECTOR_SHIFT      9
-#define SECTOR_BYTES      512u
-#define HEADER_BYTES      16u
-#define DISCARD_SEGMENTS  16u
-#define DISCARD_SECTORS   0x3FFFFFu // just below 2 GiB
+#define CLASS_STORAGE    0x018000u // mass storage, other
+#define QUEUE_SIZE       256u
+#define DATA_SEGMENTS    (VIRTQ_SEGMENTS - 2)
+#define SECTOR_SHIFT     9
+#define SECTOR_BYTES     512u
+#define HEADER_BYTES     16u
+#define DISCARD_SEGMENTS 16u
+#define DISCARD_SECTORS  0x3FFFFFu // just below 2 GiB
 
 enum feature {
     FEATURE_SEG_MAX = 2,
@@ -41,7 +41,14 @@ enum feature {
     FEATURE_WRITE_ZEROES = 14,
 };
 
-enum request_type { TYPE_IN = 0, TYPE_OUT = 1, TYPE_FLUSH = 4, TYPE_GET_ID = 8, TYPE_DISCARD = 11, TYPE_WRITE_ZEROES = 13 };
+enum request_type {
+    TYPE_IN = 0,
+    TYPE_OUT = 1,
+    TYPE_FLUSH = 4,
+    TYPE_GET_ID = 8,
+    TYPE_DISCARD = 11,
+    TYPE_WRITE_ZEROES = 13
+};
 enum request_status { STATUS_OK = 0, STATUS_ERROR = 1, STATUS_UNSUPPORTED = 2 };
 #define WRITE_ZEROES_UNMAP 1u
 
@@ -63,7 +70,8 @@ struct config {
     uint8_t write_zeroes_may_unmap;
     uint8_t unused1[3];
 };
-static_assert(sizeof(struct config) == 64 && offsetof(struct config, write_zeroes_may_unmap) == 56, "virtio 1.2, 5.2.4");
+static_assert(sizeof(struct config) == 64 && offsetof(struct config, write_zeroes_may_unmap) == 56,
+              "virtio 1.2, 5.2.4");
 #define CONFIG_BYTES 60u
 
 struct range_segment {
@@ -154,7 +162,8 @@ static void completions_ready(void *context, unsigned events)
 
 // ---- Requests. These return true when the disk has the request, or false and *status.
 
-static void submit(struct request *request, enum block_op op, uint32_t flags, uint64_t sector, uint64_t length)
+static void submit(struct request *request, enum block_op op, uint32_t flags, uint64_t sector,
+                   uint64_t length)
 {
     request->block.op = op;
     request->block.flags = flags;
@@ -187,19 +196,21 @@ static bool transfer(struct request *request, bool write, uint64_t sector, uint8
     *status = STATUS_ERROR;
     if (!length || length % SECTOR_BYTES || !sector_fits(sector))
         return false;
-    unsigned count = write ? virtq_slice(chain->iov, chain->out_count, HEADER_BYTES, length, request->iov)
-                           : virtq_slice(virtq_chain_in(chain), chain->in_count, 0, length, request->iov);
+    unsigned count =
+        write ? virtq_slice(chain->iov, chain->out_count, HEADER_BYTES, length, request->iov)
+              : virtq_slice(virtq_chain_in(chain), chain->in_count, 0, length, request->iov);
     request->block.iov = request->iov;
     request->block.iov_count = (int)count;
-    submit(request, write ? BLOCK_WRITE : BLOCK_READ, write && write_through(blk) ? BLOCK_FUA : 0, sector, length);
+    submit(request, write ? BLOCK_WRITE : BLOCK_READ, write && write_through(blk) ? BLOCK_FUA : 0,
+           sector, length);
     return true;
 }
 
 static bool next_segment(struct request *request, uint8_t *status)
 {
     struct range_segment segment;
-    virtq_chain_read(&request->chain, HEADER_BYTES + request->segments_done * sizeof(segment), &segment,
-                     sizeof(segment));
+    virtq_chain_read(&request->chain, HEADER_BYTES + request->segments_done * sizeof(segment),
+                     &segment, sizeof(segment));
     request->segments_done++;
     bool zeroes = request->block.op == BLOCK_WRITE_ZEROES;
     *status = STATUS_UNSUPPORTED;
@@ -210,7 +221,8 @@ static bool next_segment(struct request *request, uint8_t *status)
         return false;
     uint32_t flags = (segment.flags & WRITE_ZEROES_UNMAP ? (uint32_t)BLOCK_UNMAP : 0) |
                      (write_through(request->queue->blk) ? (uint32_t)BLOCK_FUA : 0);
-    submit(request, request->block.op, flags, segment.sector, (uint64_t)segment.sectors << SECTOR_SHIFT);
+    submit(request, request->block.op, flags, segment.sector,
+           (uint64_t)segment.sectors << SECTOR_SHIFT);
     return true;
 }
 
@@ -218,7 +230,8 @@ static bool ranges(struct request *request, enum block_op op, uint8_t *status)
 {
     size_t bytes = request->chain.out_bytes - HEADER_BYTES;
     *status = STATUS_ERROR;
-    if (!bytes || bytes % sizeof(struct range_segment) || bytes / sizeof(struct range_segment) > DISCARD_SEGMENTS)
+    if (!bytes || bytes % sizeof(struct range_segment) ||
+        bytes / sizeof(struct range_segment) > DISCARD_SEGMENTS)
         return false;
     request->segments = (unsigned)(bytes / sizeof(struct range_segment));
     request->segments_done = 0;
@@ -230,7 +243,8 @@ static uint8_t get_id(struct request *request)
 {
     struct virtio_blk *blk = request->queue->blk;
     size_t room = request->chain.in_bytes - 1;
-    virtq_chain_write(&request->chain, 0, blk->serial, room < sizeof(blk->serial) ? room : sizeof(blk->serial));
+    virtq_chain_write(&request->chain, 0, blk->serial,
+                      room < sizeof(blk->serial) ? room : sizeof(blk->serial));
     return STATUS_OK;
 }
 
@@ -335,7 +349,8 @@ static void stop(void *self)
     blk->config.write_back = 1;
 }
 
-static const struct virtio_ops ops = {.process = process, .config_write = config_write, .stop = stop};
+static const struct virtio_ops ops = {
+    .process = process, .config_write = config_write, .stop = stop};
 
 static const struct field fields[] = {
     FIELD_U8_MAX(struct virtio_blk, config.write_back, 1),
@@ -372,8 +387,8 @@ static void fill_config(struct virtio_blk *blk)
 static uint64_t features(const struct virtio_blk *blk)
 {
     const struct block_limits *limits = block_disk_limits(blk->disk);
-    uint64_t features = BIT(FEATURE_SEG_MAX) | BIT(FEATURE_BLOCK_SIZE) | BIT(FEATURE_FLUSH) | BIT(FEATURE_TOPOLOGY) |
-                        BIT(FEATURE_CONFIG_WCE);
+    uint64_t features = BIT(FEATURE_SEG_MAX) | BIT(FEATURE_BLOCK_SIZE) | BIT(FEATURE_FLUSH) |
+                        BIT(FEATURE_TOPOLOGY) | BIT(FEATURE_CONFIG_WCE);
     if (blk->queue_count > 1)
         features |= BIT(FEATURE_QUEUES);
     if (limits->read_only)
@@ -418,8 +433,8 @@ static void begin_watch(void *context)
     struct watch_call *call = context;
     struct virtio_blk *blk = call->blk;
     blk->watch = (struct os_loop_watch){.ready = completions_ready, .context = blk};
-    call->result = os_loop_watch(blk->device.environment.loop, &blk->watch, block_queue_fd(blk->completions),
-                                 OS_LOOP_READ, call->err);
+    call->result = os_loop_watch(blk->device.environment.loop, &blk->watch,
+                                 block_queue_fd(blk->completions), OS_LOOP_READ, call->err);
 }
 
 static void end_watch(void *context)
@@ -453,9 +468,10 @@ static int init_device(struct virtio_blk *blk, const struct virtio_environment *
 struct virtio_blk *virtio_blk_create(const struct virtio_environment *environment,
                                      const struct virtio_blk_params *params, struct err *err)
 {
-    if (params->queues > VIRTIO_BLK_QUEUES_MAX || (params->serial && strlen(params->serial) > VIRTIO_BLK_SERIAL_BYTES)) {
-        err_set(err, ERR_USAGE, "%s: at most %u queues and a serial number of at most %u bytes", params->name,
-                VIRTIO_BLK_QUEUES_MAX, VIRTIO_BLK_SERIAL_BYTES);
+    if (params->queues > VIRTIO_BLK_QUEUES_MAX ||
+        (params->serial && strlen(params->serial) > VIRTIO_BLK_SERIAL_BYTES)) {
+        err_set(err, ERR_USAGE, "%s: at most %u queues and a serial number of at most %u bytes",
+                params->name, VIRTIO_BLK_QUEUES_MAX, VIRTIO_BLK_SERIAL_BYTES);
         return NULL;
     }
     struct virtio_blk *blk = calloc(1, sizeof(*blk));

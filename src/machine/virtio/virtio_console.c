@@ -171,8 +171,9 @@ static void handle_control(struct virtio_console *console, const struct control 
         return;
     }
     if (control->event == EVENT_PORT_READY && control->value)
-        console->tell[port] |= (uint8_t)((console->ports[port].console ? TELL_CONSOLE : 0) |
-                                         (console->ports[port].name[0] ? TELL_NAME : 0) | TELL_OPEN);
+        console->tell[port] |=
+            (uint8_t)((console->ports[port].console ? TELL_CONSOLE : 0) |
+                      (console->ports[port].name[0] ? TELL_NAME : 0) | TELL_OPEN);
     else if (control->event == EVENT_PORT_OPEN)
         console->open[port] = control->value;
 }
@@ -206,7 +207,8 @@ static bool offer(struct virtio_console *console, unsigned port, const struct vi
             continue;
         }
         size_t length = chain->iov[i].iov_len - skip;
-        size_t taken = char_backend_write(&p->backend, (const uint8_t *)chain->iov[i].iov_base + skip, length);
+        size_t taken =
+            char_backend_write(&p->backend, (const uint8_t *)chain->iov[i].iov_base + skip, length);
         console->sent[port] += (uint32_t)taken;
         if (taken < length)
             return false;
@@ -246,7 +248,8 @@ static size_t fill(struct virtqueue *ring, const uint8_t *bytes, size_t length)
     return n;
 }
 
-size_t virtio_console_input(struct virtio_console *console, unsigned port, const uint8_t *bytes, size_t length)
+size_t virtio_console_input(struct virtio_console *console, unsigned port, const uint8_t *bytes,
+                            size_t length)
 {
     struct virtio_device *device = &console->device;
     struct virtio_queue *queue = &device->queues[input_queue(port)];
@@ -374,10 +377,12 @@ static void init_ports(struct virtio_console *console, const struct virtio_conso
 }
 
 struct virtio_console *virtio_console_create(const struct virtio_environment *environment,
-                                             const struct virtio_console_params *params, struct err *err)
+                                             const struct virtio_console_params *params,
+                                             struct err *err)
 {
     if (!params->port_count || params->port_count > VIRTIO_CONSOLE_PORTS_MAX) {
-        err_set(err, ERR_USAGE, "%s: a console has 1 to %u ports", params->name, VIRTIO_CONSOLE_PORTS_MAX);
+        err_set(err, ERR_USAGE, "%s: a console has 1 to %u ports", params->name,
+                VIRTIO_CONSOLE_PORTS_MAX);
         return NULL;
     }
     struct virtio_console *console = calloc(1, sizeof(*console));

@@ -34,12 +34,14 @@ struct virtio_console_params {
 struct virtio_console;
 
 struct virtio_console *virtio_console_create(const struct virtio_environment *environment,
-                                             const struct virtio_console_params *params, struct err *err);
+                                             const struct virtio_console_params *params,
+                                             struct err *err);
 void virtio_console_destroy(struct virtio_console *console); // unplugged; NULL is fine
 struct virtio_device *virtio_console_device(struct virtio_console *console);
 
 // Bytes for the guest; returns how many the port took.
-size_t virtio_console_input(struct virtio_console *console, unsigned port, const uint8_t *bytes, size_t length);
+size_t virtio_console_input(struct virtio_console *console, unsigned port, const uint8_t *bytes,
+                            size_t length);
 // The back end can take output again.
 void virtio_console_output_ready(struct virtio_console *console, unsigned port);
 // Somebody on the host is there (true from the start for consoles, false for other ports). Output of a port without

@@ -31,7 +31,8 @@ void virtio_unlock(struct virtio_device *device)
 
 bool virtio_running(const struct virtio_device *device)
 {
-    return (device->status & (VIRTIO_STATUS_DRIVER_OK | VIRTIO_STATUS_NEEDS_RESET)) == VIRTIO_STATUS_DRIVER_OK &&
+    return (device->status & (VIRTIO_STATUS_DRIVER_OK | VIRTIO_STATUS_NEEDS_RESET)) ==
+               VIRTIO_STATUS_DRIVER_OK &&
            !device->resetting && !device->paused;
 }
 
@@ -144,7 +145,8 @@ static void start_queues(struct virtio_device *device)
         struct virtqueue *ring = &device->queues[i].ring;
         if (!ring->enabled)
             continue;
-        virtqueue_start(ring, virtio_has(device, VIRTIO_F_INDIRECT_DESC), virtio_has(device, VIRTIO_F_EVENT_IDX));
+        virtqueue_start(ring, virtio_has(device, VIRTIO_F_INDIRECT_DESC),
+                        virtio_has(device, VIRTIO_F_EVENT_IDX));
         if (ring->broken)
             virtio_device_break(device, NULL);
     }
@@ -203,11 +205,12 @@ void virtio_set_status(struct virtio_device *device, uint8_t status)
         status &= (uint8_t)~VIRTIO_STATUS_FEATURES_OK;
     bool starts = status & VIRTIO_STATUS_DRIVER_OK && !(device->status & VIRTIO_STATUS_DRIVER_OK);
     if (starts && !(status & VIRTIO_STATUS_FEATURES_OK)) {
-        log_guest("%s: a driver without VIRTIO_F_VERSION_1, or one that skipped FEATURES_OK", device->name);
+        log_guest("%s: a driver without VIRTIO_F_VERSION_1, or one that skipped FEATURES_OK",
+                  device->name);
         starts = false;
     }
-    const uint8_t known = VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER | VIRTIO_STATUS_FEATURES_OK |
-                          VIRTIO_STATUS_FAILED;
+    const uint8_t known = VIRTIO_STATUS_ACKNOWLEDGE | VIRTIO_STATUS_DRIVER |
+                          VIRTIO_STATUS_FEATURES_OK | VIRTIO_STATUS_FAILED;
     device->status |= status & known; // bits are never cleared but by reset
     if (starts)
         start(device);
@@ -277,7 +280,8 @@ static int device_check(const void *self, struct err *err)
 {
     const struct virtio_device *device = self;
     if (device->driver_features & ~device->setup.features)
-        return err_set(err, ERR_INPUT, "%s was saved with features that it does not offer here", device->name);
+        return err_set(err, ERR_INPUT, "%s was saved with features that it does not offer here",
+                       device->name);
     return 0;
 }
 
@@ -335,7 +339,8 @@ static void init_queue(struct virtio_device *device, unsigned index)
     queue->post.function = process_on_loop;
     queue->post.context = queue;
     snprintf(queue->name, sizeof(queue->name), "%.30s.queue%u", device->name, index);
-    virtqueue_init(&queue->ring, device->environment.memory, queue->name, device->setup.queue_sizes[index]);
+    virtqueue_init(&queue->ring, device->environment.memory, queue->name,
+                   device->setup.queue_sizes[index]);
     link_device(device, &queue->ring.device);
 }
 
@@ -343,8 +348,8 @@ int virtio_device_init(struct virtio_device *device, const struct virtio_environ
                        const struct virtio_setup *setup, struct err *err)
 {
     if (setup->queue_count > VIRTIO_QUEUES_MAX)
-        return err_set(err, ERR_USAGE, "%s: %u queues are more than %u", setup->name, setup->queue_count,
-                       VIRTIO_QUEUES_MAX);
+        return err_set(err, ERR_USAGE, "%s: %u queues are more than %u", setup->name,
+                       setup->queue_count, VIRTIO_QUEUES_MAX);
     device->environment = *environment;
     device->setup = *setup;
     device->setup.features |= COMMON_FEATURES;
@@ -356,7 +361,8 @@ int virtio_device_init(struct virtio_device *device, const struct virtio_environ
     device->device = (struct device){.ops = &device_ops, .name = device->name, .self = device};
     link_device(device, &device->device);
     if (setup->device_ops) {
-        device->kind_device = (struct device){.ops = setup->device_ops, .name = device->name, .self = setup->self};
+        device->kind_device =
+            (struct device){.ops = setup->device_ops, .name = device->name, .self = setup->self};
         link_device(device, &device->kind_device);
     }
     for (unsigned i = 0; i < setup->queue_count; i++)

@@ -84,9 +84,10 @@ struct virtio_setup {
     uint64_t features;
     unsigned queue_count;
     const uint16_t *queue_sizes; // one each, powers of two
-    void *config;                // the device-specific configuration, little-endian, in the kind's struct
+    void *config; // the device-specific configuration, little-endian, in the kind's struct
     unsigned config_length;
-    const struct device_ops *device_ops; // of `self`, saved as a section of its own; NULL: nothing of its own
+    const struct device_ops
+        *device_ops; // of `self`, saved as a section of its own; NULL: nothing of its own
 };
 
 #define VIRTIO_NAME_BYTES 48
@@ -105,8 +106,8 @@ struct virtio_device {
     struct virtio_environment environment;
     struct virtio_setup setup;
     char name[VIRTIO_NAME_BYTES];
-    struct device device;      // saves the members below
-    struct device kind_device; // saves the kind's
+    struct device device;       // saves the members below
+    struct device kind_device;  // saves the kind's
     unsigned window_capability; // the one that reaches the BAR through configuration space
 
     pthread_mutex_t lock;
@@ -163,11 +164,12 @@ void virtio_device_quiesce(struct virtio_device *device);
 // ---- For virtio_pci.c.
 void virtio_set_status(struct virtio_device *device, uint8_t status);
 void virtio_notify(struct virtio_device *device, unsigned queue); // any thread
-void virtio_process_pending(struct virtio_device *device);        // after virtio_set_status(), without the lock
+void virtio_process_pending(
+    struct virtio_device *device); // after virtio_set_status(), without the lock
 void virtio_pci_init(struct virtio_device *device);
 void virtio_pci_interrupt(struct virtio_device *device, uint16_t vector, uint8_t why); // lock held
-void virtio_pci_reset(struct virtio_device *device);                                  // lock held
-void virtio_pci_loaded(struct virtio_device *device);                                 // lock held
+void virtio_pci_reset(struct virtio_device *device);                                   // lock held
+void virtio_pci_loaded(struct virtio_device *device);                                  // lock held
 
 enum virtio_interrupt { VIRTIO_INTERRUPT_QUEUE = 1, VIRTIO_INTERRUPT_CONFIG = 2 };
 

@@ -17,13 +17,13 @@
 #define LOG_MODULE "virtio-net"
 #include "base/log.h"
 
-#define CLASS_ETHERNET  0x020000u
-#define QUEUE_SIZE      256u
-#define CONTROL_SIZE    64u
-#define QUEUE_RECEIVE   0u
-#define QUEUE_SEND      1u
-#define QUEUE_CONTROL   2u
-#define STATUS_LINK_UP  1u
+#define CLASS_ETHERNET 0x020000u
+#define QUEUE_SIZE     256u
+#define CONTROL_SIZE   64u
+#define QUEUE_RECEIVE  0u
+#define QUEUE_SEND     1u
+#define QUEUE_CONTROL  2u
+#define STATUS_LINK_UP 1u
 
 enum feature {
     FEATURE_CHECKSUM = 0,
@@ -55,9 +55,9 @@ struct virtio_net {
     struct virtio_device device;
     struct net_end *end; // owned
     uint8_t initial_mac[6];
-    struct config config;     // saved
-    uint64_t guest_offloads;  // saved: what the driver accepts now, as feature bits
-    bool starved;             // the end waits for receive buffers
+    struct config config;    // saved
+    uint64_t guest_offloads; // saved: what the driver accepts now, as feature bits
+    bool starved;            // the end waits for receive buffers
     struct os_loop_post offload_changed;
     struct virtio_net_stats stats;
     struct virtq_chain chain, first; // the loop's scratch
@@ -72,7 +72,8 @@ static struct virtio_queue *queue(struct virtio_net *net, unsigned index)
 // ---- Sending; device lock held
 
 // Offsets in the header must lie in the frame, or those who finish the checksum would write outside.
-static bool header_is_sane(const struct virtio_net *net, const struct net_header *header, size_t length)
+static bool header_is_sane(const struct virtio_net *net, const struct net_header *header,
+                           size_t length)
 {
     unsigned kind = header->segmentation & ~(unsigned)NET_SEGMENT_ECN;
     if (kind == NET_SEGMENT_NONE ? header->segmentation != 0
@@ -159,7 +160,8 @@ static bool driver_accepts(const struct virtio_net *net, const struct net_header
 {
     switch (header->segmentation & ~(unsigned)NET_SEGMENT_ECN) {
     case NET_SEGMENT_NONE:
-        return !(header->flags & NET_NEEDS_CHECKSUM) || net->guest_offloads & BIT(FEATURE_GUEST_CHECKSUM);
+        return !(header->flags & NET_NEEDS_CHECKSUM) ||
+               net->guest_offloads & BIT(FEATURE_GUEST_CHECKSUM);
     case NET_SEGMENT_TCP4:
         return net->guest_offloads & BIT(FEATURE_GUEST_TSO4);
     case NET_SEGMENT_TCP6:
@@ -174,8 +176,8 @@ static bool driver_accepts(const struct virtio_net *net, const struct net_header
 enum outcome { TAKEN, DROPPED, NO_BUFFERS };
 
 // Fills buffers; *used of them were pushed, the first is net->first.
-static enum outcome scatter(struct virtio_net *net, const struct net_header *header, const uint8_t *frame,
-                            size_t length, unsigned *used)
+static enum outcome scatter(struct virtio_net *net, const struct net_header *header,
+                            const uint8_t *frame, size_t length, unsigned *used)
 {
     struct virtqueue *ring = &queue(net, QUEUE_RECEIVE)->ring;
     bool merge = virtio_has(&net->device, BIT(FEATURE_MERGE_BUFFERS));
@@ -198,11 +200,12 @@ static enum outcome scatter(struct virtio_net *net, const struct net_header *hea
     return TAKEN;
 }
 
-static enum outcome receive_locked(struct virtio_net *net, const struct net_header *from_end, const uint8_t *frame,
-                                   size_t length)
+static enum outcome receive_locked(struct virtio_net *net, const struct net_header *from_end,
+                                   const uint8_t *frame, size_t length)
 {
     struct virtio_queue *receiving = queue(net, QUEUE_RECEIVE);
-    if (!virtio_running(&net->device) || !receiving->ring.enabled || !(net->config.status & STATUS_LINK_UP))
+    if (!virtio_running(&net->device) || !receiving->ring.enabled ||
+        !(net->config.status & STATUS_LINK_UP))
         return net->device.paused ? NO_BUFFERS : DROPPED;
     if (!driver_accepts(net, from_end))
         return DROPPED;
@@ -216,13 +219,15 @@ static enum outcome receive_locked(struct virtio_net *net, const struct net_head
         virtqueue_unpush(&receiving->ring, used);
     } else if (used > 1) {
         uint16_t buffers = (uint16_t)used;
-        virtq_chain_write(&net->first, offsetof(struct net_header, buffers), &buffers, sizeof(buffers));
+        virtq_chain_write(&net->first, offsetof(struct net_header, buffers), &buffers,
+                          sizeof(buffers));
     }
     virtio_queue_interrupt(receiving);
     return outcome;
 }
 
-static bool receive(void *context, const struct net_header *header, const uint8_t *frame, size_t length)
+static bool receive(void *context, const struct net_header *header, const uint8_t *frame,
+                    size_t length)
 {
     struct virtio_net *net = context;
     virtio_lock(&net->device);
@@ -246,7 +251,8 @@ static void writable(void *context)
 
 // ---- Control; device lock held
 
-#define GUEST_OFFLOADS (BIT(FEATURE_GUEST_CHECKSUM) | BIT(FEATURE_GUEST_TSO4) | BIT(FEATURE_GUEST_TSO6))
+#define GUEST_OFFLOADS                                                                             \
+    (BIT(FEATURE_GUEST_CHECKSUM) | BIT(FEATURE_GUEST_TSO4) | BIT(FEATURE_GUEST_TSO6))
 
 static enum control_ack handle_control(struct virtio_net *net, const struct virtq_chain *chain)
 {
@@ -258,7 +264,8 @@ static enum control_ack handle_control(struct virtio_net *net, const struct virt
     if (command[0] == CONTROL_MAC && command[1] == CONTROL_MAC_TABLE)
         return CONTROL_OK;
     if (command[0] == CONTROL_MAC && command[1] == CONTROL_MAC_ADDRESS)
-        return virtq_chain_read(chain, 2, net->config.mac, sizeof(net->config.mac)) == sizeof(net->config.mac)
+        return virtq_chain_read(chain, 2, net->config.mac, sizeof(net->config.mac)) ==
+                       sizeof(net->config.mac)
                    ? CONTROL_OK
                    : CONTROL_ERROR;
     uint64_t offloads;
@@ -316,7 +323,8 @@ static void stop(void *self)
     apply_offloads(net);
 }
 
-static const struct virtio_ops ops = {.process = process, .processed = processed, .started = started, .stop = stop};
+static const struct virtio_ops ops = {
+    .process = process, .processed = processed, .started = started, .stop = stop};
 
 static void loaded(void *self)
 {
@@ -342,15 +350,16 @@ static const struct device_ops device_ops = {
 static uint64_t features(const struct net_end *end)
 {
     uint64_t features = BIT(FEATURE_MAC) | BIT(FEATURE_STATUS) | BIT(FEATURE_MERGE_BUFFERS) |
-                        BIT(FEATURE_CONTROL_QUEUE) | BIT(FEATURE_CONTROL_RECEIVE) | BIT(FEATURE_CONTROL_MAC) |
-                        BIT(FEATURE_GUEST_CHECKSUM);
+                        BIT(FEATURE_CONTROL_QUEUE) | BIT(FEATURE_CONTROL_RECEIVE) |
+                        BIT(FEATURE_CONTROL_MAC) | BIT(FEATURE_GUEST_CHECKSUM);
     if (end->offload & NET_OFFLOAD_CHECKSUM) {
         features |= BIT(FEATURE_CHECKSUM);
         features |= end->offload & NET_OFFLOAD_TSO4 ? BIT(FEATURE_HOST_TSO4) : 0;
         features |= end->offload & NET_OFFLOAD_TSO6 ? BIT(FEATURE_HOST_TSO6) : 0;
     }
     if (end->accepts_offload)
-        features |= BIT(FEATURE_CONTROL_OFFLOADS) | BIT(FEATURE_GUEST_TSO4) | BIT(FEATURE_GUEST_TSO6);
+        features |=
+            BIT(FEATURE_CONTROL_OFFLOADS) | BIT(FEATURE_GUEST_TSO4) | BIT(FEATURE_GUEST_TSO6);
     return features;
 }
 

@@ -26,8 +26,8 @@
 #define NOTIFY_STEP    4u
 #define NO_VECTOR      0xFFFFu
 
-#define VENDOR            0x1AF4u
-#define MODERN_DEVICE_ID  0x1040u // plus the kind
+#define VENDOR           0x1AF4u
+#define MODERN_DEVICE_ID 0x1040u // plus the kind
 
 enum capability_kind {
     CAPABILITY_COMMON = 1,
@@ -62,12 +62,24 @@ enum common_register {
 static const struct {
     uint8_t offset, size;
 } common_registers[] = {
-    {COMMON_DEVICE_FEATURE_SELECT, 4}, {COMMON_DEVICE_FEATURE, 4},      {COMMON_DRIVER_FEATURE_SELECT, 4},
-    {COMMON_DRIVER_FEATURE, 4},        {COMMON_CONFIG_VECTOR, 2},       {COMMON_QUEUE_COUNT, 2},
-    {COMMON_STATUS, 1},                {COMMON_CONFIG_GENERATION, 1},   {COMMON_QUEUE_SELECT, 2},
-    {COMMON_QUEUE_SIZE, 2},            {COMMON_QUEUE_VECTOR, 2},        {COMMON_QUEUE_ENABLE, 2},
-    {COMMON_QUEUE_NOTIFY_OFFSET, 2},   {COMMON_QUEUE_DESCRIPTORS, 8},   {COMMON_QUEUE_AVAILABLE, 8},
-    {COMMON_QUEUE_USED, 8},            {COMMON_QUEUE_NOTIFY_DATA, 2},   {COMMON_QUEUE_RESET, 2},
+    {COMMON_DEVICE_FEATURE_SELECT, 4},
+    {COMMON_DEVICE_FEATURE, 4},
+    {COMMON_DRIVER_FEATURE_SELECT, 4},
+    {COMMON_DRIVER_FEATURE, 4},
+    {COMMON_CONFIG_VECTOR, 2},
+    {COMMON_QUEUE_COUNT, 2},
+    {COMMON_STATUS, 1},
+    {COMMON_CONFIG_GENERATION, 1},
+    {COMMON_QUEUE_SELECT, 2},
+    {COMMON_QUEUE_SIZE, 2},
+    {COMMON_QUEUE_VECTOR, 2},
+    {COMMON_QUEUE_ENABLE, 2},
+    {COMMON_QUEUE_NOTIFY_OFFSET, 2},
+    {COMMON_QUEUE_DESCRIPTORS, 8},
+    {COMMON_QUEUE_AVAILABLE, 8},
+    {COMMON_QUEUE_USED, 8},
+    {COMMON_QUEUE_NOTIFY_DATA, 2},
+    {COMMON_QUEUE_RESET, 2},
 };
 
 // ---- Interrupts; device lock held
@@ -142,11 +154,15 @@ static uint64_t read_register(struct virtio_device *device, unsigned offset)
     case COMMON_DEVICE_FEATURE_SELECT:
         return device->device_feature_select;
     case COMMON_DEVICE_FEATURE:
-        return device->device_feature_select < 2 ? device->setup.features >> 32 * device->device_feature_select : 0;
+        return device->device_feature_select < 2
+                   ? device->setup.features >> 32 * device->device_feature_select
+                   : 0;
     case COMMON_DRIVER_FEATURE_SELECT:
         return device->driver_feature_select;
     case COMMON_DRIVER_FEATURE:
-        return device->driver_feature_select < 2 ? device->driver_features >> 32 * device->driver_feature_select : 0;
+        return device->driver_feature_select < 2
+                   ? device->driver_features >> 32 * device->driver_feature_select
+                   : 0;
     case COMMON_CONFIG_VECTOR:
         return device->config_vector;
     case COMMON_QUEUE_COUNT:
@@ -244,7 +260,8 @@ static void write_register(struct virtio_device *device, unsigned offset, uint64
 static int register_at(uint64_t offset)
 {
     for (unsigned i = 0; i < ARRAY_LENGTH(common_registers); i++)
-        if (offset >= common_registers[i].offset && offset - common_registers[i].offset < common_registers[i].size)
+        if (offset >= common_registers[i].offset &&
+            offset - common_registers[i].offset < common_registers[i].size)
             return (int)i;
     return -1;
 }
@@ -263,7 +280,8 @@ static uint64_t common_read(struct virtio_device *device, uint64_t offset, unsig
 }
 
 // Whole registers only, or a half of a 64-bit one (4.1.3.1).
-static void common_write(struct virtio_device *device, uint64_t offset, uint64_t value, unsigned size)
+static void common_write(struct virtio_device *device, uint64_t offset, uint64_t value,
+                         unsigned size)
 {
     int r = register_at(offset);
     if (r < 0)
@@ -274,9 +292,12 @@ static void common_write(struct virtio_device *device, uint64_t offset, uint64_t
     } else if (whole == 8 && size == 4) {
         uint64_t old = read_register(device, start);
         bool high = offset != start;
-        write_register(device, start, high ? (old & UINT32_MAX) | value << 32 : (old & ~(uint64_t)UINT32_MAX) | value);
+        write_register(device, start,
+                       high ? (old & UINT32_MAX) | value << 32
+                            : (old & ~(uint64_t)UINT32_MAX) | value);
     } else {
-        log_guest("%s: a write of %u bytes to common configuration 0x%x", device->name, size, (unsigned)offset);
+        log_guest("%s: a write of %u bytes to common configuration 0x%x", device->name, size,
+                  (unsigned)offset);
     }
 }
 
@@ -291,7 +312,8 @@ static uint64_t config_read(struct virtio_device *device, uint64_t offset, unsig
     return value;
 }
 
-static void config_write(struct virtio_device *device, uint64_t offset, uint64_t value, unsigned size)
+static void config_write(struct virtio_device *device, uint64_t offset, uint64_t value,
+                         unsigned size)
 {
     if (device->setup.ops->config_write && range_within(offset, size, device->setup.config_length))
         device->setup.ops->config_write(device->setup.self, (unsigned)offset, &value, size);
@@ -346,8 +368,8 @@ static bool window_selects(const struct virtio_device *device, uint64_t *offset,
     uint32_t length = load_le32(capability + WINDOW_LENGTH);
     *offset = load_le32(capability + WINDOW_OFFSET);
     *size = length;
-    return capability[WINDOW_BAR] == 0 && (length == 1 || length == 2 || length == 4) && *offset % length == 0 &&
-           range_within(*offset, length, BAR_BYTES);
+    return capability[WINDOW_BAR] == 0 && (length == 1 || length == 2 || length == 4) &&
+           *offset % length == 0 && range_within(*offset, length, BAR_BYTES);
 }
 
 static bool touches_data(const struct virtio_device *device, unsigned offset, unsigned size)
@@ -376,19 +398,22 @@ static void window_written(void *self, unsigned offset, unsigned size)
     unsigned length;
     if (!touches_data(device, offset, size) || !window_selects(device, &at, &length))
         return;
-    uint64_t value = load_le32(device->pci.config + device->window_capability + WINDOW_DATA) & bits_mask(8 * length);
+    uint64_t value = load_le32(device->pci.config + device->window_capability + WINDOW_DATA) &
+                     bits_mask(8 * length);
     if (!pci_msix_write(&device->pci, 0, at, value, length))
         bar_write(device, at, value, length);
 }
 
-static const struct pci_function_ops function_ops = {.config_read = window_read, .config_written = window_written};
+static const struct pci_function_ops function_ops = {.config_read = window_read,
+                                                     .config_written = window_written};
 
 // ---- Making
 
-static unsigned add_capability(struct virtio_device *device, enum capability_kind kind, unsigned area,
-                               uint32_t bytes, unsigned capability_bytes)
+static unsigned add_capability(struct virtio_device *device, enum capability_kind kind,
+                               unsigned area, uint32_t bytes, unsigned capability_bytes)
 {
-    unsigned at = pci_function_add_capability(&device->pci, PCI_CAPABILITY_VENDOR, capability_bytes);
+    unsigned at =
+        pci_function_add_capability(&device->pci, PCI_CAPABILITY_VENDOR, capability_bytes);
     uint8_t body[14] = {(uint8_t)capability_bytes, (uint8_t)kind};
     store_le32(body + 6, area * AREA_BYTES);
     store_le32(body + 10, bytes);
@@ -407,9 +432,10 @@ static void add_capabilities(struct virtio_device *device)
     uint32_t step = NOTIFY_STEP;
     pci_function_set_config(pci, notify + 16, &step, sizeof(step));
     device->window_capability = add_capability(device, CAPABILITY_WINDOW, 0, 0, 20);
-    static const uint8_t writable[16] = {0xFF, 0, 0, 0, 0xFF, 0xFF, 0xFF, 0xFF,
+    static const uint8_t writable[16] = {0xFF, 0,    0,    0,    0xFF, 0xFF, 0xFF, 0xFF,
                                          0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF};
-    pci_function_set_writable(pci, device->window_capability + WINDOW_BAR, writable, sizeof(writable));
+    pci_function_set_writable(pci, device->window_capability + WINDOW_BAR, writable,
+                              sizeof(writable));
 }
 
 void virtio_pci_init(struct virtio_device *device)

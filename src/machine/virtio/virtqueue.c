@@ -97,7 +97,8 @@ static const struct device_ops device_ops = {
     .loaded = loaded,
 };
 
-void virtqueue_init(struct virtqueue *queue, struct guest_memory *memory, const char *name, uint16_t size_max)
+void virtqueue_init(struct virtqueue *queue, struct guest_memory *memory, const char *name,
+                    uint16_t size_max)
 {
     assert(is_power_of_two(size_max) && size_max <= VIRTQ_SIZE_MAX);
     *queue = (struct virtqueue){.memory = memory, .name = name, .size_max = size_max};
@@ -132,7 +133,8 @@ void virtqueue_start(struct virtqueue *queue, bool indirect, bool event_index)
     queue->started = true;
     queue->indirect = indirect;
     queue->event_index = event_index;
-    queue->descriptor_area = map_area(queue, queue->descriptors, DESCRIPTOR_BYTES * queue->size, 16);
+    queue->descriptor_area =
+        map_area(queue, queue->descriptors, DESCRIPTOR_BYTES * queue->size, 16);
     queue->available_area = map_area(queue, queue->available, RING + 2u * queue->size + 2, 2);
     queue->used_area = map_area(queue, queue->used, used_area_bytes(queue), 4);
     if (!queue->descriptor_area || !queue->available_area || !queue->used_area) {
@@ -172,7 +174,8 @@ static int add_segment(struct walk *walk, const struct descriptor *descriptor)
         return broken(walk->queue, "a readable descriptor follows a writable one");
     if (!descriptor->length)
         return broken(walk->queue, "a descriptor has length 0");
-    void *host = guest_memory_map(walk->queue->memory, gpa(descriptor->address), descriptor->length, write);
+    void *host =
+        guest_memory_map(walk->queue->memory, gpa(descriptor->address), descriptor->length, write);
     if (!host)
         return broken(walk->queue, "a descriptor points outside memory");
     unsigned count = (unsigned)chain->out_count + chain->in_count;
@@ -192,7 +195,8 @@ static int add_segment(struct walk *walk, const struct descriptor *descriptor)
 }
 
 // One table, the queue's own or an indirect one, from entry `next` on.
-static int walk_table(struct walk *walk, const uint8_t *table, uint32_t entries, uint16_t next, bool is_indirect)
+static int walk_table(struct walk *walk, const uint8_t *table, uint32_t entries, uint16_t next,
+                      bool is_indirect)
 {
     struct virtqueue *queue = walk->queue;
     for (uint32_t steps = 0; steps < entries; steps++) {
@@ -264,7 +268,8 @@ void virtqueue_unpush(struct virtqueue *queue, unsigned count)
 
 static void report_written(struct virtqueue *queue, const struct virtq_chain *chain, size_t written)
 {
-    for (unsigned i = chain->out_count; written && i < (unsigned)chain->out_count + chain->in_count; i++) {
+    for (unsigned i = chain->out_count; written && i < (unsigned)chain->out_count + chain->in_count;
+         i++) {
         size_t part = chain->iov[i].iov_len < written ? chain->iov[i].iov_len : written;
         guest_memory_wrote(queue->memory, chain->at[i], part);
         written -= part;
@@ -326,7 +331,8 @@ bool virtqueue_listen(struct virtqueue *queue)
 
 // ---- Bytes
 
-unsigned virtq_slice(const struct iovec *iov, unsigned count, size_t offset, size_t length, struct iovec *slice)
+unsigned virtq_slice(const struct iovec *iov, unsigned count, size_t offset, size_t length,
+                     struct iovec *slice)
 {
     unsigned n = 0;
     for (unsigned i = 0; i < count && length; i++) {
@@ -344,7 +350,8 @@ unsigned virtq_slice(const struct iovec *iov, unsigned count, size_t offset, siz
 }
 
 // Copies between `buffer` and the scattered bytes; returns how many.
-static size_t copy(const struct iovec *iov, unsigned count, size_t offset, uint8_t *buffer, size_t length, bool to_iov)
+static size_t copy(const struct iovec *iov, unsigned count, size_t offset, uint8_t *buffer,
+                   size_t length, bool to_iov)
 {
     size_t done = 0;
     for (unsigned i = 0; i < count && done < length; i++) {
@@ -352,7 +359,8 @@ static size_t copy(const struct iovec *iov, unsigned count, size_t offset, uint8
             offset -= iov[i].iov_len;
             continue;
         }
-        size_t part = iov[i].iov_len - offset < length - done ? iov[i].iov_len - offset : length - done;
+        size_t part =
+            iov[i].iov_len - offset < length - done ? iov[i].iov_len - offset : length - done;
         uint8_t *there = (uint8_t *)iov[i].iov_base + offset;
         memcpy(to_iov ? there : buffer + done, to_iov ? buffer + done : there, part);
         done += part;
@@ -366,7 +374,9 @@ size_t virtq_chain_read(const struct virtq_chain *chain, size_t offset, void *bu
     return copy(chain->iov, chain->out_count, offset, buffer, length, false);
 }
 
-size_t virtq_chain_write(const struct virtq_chain *chain, size_t offset, const void *buffer, size_t length)
+size_t virtq_chain_write(const struct virtq_chain *chain, size_t offset, const void *buffer,
+                         size_t length)
 {
-    return copy(virtq_chain_in(chain), chain->in_count, offset, (uint8_t *)(uintptr_t)buffer, length, true);
+    return copy(virtq_chain_in(chain), chain->in_count, offset, (uint8_t *)(uintptr_t)buffer,
+                length, true);
 }

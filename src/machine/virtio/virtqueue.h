@@ -54,13 +54,14 @@ struct virtqueue {
 // One request: device-readable buffers first, then device-writable ones. Neighbours in memory are joined.
 struct virtq_chain {
     uint16_t head;
-    uint16_t out_count, in_count;  // of iov
+    uint16_t out_count, in_count; // of iov
     size_t out_bytes, in_bytes;
     struct iovec iov[VIRTQ_SEGMENTS];
     struct gpa at[VIRTQ_SEGMENTS]; // where iov[i] lies for the guest
 };
 
-void virtqueue_init(struct virtqueue *queue, struct guest_memory *memory, const char *name, uint16_t size_max);
+void virtqueue_init(struct virtqueue *queue, struct guest_memory *memory, const char *name,
+                    uint16_t size_max);
 void virtqueue_reset(struct virtqueue *queue);
 
 // The driver said go: check and map the areas. A bad one breaks the queue.
@@ -88,11 +89,14 @@ void virtqueue_silence(struct virtqueue *queue);
 bool virtqueue_listen(struct virtqueue *queue);
 
 // Copy between a buffer and the readable (writable) bytes from `offset` on; returns how many there were.
-size_t virtq_chain_read(const struct virtq_chain *chain, size_t offset, void *buffer, size_t length);
-size_t virtq_chain_write(const struct virtq_chain *chain, size_t offset, const void *buffer, size_t length);
+size_t virtq_chain_read(const struct virtq_chain *chain, size_t offset, void *buffer,
+                        size_t length);
+size_t virtq_chain_write(const struct virtq_chain *chain, size_t offset, const void *buffer,
+                         size_t length);
 // The part [offset, offset + length) of iov[0 .. count) as a list of its own of at most VIRTQ_SEGMENTS entries;
 // returns their number. The part must lie within.
-unsigned virtq_slice(const struct iovec *iov, unsigned count, size_t offset, size_t length, struct iovec *slice);
+unsigned virtq_slice(const struct iovec *iov, unsigned count, size_t offset, size_t length,
+                     struct iovec *slice);
 
 static inline const struct iovec *virtq_chain_in(const struct virtq_chain *chain)
 {

@@ -48,7 +48,8 @@ static size_t backend_write(void *context, const uint8_t *bytes, size_t length)
     pthread_mutex_lock(&port->lock);
     ssize_t n = port->fd < 0 ? (ssize_t)length : os_unix_send_ready(port->fd, bytes, length);
     if (n < 0)
-        n = errno == EAGAIN ? 0 : (ssize_t)length; // the other side is gone: the main loop hears of it
+        n = errno == EAGAIN ? 0
+                            : (ssize_t)length; // the other side is gone: the main loop hears of it
     pthread_mutex_unlock(&port->lock);
     if ((size_t)n < length)
         os_loop_post(port->ports->vm->loop, &port->output_post);
@@ -72,7 +73,8 @@ static void disconnect(struct port *port)
 static void update_watch(struct port *port)
 {
     struct os_loop *loop = port->ports->vm->loop;
-    unsigned events = (port->input_length ? 0 : (unsigned)OS_LOOP_READ) | (port->wants_room ? (unsigned)OS_LOOP_WRITE : 0);
+    unsigned events = (port->input_length ? 0 : (unsigned)OS_LOOP_READ) |
+                      (port->wants_room ? (unsigned)OS_LOOP_WRITE : 0);
     if (!events)
         os_loop_unwatch(loop, &port->watch);
     else if (port->watch.watched)
@@ -94,8 +96,9 @@ static void watch_output(void *context)
 // Hands over what was read; true when all is gone.
 static bool deliver(struct port *port)
 {
-    port->input_used += virtio_console_input(port->ports->console, port->index, port->input + port->input_used,
-                                             port->input_length - port->input_used);
+    port->input_used +=
+        virtio_console_input(port->ports->console, port->index, port->input + port->input_used,
+                             port->input_length - port->input_used);
     if (port->input_used < port->input_length)
         return false;
     port->input_used = port->input_length = 0;
@@ -151,7 +154,8 @@ static void accept_connection(void *context, unsigned events)
     if (fd < 0)
         return;
     if (port->fd >= 0) {
-        log_warn("a second connection to port %s was refused", port->ports->vm->config->ports[port->index].name);
+        log_warn("a second connection to port %s was refused",
+                 port->ports->vm->config->ports[port->index].name);
         os_file_close(&fd);
         return;
     }
@@ -168,7 +172,8 @@ static void accept_connection(void *context, unsigned events)
 
 // ---- Making and ending
 
-static const struct char_backend_ops backend_ops = {.write = backend_write, .input_wanted = backend_input_wanted};
+static const struct char_backend_ops backend_ops = {.write = backend_write,
+                                                    .input_wanted = backend_input_wanted};
 
 static void init_port(struct vm_ports *ports, unsigned index)
 {
@@ -184,7 +189,8 @@ static void init_port(struct vm_ports *ports, unsigned index)
     pthread_mutex_init(&port->lock, NULL);
 }
 
-static struct virtio_console *create_console(struct vm_ports *ports, const char *id, struct err *err)
+static struct virtio_console *create_console(struct vm_ports *ports, const char *id,
+                                             struct err *err)
 {
     struct vm *vm = ports->vm;
     struct virtio_console_port_params params[VM_MAX_PORTS] = {0};
@@ -194,7 +200,8 @@ static struct virtio_console *create_console(struct vm_ports *ports, const char 
     }
     return virtio_console_create(
         &vm->devices->environment,
-        &(struct virtio_console_params){.name = id, .ports = params, .port_count = ports->count}, err);
+        &(struct virtio_console_params){.name = id, .ports = params, .port_count = ports->count},
+        err);
 }
 
 // The device is unplugged and quiet, so that no more posts come.
@@ -220,7 +227,8 @@ static const struct vm_device_ops ports_ops = {.kind = "ports", .destroy = destr
 static int listen_all(struct vm_ports *ports, struct err *err)
 {
     for (unsigned i = 0; i < ports->count; i++)
-        if (os_loop_watch(ports->vm->loop, &ports->ports[i].listen_watch, ports->ports[i].listener, OS_LOOP_READ, err))
+        if (os_loop_watch(ports->vm->loop, &ports->ports[i].listen_watch, ports->ports[i].listener,
+                          OS_LOOP_READ, err))
             return -1;
     return 0;
 }

@@ -35,7 +35,8 @@ struct guest {
 
 static const char *program; // wirt-net
 
-static bool receive(void *context, const struct net_header *header, const uint8_t *frame, size_t length)
+static bool receive(void *context, const struct net_header *header, const uint8_t *frame,
+                    size_t length)
 {
     struct guest *g = context;
     if (g->length)
@@ -86,7 +87,8 @@ static void stop(struct guest *g)
     assert_int_equal(status, 0);
 }
 
-static void transmit(struct guest *g, const struct net_header *header, uint8_t *frame, size_t length)
+static void transmit(struct guest *g, const struct net_header *header, uint8_t *frame,
+                     size_t length)
 {
     struct iovec iov[2] = {{frame, 10}, {frame + 10, length - 10}};
     assert_int_equal(net_end_send(g->end, header, iov, 2), 0);
@@ -120,8 +122,8 @@ static uint32_t get32(const uint8_t *at)
 
 // Ethernet and IPv4 headers before `payload` bytes; returns the frame's length. The L4 checksum field at
 // `checksum_offset` is left to the card.
-static size_t finish_ip(uint8_t *frame, uint8_t protocol, uint32_t from, uint32_t to, size_t payload,
-                        unsigned checksum_offset, struct net_header *header)
+static size_t finish_ip(uint8_t *frame, uint8_t protocol, uint32_t from, uint32_t to,
+                        size_t payload, unsigned checksum_offset, struct net_header *header)
 {
     memset(frame, 0xFF, 6);
     memcpy(frame + 6, mac, 6);
@@ -140,8 +142,9 @@ static size_t finish_ip(uint8_t *frame, uint8_t protocol, uint32_t from, uint32_
     pseudo[9] = protocol;
     put16(pseudo + 10, (unsigned)payload);
     store_le16(ip + 20 + checksum_offset, net_sum(pseudo, 12));
-    *header = (struct net_header){
-        .flags = NET_NEEDS_CHECKSUM, .checksum_start = 34, .checksum_offset = (uint16_t)checksum_offset};
+    *header = (struct net_header){.flags = NET_NEEDS_CHECKSUM,
+                                  .checksum_start = 34,
+                                  .checksum_offset = (uint16_t)checksum_offset};
     return 34 + payload;
 }
 
@@ -229,7 +232,8 @@ struct flow {
     uint32_t sequence, acknowledged;
 };
 
-static void tcp_send(struct guest *g, struct flow *flow, uint8_t flags, const void *bytes, size_t length)
+static void tcp_send(struct guest *g, struct flow *flow, uint8_t flags, const void *bytes,
+                     size_t length)
 {
     static uint8_t frame[NET_FRAME_BYTES_MAX];
     uint8_t *tcp = frame + 34;
@@ -270,14 +274,17 @@ static void a_forwarded_port_reaches_the_guest_both_ways(void **state)
     unsigned port = free_port();
     snprintf(argument, sizeof(argument), "--forward=tcp:%u:22", port);
     start(&g, argument);
-    struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port),
+    struct sockaddr_in address = {.sin_family = AF_INET,
+                                  .sin_port = htons((uint16_t)port),
                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     int client = socket(AF_INET, SOCK_STREAM, 0);
     assert_int_equal(connect(client, (struct sockaddr *)&address, sizeof(address)), 0);
     const uint8_t *tcp = next_tcp(&g);
     assert_int_equal(tcp[3], 22);
     assert_int_equal(tcp[13] & 0x3F, 2); // SYN
-    struct flow flow = {.to_port = (unsigned)tcp[0] << 8 | tcp[1], .from_port = 22, .sequence = 1000,
+    struct flow flow = {.to_port = (unsigned)tcp[0] << 8 | tcp[1],
+                        .from_port = 22,
+                        .sequence = 1000,
                         .acknowledged = get32(tcp + 4) + 1};
     tcp_send(&g, &flow, 0x12, NULL, 0);
     tcp = next_tcp(&g);
@@ -324,8 +331,9 @@ static void a_port_that_is_taken_is_refused_before_the_guest_runs(void **state)
 
 static void a_senseless_forward_is_bad_usage(void **state)
 {
-    static const char *const words[] = {"--forward=tcp:0:22", "--forward=tcp:22", "--forward=tcp:1:99999",
-                                        "--forward=sctp:1:2", "--forward=tcp:1:2x", "--bogus"};
+    static const char *const words[] = {"--forward=tcp:0:22",    "--forward=tcp:22",
+                                        "--forward=tcp:1:99999", "--forward=sctp:1:2",
+                                        "--forward=tcp:1:2x",    "--bogus"};
     for (unsigned i = 0; i < ARRAY_LENGTH(words); i++) {
         struct guest g;
         int status, fd = spawn(&g, words[i]);

@@ -109,7 +109,8 @@ static void an_unwatched_descriptor_is_not_reported_even_from_the_same_batch(voi
         assert_int_equal(pipe(pair.pipes[i]), 0);
         assert_int_equal(write(pair.pipes[i][1], "x", 1), 1);
         pair.watch[i] = (struct os_loop_watch){.ready = unwatch_both, .context = &pair};
-        assert_int_equal(os_loop_watch(pair.loop, &pair.watch[i], pair.pipes[i][0], OS_LOOP_READ, &err), 0);
+        assert_int_equal(
+            os_loop_watch(pair.loop, &pair.watch[i], pair.pipes[i][0], OS_LOOP_READ, &err), 0);
     }
     os_loop_turn(pair.loop, UINT64_MAX);
     assert_false(os_loop_turn(pair.loop, 0));

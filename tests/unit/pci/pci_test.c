@@ -75,7 +75,8 @@ static void gadget_init(struct gadget *gadget, const char *name)
         .vendor = 0x1234, .device = 0x5678, .class_code = 0xFF0000, .interrupt = true};
     pci_function_init(&gadget->function, name, &identity, NULL, gadget);
     struct pci_bar small = {.bytes = 0x1000, .ops = &gadget_ops, .device = gadget};
-    struct pci_bar wide = {.bytes = 0x1000, .wide = true, .prefetchable = true, .ops = &gadget_ops, .device = gadget};
+    struct pci_bar wide = {
+        .bytes = 0x1000, .wide = true, .prefetchable = true, .ops = &gadget_ops, .device = gadget};
     pci_function_add_bar(&gadget->function, 0, &small);
     pci_function_add_bar(&gadget->function, 2, &wide);
     pci_msix_init(&gadget->function, 3, 2, MSIX_TABLE, MSIX_PENDING);
@@ -100,8 +101,13 @@ static void init(struct fixture *f)
     f->ports = bus_create(BUS_PORT);
     f->mmio = bus_create(BUS_MMIO);
     f->irqs = (struct irq_controller){&irq_ops, f};
-    struct pci_host_params params = {.ports = f->ports, .mmio = f->mmio, .irqs = &f->irqs, .devices = &f->devices,
-                                     .reset_control = reset_control, .reset_context = f, .raise_gpe = raise_gpe,
+    struct pci_host_params params = {.ports = f->ports,
+                                     .mmio = f->mmio,
+                                     .irqs = &f->irqs,
+                                     .devices = &f->devices,
+                                     .reset_control = reset_control,
+                                     .reset_context = f,
+                                     .raise_gpe = raise_gpe,
                                      .gpe_context = f};
     f->host = pci_host_create(&params, &err);
     assert_non_null(f->host);
@@ -143,7 +149,8 @@ static uint32_t config(struct fixture *f, unsigned slot, unsigned offset, unsign
     return (uint32_t)value;
 }
 
-static void set_config(struct fixture *f, unsigned slot, unsigned offset, unsigned size, uint32_t value)
+static void set_config(struct fixture *f, unsigned slot, unsigned offset, unsigned size,
+                       uint32_t value)
 {
     bus_write(f->mmio, MAP_ECAM_START + (slot << 15) + offset, value, size);
 }
@@ -178,9 +185,9 @@ static void nothing_answers_where_nothing_is(void **state)
     struct fixture f;
     init(&f);
     assert_int_equal(config(&f, 4, 0, 4), 0xFFFFFFFF);
-    assert_int_equal(config(&f, 3, 0x1000, 4), 0xFFFFFFFF);  // function 1
-    assert_int_equal(config(&f, 32 + 3, 0, 4), 0xFFFFFFFF);  // bus 1
-    assert_int_equal(config(&f, 3, 0x100, 4), 0);            // no extended capabilities
+    assert_int_equal(config(&f, 3, 0x1000, 4), 0xFFFFFFFF); // function 1
+    assert_int_equal(config(&f, 32 + 3, 0, 4), 0xFFFFFFFF); // bus 1
+    assert_int_equal(config(&f, 3, 0x100, 4), 0);           // no extended capabilities
     set_config(&f, 4, 4, 2, 0xFFFF);
     set_config(&f, 3, 0x100, 4, 1);
     fini(&f);
@@ -260,7 +267,8 @@ static void kernels_without_firmware_find_bars_assigned(void **state)
     struct fixture f;
     init(&f);
     pci_host_assign(f.host);
-    uint32_t bars[4] = {config(&f, 3, 0x10, 4), config(&f, 3, 0x18, 4), config(&f, 11, 0x10, 4), config(&f, 11, 0x18, 4)};
+    uint32_t bars[4] = {config(&f, 3, 0x10, 4), config(&f, 3, 0x18, 4), config(&f, 11, 0x10, 4),
+                        config(&f, 11, 0x18, 4)};
     for (unsigned i = 0; i < 4; i++) {
         uint64_t at = bars[i] & ~0xFu;
         assert_true(at >= MAP_PCI_BAR32_START && at < MAP_PCI_BAR32_START + MAP_PCI_BAR32_LENGTH);

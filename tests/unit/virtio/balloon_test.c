@@ -48,7 +48,8 @@ static unsigned empty_pages(struct fixture *f)
     const uint8_t *area = guest_memory_map(f->machine.memory, gpa(AREA), 16 * PAGE_BYTES, true);
     unsigned empty = 0;
     for (unsigned p = 0; p < 16; p++)
-        if (!area[p * PAGE_BYTES] && !memcmp(area + p * PAGE_BYTES, area + p * PAGE_BYTES + 1, PAGE_BYTES - 1))
+        if (!area[p * PAGE_BYTES] &&
+            !memcmp(area + p * PAGE_BYTES, area + p * PAGE_BYTES + 1, PAGE_BYTES - 1))
             empty |= 1u << p;
     return empty;
 }
@@ -73,7 +74,8 @@ static void given_up_pages_go_back_to_the_host(void **state)
     struct fixture f;
     init(&f);
     uint32_t first = AREA >> PAGE_SHIFT;
-    uint32_t pages[] = {first + 3, first + 4, first + 9, first + 8, first + 7, 0xFFFFFFFF, first + 15};
+    uint32_t pages[] = {first + 3, first + 4,  first + 9, first + 8,
+                        first + 7, 0xFFFFFFFF, first + 15};
     struct test_buffer buffer = {test_alloc(&f.driver, sizeof(pages), 4), sizeof(pages), false};
     test_store(&f.driver, buffer.at, pages, sizeof(pages));
     test_add(&f.driver, INFLATE, 0, &buffer, 1);

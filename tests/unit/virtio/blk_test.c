@@ -46,7 +46,8 @@ static void init(struct fixture *f, bool threaded, struct block_options options,
     f->disk = block_disk_open(&options, &err);
     if (!f->disk)
         fail_msg("%s", err.text);
-    struct virtio_blk_params params = {.name = "disk0", .disk = f->disk, .serial = "S123", .queues = queues};
+    struct virtio_blk_params params = {
+        .name = "disk0", .disk = f->disk, .serial = "S123", .queues = queues};
     f->blk = virtio_blk_create(&f->machine.environment, &params, &err);
     if (!f->blk)
         fail_msg("%s", err.text);
@@ -66,9 +67,12 @@ struct request {
     uint64_t header, data, status;
 };
 
-static struct request new_request(struct test_driver *d, uint32_t type, uint64_t sector, uint32_t length)
+static struct request new_request(struct test_driver *d, uint32_t type, uint64_t sector,
+                                  uint32_t length)
 {
-    struct request r = {.header = test_alloc(d, 16, 16), .data = test_alloc(d, length + 1, 512), .status = test_alloc(d, 1, 1)};
+    struct request r = {.header = test_alloc(d, 16, 16),
+                        .data = test_alloc(d, length + 1, 512),
+                        .status = test_alloc(d, 1, 1)};
     uint8_t header[16] = {0};
     store_le32(header, type);
     store_le64(header + 8, sector);
@@ -86,13 +90,15 @@ static uint8_t status(struct test_driver *d, const struct request *r)
 }
 
 // One request alone, start to end; returns its status.
-static uint8_t transfer(struct test_driver *d, uint32_t type, uint64_t sector, void *bytes, uint32_t length)
+static uint8_t transfer(struct test_driver *d, uint32_t type, uint64_t sector, void *bytes,
+                        uint32_t length)
 {
     bool in = type == 0 || type == 8;
     struct request r = new_request(d, type, sector, length);
     if (!in && length)
         test_store(d, r.data, bytes, length);
-    struct test_buffer buffers[3] = {{r.header, 16, false}, {r.data, length, in}, {r.status, 1, true}};
+    struct test_buffer buffers[3] = {
+        {r.header, 16, false}, {r.data, length, in}, {r.status, 1, true}};
     if (!length)
         buffers[1] = buffers[2];
     test_add(d, 0, 0, buffers, length ? 3 : 2);
@@ -154,7 +160,8 @@ static void what_lies_outside_the_disk_is_an_error(void **state)
     init(&f, true, (struct block_options){0}, 1);
     test_driver_start(&f.driver, ALL, 0);
     uint8_t bytes[1024] = {0};
-    static const uint64_t sectors[] = {DISK_BYTES / 512 - 1, DISK_BYTES / 512, UINT64_MAX, UINT64_MAX / 512, UINT64_MAX / 512 + 1};
+    static const uint64_t sectors[] = {DISK_BYTES / 512 - 1, DISK_BYTES / 512, UINT64_MAX,
+                                       UINT64_MAX / 512, UINT64_MAX / 512 + 1};
     for (unsigned i = 0; i < ARRAY_LENGTH(sectors); i++) {
         assert_int_equal(transfer(&f.driver, 0, sectors[i], bytes, sizeof(bytes)), 1);
         assert_int_equal(transfer(&f.driver, 1, sectors[i], bytes, sizeof(bytes)), 1);
@@ -228,12 +235,14 @@ static void many_requests_in_flight_keep_their_bytes(void **state)
                 uint64_t table = test_alloc(d, 16 * (PIECES + 2), 16);
                 test_put_descriptor(d, table, 0, r->header, 16, 1, 1);
                 for (unsigned p = 0; p < PIECES; p++) {
-                    uint64_t at = r->data + 512 * (PIECES - 1 - p); // backwards, so that nothing is joined
+                    uint64_t at =
+                        r->data + 512 * (PIECES - 1 - p); // backwards, so that nothing is joined
                     uint8_t fill[512];
                     memset(fill, (int)(round / 2 * 31 + q * 7 + i + p), sizeof(fill));
                     if (!in)
                         test_store(d, at, fill, 512);
-                    test_put_descriptor(d, table, p + 1, at, 512, (uint16_t)((in ? 2 : 0) | 1), (uint16_t)(p + 2));
+                    test_put_descriptor(d, table, p + 1, at, 512, (uint16_t)((in ? 2 : 0) | 1),
+                                        (uint16_t)(p + 2));
                 }
                 test_put_descriptor(d, table, PIECES + 1, r->status, 1, 2, 0);
                 test_put_descriptor(d, d->rings[q].descriptors, i, table, 16 * (PIECES + 2), 4, 0);
@@ -271,7 +280,8 @@ static void a_reset_waits_for_what_is_in_flight(void **state)
     memset(disk, 0x77, sizeof(disk));
     assert_int_equal(block_write(f.disk, 0, disk, sizeof(disk)), 0);
     struct request r = new_request(d, 0, 0, 4096);
-    struct test_buffer buffers[3] = {{r.header, 16, false}, {r.data, 4096, true}, {r.status, 1, true}};
+    struct test_buffer buffers[3] = {
+        {r.header, 16, false}, {r.data, 4096, true}, {r.status, 1, true}};
     test_add(d, 0, 0, buffers, 3);
     test_notify(d, 0);
     while (!__atomic_load_n(&virtio_blk_device(f.blk)->in_flight, __ATOMIC_RELAXED))
@@ -325,7 +335,8 @@ static void no_flush_is_told_before_its_fdatasync(void **state)
         d->next_free = keep;
         for (unsigned i = 0; i < WRITES; i++) {
             struct request r = new_request(d, 1, i * 8, 4096);
-            struct test_buffer buffers[3] = {{r.header, 16, false}, {r.data, 4096, false}, {r.status, 1, true}};
+            struct test_buffer buffers[3] = {
+                {r.header, 16, false}, {r.data, 4096, false}, {r.status, 1, true}};
             test_add(d, 0, 3 * i, buffers, 3);
         }
         test_notify(d, 0);
@@ -374,7 +385,8 @@ static void a_pause_stops_and_a_resume_goes_on(void **state)
     struct request r[2];
     for (unsigned i = 0; i < 2; i++) {
         r[i] = new_request(d, 0, 0, 512);
-        struct test_buffer buffers[3] = {{r[i].header, 16, false}, {r[i].data, 512, true}, {r[i].status, 1, true}};
+        struct test_buffer buffers[3] = {
+            {r[i].header, 16, false}, {r[i].data, 512, true}, {r[i].status, 1, true}};
         if (i)
             virtio_device_pause(virtio_blk_device(f.blk));
         test_add(d, 0, 3 * i, buffers, 3);

@@ -59,7 +59,10 @@ static void init(struct fixture *f)
     test_machine_init(&f->machine, false);
     const struct virtio_console_port_params ports[2] = {
         {.name = "con", .console = true},
-        {.name = "org.qemu.guest_agent.0", .backend = {&backend_ops, f}, .opened = opened, .context = f},
+        {.name = "org.qemu.guest_agent.0",
+         .backend = {&backend_ops, f},
+         .opened = opened,
+         .context = f},
     };
     struct virtio_console_params params = {.name = "console0", .ports = ports, .port_count = 2};
     f->console = virtio_console_create(&f->machine.environment, &params, &err);
@@ -96,8 +99,8 @@ static void control(struct fixture *f, uint32_t port, uint16_t event, uint16_t v
     test_wait_used(&f->driver, CONTROL_OUT, NULL);
 }
 
-static void expect_control(struct fixture *f, const uint64_t *buffers, uint32_t port, uint16_t event, uint16_t value,
-                           const char *name)
+static void expect_control(struct fixture *f, const uint64_t *buffers, uint32_t port,
+                           uint16_t event, uint16_t value, const char *name)
 {
     uint8_t bytes[128] = {0};
     uint32_t length;
@@ -171,7 +174,8 @@ static void input_waits_until_the_port_is_open_and_has_buffers(void **state)
 
 static void put(struct fixture *f, unsigned head, const char *text)
 {
-    struct test_buffer buffer = {test_alloc(&f->driver, strlen(text), 1), (uint32_t)strlen(text), false};
+    struct test_buffer buffer = {test_alloc(&f->driver, strlen(text), 1), (uint32_t)strlen(text),
+                                 false};
     test_store(&f->driver, buffer.at, text, strlen(text));
     test_add(&f->driver, AGENT_OUT, head, &buffer, 1);
     test_notify(&f->driver, AGENT_OUT);

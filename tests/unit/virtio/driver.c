@@ -85,14 +85,16 @@ void test_machine_fini(struct test_machine *machine)
 
 // ---- Accesses
 
-uint32_t test_config_read(struct test_machine *machine, unsigned slot, unsigned offset, unsigned size)
+uint32_t test_config_read(struct test_machine *machine, unsigned slot, unsigned offset,
+                          unsigned size)
 {
     uint64_t value;
     bus_read(machine->mmio, MAP_ECAM_START + (slot << 15) + offset, size, &value);
     return (uint32_t)value;
 }
 
-void test_config_write(struct test_machine *machine, unsigned slot, unsigned offset, unsigned size, uint32_t value)
+void test_config_write(struct test_machine *machine, unsigned slot, unsigned offset, unsigned size,
+                       uint32_t value)
 {
     bus_write(machine->mmio, MAP_ECAM_START + (slot << 15) + offset, value, size);
 }
@@ -150,7 +152,8 @@ uint64_t test_alloc(struct test_driver *driver, size_t bytes, size_t alignment)
 static void find_capabilities(struct test_driver *driver, unsigned slot)
 {
     struct test_machine *machine = driver->machine;
-    for (unsigned at = test_config_read(machine, slot, 0x34, 1); at; at = test_config_read(machine, slot, at + 1, 1)) {
+    for (unsigned at = test_config_read(machine, slot, 0x34, 1); at;
+         at = test_config_read(machine, slot, at + 1, 1)) {
         if (test_config_read(machine, slot, at, 1) != 9)
             continue;
         uint64_t where = driver->bar + test_config_read(machine, slot, at + 8, 4);
@@ -199,7 +202,8 @@ static void enable_msix(struct test_driver *driver, unsigned slot)
     test_config_write(machine, slot, at + 2, 2, 0x8000);
 }
 
-void test_driver_attach(struct test_driver *driver, struct test_machine *machine, struct virtio_device *device)
+void test_driver_attach(struct test_driver *driver, struct test_machine *machine,
+                        struct virtio_device *device)
 {
     struct err err;
     memset(driver, 0, sizeof(*driver));
@@ -295,8 +299,8 @@ void test_driver_start(struct test_driver *driver, uint64_t wanted, unsigned siz
 
 // ---- Rings
 
-void test_put_descriptor(struct test_driver *driver, uint64_t table, unsigned index, uint64_t at, uint32_t length,
-                         uint16_t flags, uint16_t next)
+void test_put_descriptor(struct test_driver *driver, uint64_t table, unsigned index, uint64_t at,
+                         uint32_t length, uint16_t flags, uint16_t next)
 {
     uint8_t bytes[16];
     store_le64(bytes, at);
@@ -313,13 +317,14 @@ void test_make_available(struct test_driver *driver, unsigned queue, uint16_t he
     store16(driver, ring->available + 2, ++ring->next_available);
 }
 
-void test_add(struct test_driver *driver, unsigned queue, unsigned head, const struct test_buffer *buffers,
-              unsigned count)
+void test_add(struct test_driver *driver, unsigned queue, unsigned head,
+              const struct test_buffer *buffers, unsigned count)
 {
     struct test_ring *ring = &driver->rings[queue];
     for (unsigned i = 0; i < count; i++)
         test_put_descriptor(driver, ring->descriptors, head + i, buffers[i].at, buffers[i].length,
-                            (uint16_t)((buffers[i].write ? 2 : 0) | (i + 1 < count ? 1 : 0)), (uint16_t)(head + i + 1));
+                            (uint16_t)((buffers[i].write ? 2 : 0) | (i + 1 < count ? 1 : 0)),
+                            (uint16_t)(head + i + 1));
     test_make_available(driver, queue, (uint16_t)head);
 }
 
@@ -341,7 +346,8 @@ unsigned test_wait_used(struct test_driver *driver, unsigned queue, uint32_t *le
         sched_yield();
     uint32_t entry[2];
     test_load(driver, ring->used + 4 + 8 * (ring->next_used++ % ring->size), entry, sizeof(entry));
-    store16(driver, ring->available + 4 + 2 * ring->size, ring->next_used); // interrupt me for the next
+    store16(driver, ring->available + 4 + 2 * ring->size,
+            ring->next_used); // interrupt me for the next
     if (length)
         *length = entry[1];
     return entry[0];

@@ -14,9 +14,9 @@
 #include "machine/pci/pci.h"
 #include "machine/virtio/virtio_device.h"
 
-#define TEST_RAM_BYTES  (16u << 20)
-#define TEST_MSI        0xFEE00000ull
-#define TEST_VECTORS    64
+#define TEST_RAM_BYTES (16u << 20)
+#define TEST_MSI       0xFEE00000ull
+#define TEST_VECTORS   64
 
 struct test_machine {
     struct guest_memory *memory;
@@ -52,13 +52,16 @@ struct test_driver {
     struct test_ring rings[VIRTIO_QUEUES_MAX];
 };
 
-uint32_t test_config_read(struct test_machine *machine, unsigned slot, unsigned offset, unsigned size);
-void test_config_write(struct test_machine *machine, unsigned slot, unsigned offset, unsigned size, uint32_t value);
+uint32_t test_config_read(struct test_machine *machine, unsigned slot, unsigned offset,
+                          unsigned size);
+void test_config_write(struct test_machine *machine, unsigned slot, unsigned offset, unsigned size,
+                       uint32_t value);
 uint64_t test_read(struct test_driver *driver, uint64_t address, unsigned size);
 void test_write(struct test_driver *driver, uint64_t address, unsigned size, uint64_t value);
 
 // Plug the device, assign BARs, find the capabilities.
-void test_driver_attach(struct test_driver *driver, struct test_machine *machine, struct virtio_device *device);
+void test_driver_attach(struct test_driver *driver, struct test_machine *machine,
+                        struct virtio_device *device);
 // Negotiate what is both offered and wanted (and VERSION_1), set up all queues with `size` entries (0: largest), each
 // with MSI-X vector 1 + index, message data the same; then DRIVER_OK.
 void test_driver_start(struct test_driver *driver, uint64_t wanted, unsigned size);
@@ -76,11 +79,11 @@ struct test_buffer {
     uint32_t length;
     bool write;
 };
-void test_put_descriptor(struct test_driver *driver, uint64_t table, unsigned index, uint64_t at, uint32_t length,
-                         uint16_t flags, uint16_t next);
+void test_put_descriptor(struct test_driver *driver, uint64_t table, unsigned index, uint64_t at,
+                         uint32_t length, uint16_t flags, uint16_t next);
 // Descriptors from `head` on, consecutively, and an available entry; no notification.
-void test_add(struct test_driver *driver, unsigned queue, unsigned head, const struct test_buffer *buffers,
-              unsigned count);
+void test_add(struct test_driver *driver, unsigned queue, unsigned head,
+              const struct test_buffer *buffers, unsigned count);
 void test_make_available(struct test_driver *driver, unsigned queue, uint16_t head);
 void test_notify(struct test_driver *driver, unsigned queue);
 // The next used entry, waiting for it; returns the head.

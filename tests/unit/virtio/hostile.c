@@ -70,7 +70,8 @@ static uint32_t take_length(struct program *p)
     return kind < 0xF0 ? (uint32_t)take(p, 2) : (uint32_t)take(p, 4);
 }
 
-static bool take_output(void *context, const struct net_header *header, const uint8_t *frame, size_t length)
+static bool take_output(void *context, const struct net_header *header, const uint8_t *frame,
+                        size_t length)
 {
     return length % 7; // sometimes it refuses
 }
@@ -98,7 +99,8 @@ static void make_others(struct err *err)
     h.far->receiver = (struct net_receiver){.receive = take_output};
     struct virtio_net_params net = {.name = "net0", .end = ends[0]};
     h.net = virtio_net_create(&h.machine.environment, &net, err);
-    static const struct virtio_console_port_params ports[2] = {{.console = true}, {.name = "agent"}};
+    static const struct virtio_console_port_params ports[2] = {{.console = true},
+                                                               {.name = "agent"}};
     struct virtio_console_params console = {.name = "console0", .ports = ports, .port_count = 2};
     h.console = virtio_console_create(&h.machine.environment, &console, err);
     struct virtio_rng_params rng = {.name = "rng0", .seed = 1};
@@ -120,9 +122,9 @@ static void make(void)
     make_disk(&err);
     make_others(&err);
     assert(h.blk && h.net && h.console && h.rng && h.balloon);
-    struct virtio_device *devices[DEVICES] = {virtio_blk_device(h.blk), virtio_net_device(h.net),
-                                              virtio_console_device(h.console), virtio_rng_device(h.rng),
-                                              virtio_balloon_device(h.balloon)};
+    struct virtio_device *devices[DEVICES] = {
+        virtio_blk_device(h.blk), virtio_net_device(h.net), virtio_console_device(h.console),
+        virtio_rng_device(h.rng), virtio_balloon_device(h.balloon)};
     memcpy(h.devices, devices, sizeof(devices));
     for (unsigned i = 0; i < DEVICES; i++)
         test_driver_attach(&h.drivers[i], &h.machine, devices[i]);
@@ -192,7 +194,9 @@ static void make_available(struct program *p, struct test_driver *driver)
     if (!ring->size)
         return;
     head %= RING_SIZE + 1;
-    guest_memory_write(h.machine.memory, gpa(ring->available + 4 + 2 * (ring->next_available % ring->size)), &head, 2);
+    guest_memory_write(h.machine.memory,
+                       gpa(ring->available + 4 + 2 * (ring->next_available % ring->size)), &head,
+                       2);
     ring->next_available = (uint16_t)(ring->next_available + (ahead > 0xF0 ? ahead : 1));
     guest_memory_write(h.machine.memory, gpa(ring->available + 2), &ring->next_available, 2);
 }
@@ -205,7 +209,8 @@ static void write_memory(struct program *p)
 
 static void write_register(struct program *p, struct test_driver *driver)
 {
-    static const uint16_t areas[] = {0x0000, 0x0000, 0x0000, 0x1000, 0x2000, 0x3000, 0x4000, 0x5000};
+    static const uint16_t areas[] = {0x0000, 0x0000, 0x0000, 0x1000,
+                                     0x2000, 0x3000, 0x4000, 0x5000};
     uint64_t offset = areas[take(p, 1) % ARRAY_LENGTH(areas)] + take(p, 1) % 128;
     unsigned size = 1u << take(p, 1) % 4;
     uint64_t value = take(p, size), seen;
@@ -226,7 +231,8 @@ static void write_queue_address(struct program *p, struct test_driver *driver)
 static void write_config_space(struct program *p, struct test_driver *driver)
 {
     unsigned offset = (unsigned)take(p, 1) & ~3u;
-    test_config_write(&h.machine, (unsigned)driver->function->slot, offset, 4, (uint32_t)take(p, 4));
+    test_config_write(&h.machine, (unsigned)driver->function->slot, offset, 4,
+                      (uint32_t)take(p, 4));
     test_config_read(&h.machine, (unsigned)driver->function->slot, offset, 4);
     if (offset < 0x28)
         pci_host_assign(h.machine.host); // or nothing that follows would reach the device

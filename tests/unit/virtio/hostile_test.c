@@ -67,7 +67,8 @@ static void works_again(struct fixture *f)
 
 // ---- Rings
 
-static void start_with_rings(struct fixture *f, uint64_t descriptors, uint64_t available, uint64_t used)
+static void start_with_rings(struct fixture *f, uint64_t descriptors, uint64_t available,
+                             uint64_t used)
 {
     struct test_driver *d = &f->driver;
     test_driver_negotiate(d, ALL);
@@ -82,8 +83,9 @@ static void start_with_rings(struct fixture *f, uint64_t descriptors, uint64_t a
 
 static void rings_outside_memory_need_a_reset(void **state)
 {
-    static const uint64_t bad[] = {TEST_RAM_BYTES, TEST_RAM_BYTES - 16, 0xC0000000, UINT64_MAX - 15, 0xFFFFFFFFFFFFF000,
-                                   GUEST_HIGH_RAM_START, MIB + 1};
+    static const uint64_t bad[] = {TEST_RAM_BYTES,  TEST_RAM_BYTES - 16, 0xC0000000,
+                                   UINT64_MAX - 15, 0xFFFFFFFFFFFFF000,  GUEST_HIGH_RAM_START,
+                                   MIB + 1};
     struct fixture f;
     init(&f, false);
     for (unsigned i = 0; i < ARRAY_LENGTH(bad); i++)

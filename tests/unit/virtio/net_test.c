@@ -31,7 +31,8 @@ struct fixture {
     bool refuse;
 };
 
-static bool far_receive(void *context, const struct net_header *header, const uint8_t *frame, size_t length)
+static bool far_receive(void *context, const struct net_header *header, const uint8_t *frame,
+                        size_t length)
 {
     struct fixture *f = context;
     if (f->refuse)
@@ -79,12 +80,14 @@ static void fill_frame(uint8_t *frame, size_t length)
         frame[i] = (uint8_t)(i * 13 + i / 256);
 }
 
-static void send_frame(struct fixture *f, const struct net_header *header, const uint8_t *frame, size_t length)
+static void send_frame(struct fixture *f, const struct net_header *header, const uint8_t *frame,
+                       size_t length)
 {
     uint64_t at = test_alloc(&f->driver, NET_HEADER_BYTES + length, 2);
     test_store(&f->driver, at, header, NET_HEADER_BYTES);
     test_store(&f->driver, at + NET_HEADER_BYTES, frame, length);
-    struct test_buffer buffers[2] = {{at, NET_HEADER_BYTES, false}, {at + NET_HEADER_BYTES, (uint32_t)length, false}};
+    struct test_buffer buffers[2] = {{at, NET_HEADER_BYTES, false},
+                                     {at + NET_HEADER_BYTES, (uint32_t)length, false}};
     test_add(&f->driver, SEND, 0, buffers, 2);
     test_notify(&f->driver, SEND);
 }
@@ -102,8 +105,12 @@ static void a_frame_goes_out_with_its_offload_header(void **state)
     init(&f, ALL, 16);
     static uint8_t frame[40000];
     fill_frame(frame, sizeof(frame));
-    struct net_header header = {.flags = NET_NEEDS_CHECKSUM, .segmentation = NET_SEGMENT_TCP4, .header_length = 54,
-                                .segment_size = 1460, .checksum_start = 34, .checksum_offset = 16};
+    struct net_header header = {.flags = NET_NEEDS_CHECKSUM,
+                                .segmentation = NET_SEGMENT_TCP4,
+                                .header_length = 54,
+                                .segment_size = 1460,
+                                .checksum_start = 34,
+                                .checksum_offset = 16};
     send_frame(&f, &header, frame, sizeof(frame));
     test_wait_used(&f.driver, SEND, NULL);
     assert_int_equal(f.frames, 1);
@@ -123,7 +130,10 @@ static void a_senseless_header_costs_the_frame(void **state)
         {.flags = NET_NEEDS_CHECKSUM, .checksum_start = 0xFFFF, .checksum_offset = 0xFFFF},
         {.segmentation = NET_SEGMENT_TCP4, .segment_size = 10},
         {.flags = NET_NEEDS_CHECKSUM, .segmentation = NET_SEGMENT_TCP4, .segment_size = 0},
-        {.flags = NET_NEEDS_CHECKSUM, .segmentation = NET_SEGMENT_TCP4, .segment_size = 10, .header_length = 101},
+        {.flags = NET_NEEDS_CHECKSUM,
+         .segmentation = NET_SEGMENT_TCP4,
+         .segment_size = 10,
+         .header_length = 101},
         {.flags = NET_NEEDS_CHECKSUM, .segmentation = 3, .segment_size = 10},
         {.segmentation = NET_SEGMENT_ECN},
     };

@@ -49,19 +49,27 @@ static void init(struct fixture *f)
     assert_int_equal(ftruncate(fd, DISK_BYTES), 0);
     struct block_image image = {.fd = fd, .format = "raw", .name = "test"};
     f->pool = block_pool_create(1, &err);
-    f->disk = block_disk_open(&(struct block_options){.chain = &image, .chain_length = 1, .pool = f->pool}, &err);
+    f->disk = block_disk_open(
+        &(struct block_options){.chain = &image, .chain_length = 1, .pool = f->pool}, &err);
     assert_non_null(f->disk);
     const struct virtio_environment *environment = &f->machine.environment;
-    f->blk = virtio_blk_create(environment, &(struct virtio_blk_params){.name = "disk0", .disk = f->disk}, &err);
-    f->net = virtio_net_create(environment, &(struct virtio_net_params){.name = "net0", .end = net_none_create(&err)}, &err);
-    static const struct virtio_console_port_params ports[2] = {{.console = true}, {.name = "agent"}};
+    f->blk = virtio_blk_create(environment,
+                               &(struct virtio_blk_params){.name = "disk0", .disk = f->disk}, &err);
+    f->net = virtio_net_create(
+        environment, &(struct virtio_net_params){.name = "net0", .end = net_none_create(&err)},
+        &err);
+    static const struct virtio_console_port_params ports[2] = {{.console = true},
+                                                               {.name = "agent"}};
     f->console = virtio_console_create(
-        environment, &(struct virtio_console_params){.name = "console0", .ports = ports, .port_count = 2}, &err);
-    f->rng = virtio_rng_create(environment, &(struct virtio_rng_params){.name = "rng0", .seed = 7}, &err);
-    f->balloon = virtio_balloon_create(environment, &(struct virtio_balloon_params){.name = "balloon0"}, &err);
-    struct virtio_device *devices[DEVICES] = {virtio_blk_device(f->blk), virtio_net_device(f->net),
-                                              virtio_console_device(f->console), virtio_rng_device(f->rng),
-                                              virtio_balloon_device(f->balloon)};
+        environment,
+        &(struct virtio_console_params){.name = "console0", .ports = ports, .port_count = 2}, &err);
+    f->rng = virtio_rng_create(environment, &(struct virtio_rng_params){.name = "rng0", .seed = 7},
+                               &err);
+    f->balloon = virtio_balloon_create(environment,
+                                       &(struct virtio_balloon_params){.name = "balloon0"}, &err);
+    struct virtio_device *devices[DEVICES] = {
+        virtio_blk_device(f->blk), virtio_net_device(f->net), virtio_console_device(f->console),
+        virtio_rng_device(f->rng), virtio_balloon_device(f->balloon)};
     memcpy(f->devices, devices, sizeof(devices));
     for (unsigned i = 0; i < DEVICES; i++)
         assert_int_equal(pci_host_plug(f->machine.host, &devices[i]->pci, -1, &err), 0);
@@ -138,7 +146,7 @@ static void a_running_machine_goes_on_elsewhere(void **state)
     ask_rng(&a, bytes_a);
     virtio_balloon_set_target(a.balloon, 5 * PAGE_BYTES);
     test_write(&a.drivers[0], a.drivers[0].config + 32, 1, 0); // write cache off
-    a.devices[1]->interrupt_status = VIRTIO_INTERRUPT_QUEUE; // as if without MSI-X
+    a.devices[1]->interrupt_status = VIRTIO_INTERRUPT_QUEUE;   // as if without MSI-X
     pci_intx_set(&a.devices[1]->pci, true);
     save_all(&a, &first);
     copy_memory(&a, &b);
@@ -176,7 +184,8 @@ static void a_damaged_state_is_refused_or_harmless(void **state)
         assert_int_equal(state_save_device(device, &good, &err), 0);
         for (size_t i = 0; i < good.length; i++) {
             good.bytes[i] ^= 0x41;
-            assert_int_not_equal(state_load_device(device, good.bytes, good.length, &used, &err), 0); // the checksum
+            assert_int_not_equal(state_load_device(device, good.bytes, good.length, &used, &err),
+                                 0); // the checksum
             good.bytes[i] ^= 0x41;
         }
         assert_int_equal(state_save_device(device, &after, &err), 0);
