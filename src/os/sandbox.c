@@ -109,7 +109,7 @@ static int allow_internet(scmp_filter_ctx filter)
     static const int families[] = {AF_INET, AF_INET6};
     int result = allow(filter, network_calls, COUNT(network_calls));
     for (size_t i = 0; i < COUNT(families) && !result; i++)
-        result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i]));
+        result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i], 0));
     return result;
 }
 
