@@ -54,7 +54,7 @@ memory_fast(struct vcpu *vcpu, unsigned segment, uint64_t offset, unsigned bytes
 {
     if (__builtin_expect(!engine_cpu_of(vcpu)->flat64, 0))
         return NULL;
-    uint64_t base = segment >= SEG_FS ? vcpu->state.segment[segment].base : 0;
+    uint64_t base = segment == SEG_FS || segment == SEG_GS ? vcpu->state.segment[segment].base : 0;
     return mmu_hit(vcpu, offset + base, bytes, write);
 }
 

@@ -122,6 +122,7 @@ static uint64_t mix_bytes(uint64_t hash, const uint8_t *bytes, size_t length)
     return hash;
 }
 
+// Status flags are left out: tier 1 does not keep those that the next instructions overwrite. A wrong one soon shows in a register.
 // The x87 pointers are left out: tier 1 executes x87 instructions without keeping them.
 static uint64_t hash_vectors(uint64_t hash, const uint8_t *xsave)
 {
@@ -137,8 +138,11 @@ static uint64_t hash_vectors(uint64_t hash, const uint8_t *xsave)
 uint64_t engine_state_hash(const struct cpu_state *cpu)
 {
     uint64_t hash = mix_bytes(0, (const uint8_t *)cpu->gpr, sizeof(cpu->gpr));
-    const uint64_t words[] = {cpu->rip, cpu->rflags, cpu->cr0,  cpu->cr2,           cpu->cr3,
-                              cpu->cr4, cpu->xcr0,   cpu->efer, cpu->kernel_gs_base};
+    const uint64_t words[] = {cpu->rip,           cpu->rflags & ~(uint64_t)FLAGS_STATUS,
+                              cpu->cr0,           cpu->cr2,
+                              cpu->cr3,           cpu->cr4,
+                              cpu->xcr0,          cpu->efer,
+                              cpu->kernel_gs_base};
     hash = mix_bytes(hash, (const uint8_t *)words, sizeof(words));
     for (unsigned i = 0; i < SEG_COUNT; i++)
         hash = mix(mix(hash, cpu->segment[i].base),

@@ -45,6 +45,8 @@ static enum plan plan_integer(const struct insn *insn)
         return PLAN_NOTHING;
     case OP_LEA:
         return plan_lea(insn);
+    case OP_RDRAND: // deterministic machines have a sequence of their own
+    case OP_RDSEED:
     case OP_CLD: // DF is not in the host's flags
     case OP_STD:
         return PLAN_SYSTEM;
