@@ -250,5 +250,9 @@ int main(int argc, char **argv)
            (unsigned long long)run.different);
     if (single)
         count_forms(&run);
+    tier_destroy(run.tier);
+    free(run.forms);
+    free(run.form_differs);
+    free(run.form_ran);
     return run.different ? 1 : 0;
 }
