@@ -213,7 +213,10 @@ static int append(struct fw_cfg *fw, uint16_t key, const void *bytes, size_t len
     if (!copy)
         return err_set(err, ERR_LIMIT, "no memory");
     memcpy(copy, bytes, length);
-    fw->items[fw->item_count++] = (struct item){key, (uint32_t)length, copy};
+    struct item *item = &fw->items[fw->item_count++];
+    item->key = key;
+    item->length = (uint32_t)length;
+    item->bytes = copy;
     return 0;
 }
 

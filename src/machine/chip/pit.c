@@ -4,10 +4,10 @@
 // counted, its output and the value that a read gives follow from the time now. Only counter 0 has
 // a timer: for the next rising edge of its output.
 //
-// Where this differs from the chip: a new count takes effect at once in modes 2 and 3 too, not at
-// the end of the cycle, and the clock that loads the counting element is not counted. Interrupts of
-// a periodic counter come at most every MIN_PERIOD_NS, and those that the host was late for are not
-// made up.
+// Where this differs from the chip: a new count takes effect at once in modes 2 and 3 too, not at the
+// end of the cycle, and the clock that loads the counting element is not counted. Interrupts of a
+// periodic counter come at most every MIN_PERIOD_NS. Those that the host was late for, up to a
+// second's worth, are made up at twice the rate: a guest that has no better clock counts them.
 #include "machine/chip/pit.h"
 
 #include <pthread.h>
@@ -75,6 +75,7 @@ struct pit {
     pthread_mutex_t lock;
     struct vm_timer timer; // counter 0's next edge
     struct counter counters[COUNTERS];
+    uint64_t edges; // that a periodic counter 0 has shown since its start
     bool speaker;
     bool disconnected;
 };
@@ -136,8 +137,8 @@ static uint16_t current_count(const struct counter *c, uint64_t now)
     uint64_t value;
     if (c->mode == MODE_RATE)
         value = count - ticks % count;
-    else if (c->mode == MODE_SQUARE) // counts by twos, twice in a period
-        value = (count & ~1ull) - 2 * ticks % (count & ~1ull ? count & ~1ull : 2);
+    else if (c->mode == MODE_SQUARE && count > 1) // counts by twos, twice in a period
+        value = (count & ~1ull) - 2 * ticks % (count & ~1ull);
     else // goes on below zero
         value = modulus + count % modulus - ticks % modulus;
     value %= modulus;
@@ -146,39 +147,61 @@ static uint16_t current_count(const struct counter *c, uint64_t now)
 
 // ---- Counter 0's interrupt
 
-// The tick of the next rising edge of the output, or UINT64_MAX.
-static uint64_t next_edge(const struct counter *c, uint64_t ticks)
+static bool periodic(const struct counter *c)
 {
-    uint64_t min_ticks = 0;
+    return c->mode == MODE_RATE || c->mode == MODE_SQUARE;
+}
+
+// Edges that a periodic counter owes the guest: at most a second's worth, and never less than none.
+static uint64_t edges_owed(struct pit *pit, uint64_t now)
+{
+    const struct counter *c = &pit->counters[0];
+    uint64_t due = elapsed(c, now) / c->count, limit = PIT_HZ / c->count + 1;
+    if (pit->edges > due)
+        pit->edges = due;
+    if (due - pit->edges > limit)
+        pit->edges = due - limit;
+    return due - pit->edges;
+}
+
+static uint64_t periodic_deadline(struct pit *pit, uint64_t now)
+{
+    const struct counter *c = &pit->counters[0];
+    uint64_t period_ns = ticks_to_ns(c->count);
+    uint64_t owed = edges_owed(pit, now);
+    if (period_ns < MIN_PERIOD_NS)
+        return now + MIN_PERIOD_NS;
+    if (!owed)
+        return c->start_ns + ticks_to_ns((pit->edges + 1) * c->count);
+    return now + (period_ns / 2 < MIN_PERIOD_NS ? MIN_PERIOD_NS : period_ns / 2);
+}
+
+// When the output of counter 0 rises next.
+static uint64_t next_edge_ns(struct pit *pit, uint64_t now)
+{
+    const struct counter *c = &pit->counters[0];
+    uint64_t ticks = elapsed(c, now), strobe_ends = c->count + 1ull;
+    if (!c->running)
+        return VM_CLOCK_NEVER;
     switch ((enum mode)c->mode) {
     case MODE_TERMINAL:
-        return ticks < c->count ? c->count : UINT64_MAX;
+        return ticks < c->count ? c->start_ns + ticks_to_ns(c->count) : VM_CLOCK_NEVER;
     case MODE_RATE:
     case MODE_SQUARE:
-        if (ticks_to_ns(c->count) < MIN_PERIOD_NS)
-            min_ticks = ns_to_ticks(MIN_PERIOD_NS);
-        return ((ticks + min_ticks) / c->count + 1) * c->count;
+        return periodic_deadline(pit, now);
     case MODE_SW_STROBE:
-        return ticks <= c->count ? c->count + 1ull : UINT64_MAX;
+        return ticks < strobe_ends ? c->start_ns + ticks_to_ns(strobe_ends) : VM_CLOCK_NEVER;
     case MODE_ONE_SHOT: // its gate never rises
     case MODE_HW_STROBE:
     case MODE_COUNT:
         break;
     }
-    return UINT64_MAX;
+    return VM_CLOCK_NEVER;
 }
 
 static void arm(struct pit *pit, uint64_t now)
 {
-    const struct counter *c = &pit->counters[0];
-    uint64_t edge = c->running ? next_edge(c, elapsed(c, now)) : UINT64_MAX;
-    vm_timer_arm(&pit->timer,
-                 edge == UINT64_MAX ? VM_CLOCK_NEVER : c->start_ns + ticks_to_ns(edge));
-}
-
-static bool periodic(const struct counter *c)
-{
-    return c->mode == MODE_RATE || c->mode == MODE_SQUARE;
+    vm_timer_arm(&pit->timer, next_edge_ns(pit, now));
 }
 
 // The low part of a period is never shown on the line: only its rising edge matters.
@@ -198,10 +221,12 @@ static void edge_reached(void *context)
     // Counter and timer may have been changed between the timer's expiry and the lock: then this is
     // no edge.
     uint64_t ticks = elapsed(c, now);
-    bool reached = c->running && (periodic(c) ? ticks >= c->count
+    bool reached = c->running && (periodic(c) ? edges_owed(pit, now) > 0
                                               : ticks >= c->count + (c->mode == MODE_SW_STROBE));
     if (reached && !pit->disconnected)
         irq_set(&pit->irq, false);
+    if (reached)
+        pit->edges++;
     drive(pit, now);
     pthread_mutex_unlock(&pit->lock);
 }
@@ -221,8 +246,10 @@ static void load(struct pit *pit, struct counter *c, uint16_t value, uint64_t no
     c->held_ticks = 0;
     c->running = c->gate;
     c->start_ns = now;
-    if (c == &pit->counters[0])
+    if (c == &pit->counters[0]) {
+        pit->edges = 0;
         drive(pit, now);
+    }
 }
 
 static void write_count(struct pit *pit, struct counter *c, uint8_t value, uint64_t now)
@@ -428,6 +455,7 @@ static const struct field fields[] = {
     COUNTER_FIELDS(0),
     COUNTER_FIELDS(1),
     COUNTER_FIELDS(2),
+    FIELD_U64(struct pit, edges),
     FIELD_BOOL(struct pit, speaker),
     FIELD_BOOL(struct pit, disconnected),
 };
@@ -437,6 +465,7 @@ static void reset_counters(struct pit *pit)
     for (unsigned i = 0; i < COUNTERS; i++)
         pit->counters[i] =
             (struct counter){.access = ACCESS_BOTH, .count = 0x10000, .gate = i != SPEAKER};
+    pit->edges = 0;
     pit->speaker = pit->disconnected = false;
 }
 

@@ -220,7 +220,7 @@ static unsigned piece_size(const struct bus *bus, const struct bus_range *range,
                            unsigned left)
 {
     unsigned size = max_size(bus, range->ops);
-    while (size > left || offset % size || size > range->length - offset)
+    while (size > 1 && (size > left || offset % size || size > range->length - offset))
         size /= 2;
     return size;
 }

@@ -285,7 +285,7 @@ out:
 int state_load_device(struct device *device, const uint8_t *bytes, size_t length, size_t *used,
                       struct err *err)
 {
-    struct state_section section;
+    struct state_section section = {.length = 0};
     struct cursor cursor;
     if (open_section(bytes, length, &section, &cursor, err) != 0 ||
         load_section(device, &section, &cursor, err) != 0)
@@ -316,7 +316,7 @@ static struct device *find_device(struct device *first, const struct state_secti
 
 static int load_next(struct device *first, struct cursor *cursor, bool *loaded, struct err *err)
 {
-    struct state_section section;
+    struct state_section section = {.length = 0};
     size_t used = 0;
     unsigned index;
     if (state_read_section(cursor->at, cursor->left, &section, err) != 0)
