@@ -1,0 +1,379 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Two CPUs: INIT and SIPI, IPIs both ways, atomic instructions under contention, store ordering, TLB shootdown, code that one CPU changes
+// and the other executes.
+#include "tiny.h"
+
+#define APIC      0xFEE00000ull
+#define REG_EOI   0xB0
+#define REG_SVR   0xF0
+#define REG_ICR   0x300
+#define REG_ICR2  0x310
+#define REG_LINT0 0x350
+
+#define TRAMPOLINE 0x8000u
+#define PAGE       (USER_PAGES + 0x100000)
+#define ENTRY      user_table[256]
+#define FRAME      0x900000ull
+#define ROUNDS     200u
+
+enum { VECTOR_PING = 0x50, VECTOR_SHOOTDOWN = 0x51, VECTOR_WAKE = 0x52 };
+enum { ICR_INIT = 0x4500, ICR_STARTUP = 0x4600, ICR_OTHERS = 0xC0000 };
+
+extern const uint8_t ap_start[], ap_start_end[];
+void ap_main(void);
+
+static volatile uint32_t *apic_register(unsigned offset)
+{
+    return (volatile uint32_t *)(SCRATCH + offset);
+}
+
+static void prepare_apic(void)
+{
+    *apic_register(REG_SVR) = 0x1FF;
+}
+
+static void end_interrupt(void)
+{
+    *apic_register(REG_EOI) = 0;
+}
+
+static void pause_long(void)
+{
+    for (unsigned i = 0; i < 20000; i++)
+        __asm__ volatile("pause");
+}
+
+// ---- What the other CPU does: a job at a time ----
+
+typedef void job(void);
+static job *volatile next_job;
+static volatile unsigned alive, jobs_done;
+
+void ap_main(void)
+{
+    prepare_apic();
+    __atomic_fetch_add(&alive, 1, __ATOMIC_SEQ_CST);
+    for (;;) {
+        job *todo;
+        while (!(todo = next_job))
+            __asm__ volatile("pause");
+        next_job = NULL;
+        todo();
+        jobs_done++;
+    }
+}
+
+static unsigned jobs_started;
+
+static void start(job *todo)
+{
+    jobs_started++;
+    next_job = todo;
+}
+
+static void wait_for_job(void)
+{
+    while (jobs_done != jobs_started)
+        __asm__ volatile("pause");
+}
+
+static void start_others(void)
+{
+    memcpy((void *)(uint64_t)TRAMPOLINE, ap_start, (size_t)(ap_start_end - ap_start));
+    *apic_register(REG_ICR) = ICR_OTHERS | ICR_INIT;
+    pause_long();
+    *apic_register(REG_ICR) = ICR_OTHERS | ICR_STARTUP | TRAMPOLINE >> 12;
+    pause_long();
+    *apic_register(REG_ICR) =
+        ICR_OTHERS | ICR_STARTUP | TRAMPOLINE >> 12; // the second one is ignored
+}
+
+// ---- IPIs ----
+
+static volatile unsigned pings, pongs;
+
+static void ping_handler(struct trap *trap)
+{
+    bool bootstrap = rdmsr(0x1B) >> 8 & 1;
+
+    if (bootstrap)
+        pongs++;
+    else
+        pings++;
+    end_interrupt();
+    if (!bootstrap)
+        *apic_register(REG_ICR) = ICR_OTHERS | 0x4000 | VECTOR_PING;
+}
+
+static void open_for_pings(void)
+{
+    __asm__ volatile("sti");
+    while (pings < ROUNDS)
+        __asm__ volatile("pause");
+    __asm__ volatile("cli");
+}
+
+static void ping_pong(void)
+{
+    set_handler(VECTOR_PING, ping_handler);
+    start(open_for_pings);
+    __asm__ volatile("sti");
+    for (unsigned i = 0; i < ROUNDS; i++) {
+        *apic_register(REG_ICR) = ICR_OTHERS | 0x4000 | VECTOR_PING;
+        while (pongs <= i)
+            __asm__ volatile("pause");
+    }
+    __asm__ volatile("cli");
+    wait_for_job();
+    tell("pings", pings);
+    tell("pongs", pongs);
+}
+
+static void wake_handler(struct trap *trap)
+{
+    end_interrupt();
+}
+
+static volatile unsigned halts;
+
+static void halting(void)
+{
+    for (unsigned i = 0; i < 200; i++) {
+        __asm__ volatile("sti; hlt; cli");
+        halts++;
+    }
+}
+
+// A halted CPU wakes for each IPI; one that is sent before HLT is not lost.
+static void wake_up(void)
+{
+    set_handler(VECTOR_WAKE, wake_handler);
+    start(halting);
+    for (unsigned i = 0; i < 200; i++) {
+        *apic_register(REG_ICR) = ICR_OTHERS | 0x4000 | VECTOR_WAKE;
+        while (halts <= i)
+            __asm__ volatile("pause");
+    }
+    wait_for_job();
+    tell("halts", halts);
+}
+
+// ---- Atomics ----
+
+static volatile uint64_t counter, adder, bits;
+static volatile uint64_t wide[2] __attribute__((aligned(16)));
+static volatile uint32_t lock, guarded;
+static volatile uint64_t split_bytes[16] __attribute__((aligned(64)));
+
+static void count_up(void)
+{
+    volatile uint64_t *split =
+        (volatile uint64_t *)((uint64_t)split_bytes + 60); // across a cache line
+
+    for (unsigned i = 0; i < 20000; i++) {
+        __asm__ volatile("lock incq %0" : "+m"(counter) : : "cc");
+        uint64_t one = 1;
+        __asm__ volatile("lock xaddq %0, %1" : "+r"(one), "+m"(adder) : : "cc");
+        __asm__ volatile("lock btcq %1, %0" : "+m"(bits) : "r"((uint64_t)(i & 63)) : "cc");
+        uint64_t low = wide[0], high = wide[1];
+        bool done = false;
+        while (!done)
+            __asm__ volatile("mov %%rax, %%rbx; mov %%rdx, %%rcx; add $1, %%rbx; adc $1, %%rcx; "
+                             "lock cmpxchg16b %1; setz %0"
+                             : "=r"(done), "+m"(wide), "+a"(low), "+d"(high)
+                             :
+                             : "rbx", "rcx", "cc");
+        uint32_t taken = 1;
+        do {
+            taken = 1;
+            __asm__ volatile("xchg %0, %1" : "+r"(taken), "+m"(lock));
+        } while (taken);
+        guarded = guarded + 1;
+        __asm__ volatile("" : : : "memory");
+        lock = 0;
+        if (i < 2000)
+            __asm__ volatile("lock addq $1, %0" : "+m"(*split) : : "cc");
+    }
+}
+
+static void atomics(void)
+{
+    start(count_up);
+    count_up();
+    wait_for_job();
+    tell("inc", counter);
+    tell("xadd", adder);
+    tell("btc", bits);
+    tell("cmpxchg16b", wide[0]);
+    tell("cmpxchg16b high", wide[1]);
+    tell("under a lock", guarded);
+    tell("across a line", *(volatile uint64_t *)((uint64_t)split_bytes + 60));
+}
+
+// ---- Store ordering: with MFENCE at least one sees the other's store ----
+
+static volatile uint32_t flag_a, flag_b, seen_by_a, seen_by_b, round_a, round_b;
+
+static void order_other(void)
+{
+    for (unsigned i = 1; i <= ROUNDS; i++) {
+        while (round_a != i)
+            ;
+        flag_b = i;
+        __asm__ volatile("mfence" : : : "memory");
+        seen_by_b = flag_a;
+        __asm__ volatile("" : : : "memory");
+        round_b = i;
+    }
+}
+
+static void ordering(void)
+{
+    unsigned neither = 0;
+
+    start(order_other);
+    for (unsigned i = 1; i <= ROUNDS; i++) {
+        round_a = i;
+        flag_a = i;
+        __asm__ volatile("mfence" : : : "memory");
+        seen_by_a = flag_b;
+        while (round_b != i)
+            ;
+        neither += seen_by_a != i && seen_by_b != i;
+    }
+    wait_for_job();
+    tell("neither saw the other", neither);
+}
+
+// ---- TLB shootdown ----
+
+static volatile unsigned shot, stale, reads;
+static volatile uint64_t expected;
+
+static void shootdown_handler(struct trap *trap)
+{
+    invlpg(PAGE);
+    shot++;
+    end_interrupt();
+}
+
+static void reader(void)
+{
+    __asm__ volatile("sti");
+    while (shot < ROUNDS) {
+        unsigned before = shot;
+        uint64_t want = expected, got = *(volatile uint64_t *)PAGE;
+        // Only a read between two shootdowns has a known answer.
+        if (before == shot && want == expected && before == want)
+            stale += got != want;
+        reads++;
+    }
+    __asm__ volatile("cli");
+}
+
+static void shootdown(void)
+{
+    *(volatile uint64_t *)FRAME = 0;
+    ENTRY = FRAME | 3;
+    invlpg(PAGE);
+    set_handler(VECTOR_SHOOTDOWN, shootdown_handler);
+    start(reader);
+    for (unsigned i = 1; i <= ROUNDS; i++) {
+        uint64_t frame = FRAME + (i & 1) * 0x1000;
+        *(volatile uint64_t *)frame = i;
+        ENTRY = frame | 3;
+        expected = i;
+        *apic_register(REG_ICR) = ICR_OTHERS | 0x4000 | VECTOR_SHOOTDOWN;
+        while (shot < i)
+            __asm__ volatile("pause");
+    }
+    wait_for_job();
+    tell("shootdowns", shot);
+    tell("stale reads", stale);
+    tell("reads at all", reads > 0);
+}
+
+// ---- Cross-modifying code ----
+
+static volatile uint32_t published, executed, wrong;
+
+static void execute_changed(void)
+{
+    uint32_t (*code)(void) = (uint32_t(*)(void))(FRAME + 0x2000);
+
+    for (uint32_t i = 1; i <= ROUNDS; i++) {
+        while (published != i)
+            __asm__ volatile("pause");
+        cpuid(0, 0); // serializes
+        wrong += code() != i;
+        executed = i;
+    }
+}
+
+static void cross_modify(void)
+{
+    volatile uint8_t *code = (volatile uint8_t *)(FRAME + 0x2000);
+
+    // Three bytes of NOP so that the immediate is aligned: nop; nop; nop; mov $imm, %eax; ret
+    code[0] = code[1] = code[2] = 0x90;
+    code[3] = 0xB8;
+    code[8] = 0xC3;
+    start(execute_changed);
+    for (uint32_t i = 1; i <= ROUNDS; i++) {
+        *(volatile uint32_t *)(code + 4) = i;
+        published = i;
+        while (executed != i)
+            __asm__ volatile("pause");
+    }
+    wait_for_job();
+    tell("changed code executed", executed);
+    tell("old code executed", wrong);
+}
+
+// A loop that never ends but for the byte that the other CPU changes in it: JMP to itself becomes a RET.
+static void spin_in_code(void)
+{
+    ((void (*)(void))(FRAME + 0x3000))();
+}
+
+static void break_a_loop(void)
+{
+    volatile uint8_t *code = (volatile uint8_t *)(FRAME + 0x3000);
+
+    code[0] = 0xEB; // jmp .
+    code[1] = 0xFE;
+    start(spin_in_code);
+    pause_long();
+    pause_long();
+    code[0] = 0xC3;
+    wait_for_job();
+    print("the loop ended\n");
+}
+
+void guest(void)
+{
+    extern uint64_t page_directory[512];
+
+    page_directory[SCRATCH >> 21] = APIC | 0x83;
+    invlpg(SCRATCH);
+    prepare_apic();
+    *apic_register(REG_LINT0) = 0x10000;
+    start_others();
+    while (!alive)
+        __asm__ volatile("pause");
+    pause_long();
+    tell("others alive", alive);
+    ping_pong();
+    wake_up();
+    atomics();
+    ordering();
+    shootdown();
+    cross_modify();
+    break_a_loop();
+    // INIT takes it from whatever it does; it starts again.
+    start_others();
+    while (alive < 2)
+        __asm__ volatile("pause");
+    tell("alive again", alive);
+}
