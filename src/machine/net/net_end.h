@@ -102,7 +102,7 @@ static inline void net_end_destroy(struct net_end *end)
 
 // A TAP interface with virtio-net headers (os/tap.h).
 struct net_end *net_tap_create(struct os_loop *loop, int fd, struct err *err);
-// A packet socket to a wirt-net process (doc/net.md): each packet is a net_header and a frame.
+// A packet socket to a wirt-net process (slirp_host.h): each packet is a net_header and a frame.
 struct net_end *net_user_create(struct os_loop *loop, int fd, struct err *err);
 // A cable that is plugged in nowhere.
 struct net_end *net_none_create(struct err *err);

@@ -309,8 +309,10 @@ void slirp_host_destroy(struct slirp_host *host)
     if (!host)
         return;
     slirp_cleanup(host->slirp);
-    while (host->timers)
-        timer_free(host->timers, host);
+    for (struct timer *timer = host->timers, *next; timer; timer = next) {
+        next = timer->next;
+        free(timer);
+    }
     free(host);
 }
 
