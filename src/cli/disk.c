@@ -12,19 +12,19 @@
 #include "cli/cli.h"
 
 struct flag {
-    char letter; // how commands refer to it
     const char *name;
-    bool takes_value;
     size_t member; // offset in struct disk_words
+    char letter;   // how commands refer to it
+    bool takes_value;
 };
 
 #define VALUE(letter, name, member)                                                                \
     {                                                                                              \
-        letter, name, true, offsetof(struct disk_words, member)                                    \
+        name, offsetof(struct disk_words, member), letter, true                                    \
     }
 #define SWITCH(letter, name, member)                                                               \
     {                                                                                              \
-        letter, name, false, offsetof(struct disk_words, member)                                   \
+        name, offsetof(struct disk_words, member), letter, false                                   \
     }
 static const struct flag flags[] = {
     VALUE('f', "--format", format),

@@ -50,25 +50,25 @@ struct qcow2_freed {
 struct qcow2 {
     struct block_node node;
 
-    // Constant after opening, but for the size.
-    unsigned cluster_bits;
+    // Constant after opening.
     uint64_t cluster_size;
+    uint64_t refcount_max;
+    size_t slice_bytes;
+    unsigned cluster_bits;
     unsigned l2_bits;     // an L2 table has 1 << l2_bits entries
     unsigned entry_bytes; // 8, or 16 when extended
-    bool extended;        // extended L2 entries: 32 subclusters each
     unsigned refcount_bits;
-    uint64_t refcount_max;
     unsigned refblock_bits; // a refcount block has 1 << refblock_bits entries
-    size_t slice_bytes;
+    bool extended;          // extended L2 entries: 32 subclusters each
 
     pthread_mutex_t lock;
     // Under lock.
     struct qcow2_header header;
     struct range_locks ranges;
-    uint64_t *l1;      // owned, host byte order
-    uint8_t *l1_dirty; // owned: a byte for each sector of 64 entries
-    uint32_t l1_dirty_count;
+    uint64_t *l1;       // owned, host byte order
+    uint8_t *l1_dirty;  // owned: a byte for each sector of 64 entries
     uint64_t *reftable; // owned, host byte order
+    uint32_t l1_dirty_count;
     uint32_t reftable_entries;
     struct meta_cache l2, refblocks;
     uint64_t free_hint;        // no free cluster below this one
@@ -77,16 +77,16 @@ struct qcow2 {
     struct qcow2_freed *freed; // owned: given back by the next commit
     unsigned freed_count;
     unsigned freeing_count; // how many of them the running commit gives back
-    bool punch;             // what is released now, is released to the file system too
-    bool allocated;         // something was allocated since the last commit
     uint64_t commits_begun, commits_done;
-    bool commit_running;
-    int commit_result; // of the last one done
     pthread_cond_t commit_end;
     struct qcow2_copy *copies; // owned: used by the running commit
     uint8_t *copy_bytes;       // owned
     size_t copy_room;
-    bool broken; // tables found to be corrupt: no more writes
+    int commit_result; // of the last one done
+    bool commit_running;
+    bool punch;     // what is released now, is released to the file system too
+    bool allocated; // something was allocated since the last commit
+    bool broken;    // the tables are corrupt, or their place unknown: no more writes
 
     struct block_buffers cow;    // two clusters each; has its own lock
     struct block_buffers packed; // compressed data; has its own lock

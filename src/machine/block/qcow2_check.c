@@ -31,10 +31,10 @@ struct check {
 
 __attribute__((format(printf, 2, 3))) static void finding(struct check *c, const char *format, ...)
 {
-    char text[160];
-    va_list arguments;
     if (!c->result->report || c->findings++ >= FINDINGS_MAX)
         return;
+    char text[160];
+    va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);

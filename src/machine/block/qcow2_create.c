@@ -3,6 +3,7 @@
 // A new qcow2 image: header, refcount table, refcount blocks and L1 table, one after another from
 // the file's start, each counted in the blocks. The header is written last, so that an unfinished
 // file is not an image.
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -61,6 +62,7 @@ struct layout {
 static int lay_out(struct qcow2_header *h, struct layout *layout, struct err *err)
 {
     unsigned bits = h->cluster_bits;
+    assert(bits >= 9);
     uint64_t per_l1 = 1ull << (2 * bits - 3), entries = (h->size + per_l1 - 1) / per_l1;
     if (entries * 8 > L1_BYTES_MAX)
         return err_set(
@@ -88,6 +90,7 @@ static int write_counts(struct block_node *file, const struct qcow2_header *h,
     uint64_t cluster = qcow2_cluster_size(h),
              used = 1 + layout->table + layout->blocks + layout->l1;
     uint64_t bytes = (layout->table + layout->blocks) * cluster;
+    assert(bytes);
     uint8_t *tables = calloc(1, bytes);
     if (!tables)
         return -ENOMEM;
@@ -172,9 +175,13 @@ static int preallocate(struct block_node *file, enum block_preallocate mode, str
 int qcow2_create(struct block_node *file, const struct block_create *create, struct err *err)
 {
     struct qcow2_header *h = calloc(1, sizeof(*h));
-    struct layout layout;
-    int rc = h ? 0 : err_set(err, ERR_LIMIT, "no memory");
-    if (!rc && create->backing && create->preallocate != BLOCK_PREALLOCATE_OFF)
+    struct layout layout = {0, 0, 0};
+    int rc = 0;
+    if (!h) {
+        block_node_close(file);
+        return err_set(err, ERR_LIMIT, "no memory");
+    }
+    if (create->backing && create->preallocate != BLOCK_PREALLOCATE_OFF)
         rc = err_set(err, ERR_USAGE, "an image with a backing file cannot be preallocated");
     if (!rc)
         rc = fill_header(h, create, err);

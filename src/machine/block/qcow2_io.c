@@ -226,7 +226,7 @@ int qcow2_write(struct block_node *node, uint64_t offset, struct block_vec vec, 
     lock_range(q, &range, offset, vec.length, true);
     pthread_mutex_unlock(&q->lock);
     while (vec.length && !rc) {
-        struct qcow2_run run;
+        struct qcow2_run run = {.length = 0};
         size_t done;
         rc = qcow2_lock_room(q);
         if (rc)

@@ -197,7 +197,7 @@ static int set_up(struct qcow2 *q, struct err *err)
 
 struct block_node *qcow2_open(struct block_node *file, bool read_only, struct err *err)
 {
-    struct qcow2_header *header = malloc(sizeof(*header));
+    struct qcow2_header *header = calloc(1, sizeof(*header));
     if (!header || read_header(file, header, err) ||
         check_mode(header, read_only, file->repair, err)) {
         err_wrap(err, "'%s'", file->name);
@@ -232,8 +232,10 @@ static bool qcow2_probe(const uint8_t *header, size_t length, const char *name)
 
 static int qcow2_backing(struct block_node *file, struct block_backing *backing, struct err *err)
 {
-    struct qcow2_header *header = malloc(sizeof(*header));
-    int rc = header ? read_header(file, header, err) : err_set(err, ERR_LIMIT, "no memory");
+    struct qcow2_header *header = calloc(1, sizeof(*header));
+    if (!header)
+        return err_set(err, ERR_LIMIT, "no memory");
+    int rc = read_header(file, header, err);
     if (!rc) {
         memcpy(backing->name, header->backing_name, sizeof(backing->name));
         memcpy(backing->format, header->backing_format, sizeof(backing->format));

@@ -8,6 +8,7 @@
 // put at its first cluster. A block is written and synced before the table points to it, and a
 // grown table before the header points to it, so these rare steps are safe by themselves;
 // everything else is ordered by commits.
+#include <assert.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -350,6 +351,7 @@ void qcow2_release_now(struct qcow2 *q, uint64_t offset, uint64_t count)
 void qcow2_release_later(struct qcow2 *q, uint64_t offset, uint32_t count)
 {
     uint64_t cluster = offset >> q->cluster_bits;
+    assert(q->freed);
     // The runs that the running commit gives back are not touched.
     struct qcow2_freed *last =
         q->freed_count > q->freeing_count ? &q->freed[q->freed_count - 1] : NULL;

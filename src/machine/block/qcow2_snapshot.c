@@ -86,7 +86,7 @@ int qcow2_snapshots_read(struct qcow2 *q, struct qcow2_snapshot **list, uint64_t
         return -EINVAL;
     if (room > count * 2048ull) // more than its entries can take
         room = count * 2048ull;
-    uint8_t *raw = malloc(room);
+    uint8_t *raw = malloc(room + 1);
     *list = calloc(count, sizeof(**list));
     int rc = raw && *list ? block_node_read_buffer(q->node.next, start, raw, room) : -ENOMEM;
     for (uint32_t i = 0; i < count && !rc; i++) {

@@ -453,7 +453,7 @@ static int read_header(struct block_node *file, struct vmdk_header *header, stru
 // The description: a part of the file, or all of it. The caller frees.
 static char *read_text(struct block_node *file, struct err *err)
 {
-    struct vmdk_header header;
+    struct vmdk_header header = {.version = 0};
     uint64_t offset = 0, length = file->size;
     if (is_sparse(file)) {
         if (read_header(file, &header, err))
