@@ -25,8 +25,9 @@ static pthread_mutex_t fault_lock = PTHREAD_MUTEX_INITIALIZER;
 static const int fault_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
 
 // Where the kernel puts RAX, RCX … R15 in a signal frame.
-static const uint8_t frame_index[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
-                                        REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
+static const uint8_t frame_index[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
+                                        REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
+                                        REG_R12, REG_R13, REG_R14, REG_R15};
 
 static bool ask_handlers(struct os_fault *fault)
 {
@@ -86,10 +87,12 @@ int os_fault_handler_install(os_fault_handler *handler, struct err *err)
 
 int os_signal_stack_enter(void **stack, struct err *err)
 {
-    void *at = mmap(NULL, SIGNAL_STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    void *at =
+        mmap(NULL, SIGNAL_STACK_BYTES, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (at == MAP_FAILED)
         return err_set_errno(err, errno, "cannot make a signal stack");
-    stack_t alternate = {.ss_sp = at, .ss_size = SIGNAL_STACK_BYTES, .ss_flags = (int)SS_AUTODISARM};
+    stack_t alternate = {
+        .ss_sp = at, .ss_size = SIGNAL_STACK_BYTES, .ss_flags = (int)SS_AUTODISARM};
     if (sigaltstack(&alternate, NULL) != 0) {
         err_set_errno(err, errno, "cannot use a signal stack");
         munmap(at, SIGNAL_STACK_BYTES);
@@ -135,7 +138,9 @@ void *os_gs_base_get(void)
 
 int os_code_sync_prepare(void)
 {
-    return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0) ? -errno : 0;
+    return syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, 0, 0)
+               ? -errno
+               : 0;
 }
 
 int os_code_sync(void)

@@ -36,7 +36,8 @@ int os_signal_stack_enter(void **stack, struct err *err);
 void os_signal_stack_leave(void *stack);
 
 void os_gs_base_set(void *base);
-void *os_gs_base_get(void); // NULL on a thread that never set it; may be called from a fault handler
+void *
+os_gs_base_get(void); // NULL on a thread that never set it; may be called from a fault handler
 
 // Every thread of the process has executed a serializing instruction when this returns (membarrier SYNC_CORE; -ENOSYS where refused).
 int os_code_sync_prepare(void);

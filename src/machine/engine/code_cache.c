@@ -57,8 +57,10 @@ static int map_code(struct code_cache *cache, struct err *err)
     cache->execute = both + cache->bytes;
     cache->fd = os_memfd_create("wirt-code", cache->bytes, err);
     if (cache->fd < 0 ||
-        os_memory_place_file(both, cache->bytes, OS_MEMORY_READ | OS_MEMORY_WRITE, cache->fd, 0, err) != 0 ||
-        os_memory_place_file(both + cache->bytes, cache->bytes, OS_MEMORY_READ | OS_MEMORY_EXECUTE, cache->fd, 0, err) != 0)
+        os_memory_place_file(both, cache->bytes, OS_MEMORY_READ | OS_MEMORY_WRITE, cache->fd, 0,
+                             err) != 0 ||
+        os_memory_place_file(both + cache->bytes, cache->bytes, OS_MEMORY_READ | OS_MEMORY_EXECUTE,
+                             cache->fd, 0, err) != 0)
         return -1;
     return 0;
 }
@@ -117,8 +119,9 @@ struct block *code_cache_begin(struct code_cache *cache, struct emitter *near, s
 {
     uint32_t count = atomic_load_explicit(&cache->block_count, memory_order_relaxed);
 
-    if (count == BLOCKS_MAX || cache->page_count + 1 >= PAGES_MAX || cache->site_count + 1024 > SITES_MAX ||
-        cache->near_end - cache->near_at < NEAR_RESERVE || cache->far_end - cache->far_at < FAR_RESERVE)
+    if (count == BLOCKS_MAX || cache->page_count + 1 >= PAGES_MAX ||
+        cache->site_count + 1024 > SITES_MAX || cache->near_end - cache->near_at < NEAR_RESERVE ||
+        cache->far_end - cache->far_at < FAR_RESERVE)
         return NULL;
     *near = (struct emitter){cache->write + cache->near_at, cache->write + cache->near_end, false};
     *far = (struct emitter){cache->write + cache->far_at, cache->write + cache->far_end, false};
@@ -127,8 +130,9 @@ struct block *code_cache_begin(struct code_cache *cache, struct emitter *near, s
     return block;
 }
 
-bool code_cache_commit(struct code_cache *cache, struct block *block, const struct emitter *near, const struct emitter *far,
-                       const struct fault_site *sites, unsigned site_count)
+bool code_cache_commit(struct code_cache *cache, struct block *block, const struct emitter *near,
+                       const struct emitter *far, const struct fault_site *sites,
+                       unsigned site_count)
 {
     if (near->overflow || far->overflow)
         return false;
@@ -151,14 +155,17 @@ bool code_cache_commit(struct code_cache *cache, struct block *block, const stru
 
     struct block *_Atomic *bucket = &cache->hash[hash_of(block->rip, block->physical, block->mode)];
     atomic_store_explicit(&block->hash_next, *bucket, memory_order_relaxed);
-    atomic_store_explicit(&cache->block_count, (uint32_t)(block - cache->blocks) + 1, memory_order_release);
+    atomic_store_explicit(&cache->block_count, (uint32_t)(block - cache->blocks) + 1,
+                          memory_order_release);
     atomic_store_explicit(bucket, block, memory_order_release);
     return true;
 }
 
-struct block *code_cache_find(struct code_cache *cache, uint64_t rip, uint64_t physical, uint32_t mode)
+struct block *code_cache_find(struct code_cache *cache, uint64_t rip, uint64_t physical,
+                              uint32_t mode)
 {
-    struct block *block = atomic_load_explicit(&cache->hash[hash_of(rip, physical, mode)], memory_order_acquire);
+    struct block *block =
+        atomic_load_explicit(&cache->hash[hash_of(rip, physical, mode)], memory_order_acquire);
 
     while (block && (block->rip != rip || block->physical != physical || block->mode != mode))
         block = atomic_load_explicit(&block->hash_next, memory_order_acquire);
@@ -182,7 +189,8 @@ struct block *code_cache_block_at(struct code_cache *cache, uint64_t pc)
     return &cache->blocks[low - 1];
 }
 
-const struct fault_site *code_cache_site_at(struct code_cache *cache, const struct block *block, uint64_t pc)
+const struct fault_site *code_cache_site_at(struct code_cache *cache, const struct block *block,
+                                            uint64_t pc)
 {
     uint32_t offset = (uint32_t)(pc - (uint64_t)(uintptr_t)cache->execute) - block->code;
     const struct fault_site *sites = &cache->sites[block->first_site];
@@ -198,7 +206,8 @@ static void point_jump(struct code_cache *cache, uint32_t patch, uint32_t target
 {
     // Displacements were aligned when they were emitted: one store within a cache line.
     assert((patch & 3) == 0);
-    atomic_store_explicit((_Atomic uint32_t *)(void *)(cache->write + patch), target - (patch + 4), memory_order_release);
+    atomic_store_explicit((_Atomic uint32_t *)(void *)(cache->write + patch), target - (patch + 4),
+                          memory_order_release);
 }
 
 void code_cache_link(struct code_cache *cache, struct link *link, struct block *target)
@@ -243,7 +252,8 @@ static void drop_block(struct code_cache *cache, struct block *block)
     cache->drops++;
 }
 
-unsigned code_cache_drop(struct code_cache *cache, uint64_t physical, uint32_t length, unsigned *dropped)
+unsigned code_cache_drop(struct code_cache *cache, uint64_t physical, uint32_t length,
+                         unsigned *dropped)
 {
     struct code_page *page = *page_slot(cache, align_down(physical, 4096));
     unsigned left = 0;
@@ -257,7 +267,8 @@ unsigned code_cache_drop(struct code_cache *cache, uint64_t physical, uint32_t l
     }
     for (struct block **at = &page->blocks; *at;) {
         struct block *block = *at;
-        if (block->physical < physical + length && physical < block->physical + block->guest_bytes) {
+        if (block->physical < physical + length &&
+            physical < block->physical + block->guest_bytes) {
             *at = block->page_next;
             drop_block(cache, block);
             (*dropped)++;
@@ -270,7 +281,8 @@ unsigned code_cache_drop(struct code_cache *cache, uint64_t physical, uint32_t l
     return left;
 }
 
-void code_cache_flush(struct code_cache *cache, void (*page_done)(void *context, uint64_t page), void *context)
+void code_cache_flush(struct code_cache *cache, void (*page_done)(void *context, uint64_t page),
+                      void *context)
 {
     for (uint32_t i = 0; i < cache->page_count; i++)
         page_done(context, cache->pages[i].physical);

@@ -47,7 +47,8 @@ struct block {
     uint32_t mode;     // TRANSLATE_MODE_*
     uint32_t code;     // near code: cache offset and length
     uint32_t code_bytes;
-    uint32_t entry;         // cache offset of the entry; when jumping from a block that holds vector registers, entry_vectors
+    uint32_t
+        entry; // cache offset of the entry; when jumping from a block that holds vector registers, entry_vectors
     uint32_t entry_vectors;
     uint32_t first_site; // fault sites: index and count
     uint16_t site_count;
@@ -99,22 +100,27 @@ void code_cache_keep(struct code_cache *cache);
 
 // Emitters for a new block (NULL: no room, flush) and its registration. A block that was begun and not committed costs nothing.
 struct block *code_cache_begin(struct code_cache *cache, struct emitter *near, struct emitter *far);
-bool code_cache_commit(struct code_cache *cache, struct block *block, const struct emitter *near, const struct emitter *far,
-                       const struct fault_site *sites, unsigned site_count);
+bool code_cache_commit(struct code_cache *cache, struct block *block, const struct emitter *near,
+                       const struct emitter *far, const struct fault_site *sites,
+                       unsigned site_count);
 
-struct block *code_cache_find(struct code_cache *cache, uint64_t rip, uint64_t physical, uint32_t mode);
+struct block *code_cache_find(struct code_cache *cache, uint64_t rip, uint64_t physical,
+                              uint32_t mode);
 
 // The block whose near code contains a host address of the executable mapping, or NULL; and the site that it belongs to, or NULL.
 struct block *code_cache_block_at(struct code_cache *cache, uint64_t pc);
-const struct fault_site *code_cache_site_at(struct code_cache *cache, const struct block *block, uint64_t pc);
+const struct fault_site *code_cache_site_at(struct code_cache *cache, const struct block *block,
+                                            uint64_t pc);
 
 void code_cache_link(struct code_cache *cache, struct link *link, struct block *target);
 
 // Drop the blocks of the page that overlap [physical, physical + length). Returns how many blocks the page has left; *dropped how many went.
-unsigned code_cache_drop(struct code_cache *cache, uint64_t physical, uint32_t length, unsigned *dropped);
+unsigned code_cache_drop(struct code_cache *cache, uint64_t physical, uint32_t length,
+                         unsigned *dropped);
 
 // Forget everything; `page_done` hears of every page that had translations.
-void code_cache_flush(struct code_cache *cache, void (*page_done)(void *context, uint64_t page), void *context);
+void code_cache_flush(struct code_cache *cache, void (*page_done)(void *context, uint64_t page),
+                      void *context);
 
 static inline bool code_cache_contains(const struct code_cache *cache, uint64_t pc)
 {

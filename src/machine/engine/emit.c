@@ -42,7 +42,8 @@ static void emit_opcode(struct emitter *e, unsigned rex, unsigned opcode)
     emit_u8(e, opcode);
 }
 
-void emit_op_memory(struct emitter *e, bool wide, unsigned opcode, unsigned reg, struct host_memory m)
+void emit_op_memory(struct emitter *e, bool wide, unsigned opcode, unsigned reg,
+                    struct host_memory m)
 {
     if (m.gs)
         emit_u8(e, 0x65);
@@ -74,8 +75,8 @@ void emit_constant(struct emitter *e, unsigned reg, uint64_t value)
 }
 
 // Three-byte VEX, L = 0, W = 1.
-static void emit_vex_wide(struct emitter *e, unsigned map, unsigned pp, unsigned reg, unsigned vvvv, unsigned xb,
-                          unsigned opcode)
+static void emit_vex_wide(struct emitter *e, unsigned map, unsigned pp, unsigned reg, unsigned vvvv,
+                          unsigned xb, unsigned opcode)
 {
     emit_u8(e, 0xC4);
     emit_u8(e, (reg & 8 ? 0u : 0x80u) | (xb & 2 ? 0u : 0x40u) | (xb & 1 ? 0u : 0x20u) | map);
@@ -90,7 +91,8 @@ void emit_rorx(struct emitter *e, unsigned reg, unsigned from, unsigned count)
     emit_u8(e, count);
 }
 
-static void emit_bits_by_mask(struct emitter *e, unsigned pp, unsigned reg, unsigned from, struct host_memory mask)
+static void emit_bits_by_mask(struct emitter *e, unsigned pp, unsigned reg, unsigned from,
+                              struct host_memory mask)
 {
     if (mask.gs)
         emit_u8(e, 0x65);

@@ -88,14 +88,16 @@ static inline bool fits_i8(int32_t value)
 
 static inline unsigned host_rex_xb(struct host_memory m)
 {
-    return (m.index != HOST_NONE && m.index >= 8 ? 2u : 0u) | (m.base != HOST_NONE && m.base >= 8 ? 1u : 0u);
+    return (m.index != HOST_NONE && m.index >= 8 ? 2u : 0u) |
+           (m.base != HOST_NONE && m.base >= 8 ? 1u : 0u);
 }
 
 // ModRM, SIB and displacement of a memory operand; `reg` is the ModRM.reg field's low three bits.
 void emit_modrm_memory(struct emitter *e, unsigned reg, struct host_memory m);
 
 // [GS] [REX] opcode modrm. `opcode` is up to three bytes, 0x0FB7 for 0F B7.
-void emit_op_memory(struct emitter *e, bool wide, unsigned opcode, unsigned reg, struct host_memory m);
+void emit_op_memory(struct emitter *e, bool wide, unsigned opcode, unsigned reg,
+                    struct host_memory m);
 void emit_op_register(struct emitter *e, bool wide, unsigned opcode, unsigned reg, unsigned rm);
 
 static inline void emit_load(struct emitter *e, unsigned reg, struct host_memory m)
@@ -113,7 +115,8 @@ static inline void emit_store(struct emitter *e, struct host_memory m, unsigned 
     emit_op_memory(e, true, 0x89, reg, m);
 }
 
-static inline void emit_store_imm32(struct emitter *e, bool wide, struct host_memory m, uint32_t value)
+static inline void emit_store_imm32(struct emitter *e, bool wide, struct host_memory m,
+                                    uint32_t value)
 {
     emit_op_memory(e, wide, 0xC7, 0, m);
     emit_u32(e, value);
@@ -140,7 +143,8 @@ static inline void emit_cmp_imm(struct emitter *e, unsigned reg, uint32_t value)
     emit_u32(e, value);
 }
 
-static inline void emit_cmp_memory_imm(struct emitter *e, bool wide, struct host_memory m, uint32_t value)
+static inline void emit_cmp_memory_imm(struct emitter *e, bool wide, struct host_memory m,
+                                       uint32_t value)
 {
     bool small = fits_i8((int32_t)value);
 

@@ -62,7 +62,8 @@ static void emit_reload_jump_registers(struct emitter *e)
 // Flags are the guest's throughout.
 static void emit_jump(struct emitter *e, enum tlb_mode mode, const uint8_t *leave)
 {
-    uint64_t table = CONTEXT_ENGINE(translate.jumps) + mode * sizeof(struct jump_entry) * JUMP_ENTRIES;
+    uint64_t table =
+        CONTEXT_ENGINE(translate.jumps) + mode * sizeof(struct jump_entry) * JUMP_ENTRIES;
 
     emit_store(e, host_context(CONTEXT_STATE(rip)), R11);
     emit_op_memory(e, false, 0x89, R10, host_context(CONTEXT_ENGINE(translate.exit)));

@@ -19,11 +19,11 @@ struct block;
 // Why generated code left the cache; lies in the far section, written before the code that refers to it.
 enum exit_kind {
     EXIT_INTERPRET, // execute the instruction at `rip` by tier 0, then go on at `resume` if it went on to `next_rip`
-    EXIT_LINK,      // a direct jump to `rip` that is not linked yet: block->links[link]
-    EXIT_JUMP,      // a jump through the table to state.rip by the instruction at `rip`, which has changed RSP by -(next_rip)
-    EXIT_EVENT,     // events are pending; at `rip`
-    EXIT_VECTORS,   // the block at `rip` needs the vector registers loaded, and goes on at `resume`
-    EXIT_FAULT,     // its host code faulted: execute the instruction at translate.fault_rip by tier 0
+    EXIT_LINK, // a direct jump to `rip` that is not linked yet: block->links[link]
+    EXIT_JUMP, // a jump through the table to state.rip by the instruction at `rip`, which has changed RSP by -(next_rip)
+    EXIT_EVENT,   // events are pending; at `rip`
+    EXIT_VECTORS, // the block at `rip` needs the vector registers loaded, and goes on at `resume`
+    EXIT_FAULT,   // its host code faulted: execute the instruction at translate.fault_rip by tier 0
     EXIT_KIND_COUNT
 };
 

@@ -68,13 +68,15 @@ static bool is_environment(enum insn_op op)
     return op == OP_FNSTENV || op == OP_FLDENV || op == OP_FNSAVE || op == OP_FRSTOR;
 }
 
-static enum plan plan_vector(struct translation *t, const struct insn *insn, uint32_t mode, uint32_t needed)
+static enum plan plan_vector(struct translation *t, const struct insn *insn, uint32_t mode,
+                             uint32_t needed)
 {
     for (unsigned i = 0; i < ARRAY_LENGTH(insn->form->operands); i++) {
         if (insn->form->operands[i].kind == OPERAND_VSIB)
             return by_tier_0(insn);
     }
-    if (!(mode & needed) || is_environment(insn->form->op) || (insn->form->attributes & INSN_IMPLICIT_MEMORY))
+    if (!(mode & needed) || is_environment(insn->form->op) ||
+        (insn->form->attributes & INSN_IMPLICIT_MEMORY))
         return by_tier_0(insn);
     enum plan plan = insn_has_memory(insn) ? plan_memory(insn) : PLAN_COPY;
     if (plan != PLAN_INTERPRET)
@@ -142,7 +144,8 @@ static bool gather(struct translation *t, uint64_t rip, uint32_t mode)
         if (offset >= 4096)
             break;
         // Another vCPU, or a device, may write to the page while we read: what is executed is what is decoded here.
-        unsigned available = offset + INSN_MAX_BYTES > 4096 ? (unsigned)(4096 - offset) : INSN_MAX_BYTES;
+        unsigned available =
+            offset + INSN_MAX_BYTES > 4096 ? (unsigned)(4096 - offset) : INSN_MAX_BYTES;
         memcpy(p->bytes, t->page + offset, available);
         int length = decode(p->bytes, available, CODE_64, &p->insn);
         if (length < 0)
@@ -174,7 +177,8 @@ bool translate_flags_dead_at(const struct translation *t, uint64_t rip)
         struct insn insn;
         if (offset >= 4096)
             return false;
-        unsigned available = offset + INSN_MAX_BYTES > 4096 ? (unsigned)(4096 - offset) : INSN_MAX_BYTES;
+        unsigned available =
+            offset + INSN_MAX_BYTES > 4096 ? (unsigned)(4096 - offset) : INSN_MAX_BYTES;
         int length = decode(t->page + offset, available, CODE_64, &insn);
         if (length < 0 || insn.form->class > CLASS_BRANCH || (insn_flags_read(&insn) & live))
             return false;
@@ -199,7 +203,8 @@ static uint16_t flags_after_block(struct translation *t)
 
     if (t->open_end)
         dead = translate_flags_dead_at(t, t->end_rip);
-    else if (last->plan == PLAN_BRANCH && (last->insn.form->op == OP_JMP || last->insn.form->op == OP_CALL))
+    else if (last->plan == PLAN_BRANCH &&
+             (last->insn.form->op == OP_JMP || last->insn.form->op == OP_CALL))
         dead = translate_flags_dead_at(t, target);
     else if (last->plan == PLAN_BRANCH && last->insn.form->op == OP_JCC)
         dead = translate_flags_dead_at(t, target) && translate_flags_dead_at(t, last->next_rip);
@@ -216,7 +221,8 @@ static void find_live_flags(struct translation *t)
         if (p->plan >= PLAN_INTERPRET)
             live = FLAGS_STATUS;
         else
-            live = (uint16_t)(((live & ~insn_flags_killed(&p->insn)) | insn_flags_read(&p->insn)) & FLAGS_STATUS);
+            live = (uint16_t)(((live & ~insn_flags_killed(&p->insn)) | insn_flags_read(&p->insn)) &
+                              FLAGS_STATUS);
         p->flags_before = live;
     }
 }
@@ -250,7 +256,8 @@ static void emit_far_exit(struct translation *t, const struct far_exit *exit)
 {
     struct code_cache *cache = &t->translator->cache;
     struct emitter *e = &t->far;
-    struct exit_record record = {exit->rip, exit->next_rip, t->block, exit->resume, exit->kind, exit->link};
+    struct exit_record record = {exit->rip,    exit->next_rip, t->block,
+                                 exit->resume, exit->kind,     exit->link};
 
     if (!exit->jump_count)
         return;
@@ -319,7 +326,8 @@ static bool emit_planned(struct translation *t, const struct planned_insn *p)
         return translate_memory_insn(t, p);
     case PLAN_ADDRESS: {
         uint64_t address = p->next_rip + (uint64_t)p->insn.displacement;
-        emit_constant(&t->near, p->insn.reg, p->insn.operand_size == 4 ? (uint32_t)address : address);
+        emit_constant(&t->near, p->insn.reg,
+                      p->insn.operand_size == 4 ? (uint32_t)address : address);
         translate_wrote(t, p->writes);
         return true;
     }
@@ -395,13 +403,15 @@ static void plan_single_step(struct translation *t, uint64_t rip)
 {
     struct planned_insn *p = &t->insns[0];
 
-    *p = (struct planned_insn){.plan = PLAN_STOP, .rip = rip, .next_rip = rip, .flags_before = FLAGS_STATUS};
+    *p = (struct planned_insn){
+        .plan = PLAN_STOP, .rip = rip, .next_rip = rip, .flags_before = FLAGS_STATUS};
     t->count = 1;
     t->open_end = false;
     t->end_rip = rip + 1;
 }
 
-struct block *translate_block(struct vcpu *vcpu, uint64_t rip, uint64_t physical, const uint8_t *host_page, uint32_t mode)
+struct block *translate_block(struct vcpu *vcpu, uint64_t rip, uint64_t physical,
+                              const uint8_t *host_page, uint32_t mode)
 {
     struct translator *translator = translator_of(vcpu);
     static struct translation workspace; // under the translator's lock; too large for a stack
@@ -431,9 +441,11 @@ struct block *translate_block(struct vcpu *vcpu, uint64_t rip, uint64_t physical
     t->block->guest_bytes = (uint16_t)(t->end_rip - rip);
     t->block->instructions = (uint16_t)t->count;
     emit_block(t);
-    if (!code_cache_commit(&translator->cache, t->block, &t->near, &t->far, t->sites, t->site_count))
+    if (!code_cache_commit(&translator->cache, t->block, &t->near, &t->far, t->sites,
+                           t->site_count))
         return NULL;
     if (translator->trace)
-        translator->trace(translator->trace_context, &translator->cache, t->block, host_page + (rip & 4095));
+        translator->trace(translator->trace_context, &translator->cache, t->block,
+                          host_page + (rip & 4095));
     return t->block;
 }

@@ -43,15 +43,18 @@ enum translate_mode {
 };
 
 // Hears of each new translation (--trace translate).
-typedef void translate_trace(void *context, const struct code_cache *cache, const struct block *block, const uint8_t *guest);
+typedef void translate_trace(void *context, const struct code_cache *cache,
+                             const struct block *block, const uint8_t *guest);
 
 // The machine's part of tier 1, in cpu_system.backend_data.
 struct translator {
-    pthread_mutex_t lock; // protects all that follows but what code_cache.h exempts; taken by translator_lock()
+    pthread_mutex_t
+        lock; // protects all that follows but what code_cache.h exempts; taken by translator_lock()
     _Atomic bool flushing; // nobody may go into the cache before the lock is free
     struct code_cache cache;
     struct trampolines trampolines;
     struct cpu_system *system; // borrowed
+    bool real_time;            // the TSC is the host's
     unsigned users;            // vCPUs; the last one destroys it
     translate_trace *trace;
     void *trace_context;
@@ -78,7 +81,8 @@ struct planned_insn {
     uint64_t next_rip;
     uint16_t reads; // general registers
     uint16_t writes;
-    uint16_t flags_before; // status flags that may be read before they are overwritten: before and after the instruction
+    uint16_t
+        flags_before; // status flags that may be read before they are overwritten: before and after the instruction
     uint16_t flags_after;
 };
 
@@ -103,14 +107,14 @@ struct translation {
     struct emitter near, far;
     enum tlb_mode tlb_mode; // STAC and CLAC change it
     enum fetch_mode fetch_mode;
-    const uint8_t *page;  // host address of the guest's page
-    uint64_t page_rip;    // its linear address
+    const uint8_t *page; // host address of the guest's page
+    uint64_t page_rip;   // its linear address
     unsigned count;
     unsigned current; // instruction being emitted
     bool uses_vectors;
     bool smap;
     bool native_tsc;
-    bool open_end;    // the last instruction does not end control: go on at end_rip
+    bool open_end; // the last instruction does not end control: go on at end_rip
     uint64_t end_rip;
     uint16_t evicted; // guest registers whose value is in state.gpr only
     struct planned_insn insns[BLOCK_INSNS_MAX];
@@ -122,7 +126,8 @@ struct translation {
 
 // translate.c
 // With the lock held. NULL: no room, flush the cache.
-struct block *translate_block(struct vcpu *vcpu, uint64_t rip, uint64_t physical, const uint8_t *host_page, uint32_t mode);
+struct block *translate_block(struct vcpu *vcpu, uint64_t rip, uint64_t physical,
+                              const uint8_t *host_page, uint32_t mode);
 // Are all status flags overwritten before they are read, from `rip` on (if that is known)?
 bool translate_flags_dead_at(const struct translation *t, uint64_t rip);
 struct far_exit *translate_exit(struct translation *t, enum exit_kind kind, uint64_t rip);
@@ -133,7 +138,7 @@ struct far_exit *translate_miss(struct translation *t);
 void translate_fault_site(struct translation *t);
 
 // translate_registers.c
-#define REGISTER_BIT(n) ((uint16_t)(1u << (n)))
+#define REGISTER_BIT(n)  ((uint16_t)(1u << (n)))
 #define NO_REX_REGISTERS 0x00FFu
 void translate_evict(struct translation *t, unsigned reg);
 void translate_need(struct translation *t, uint16_t registers);
@@ -145,8 +150,8 @@ void translate_wrote(struct translation *t, uint16_t registers);
 struct guest_address {
     int8_t base, index; // guest registers or HOST_NONE
     uint8_t scale;
-    bool constant;     // base and index absent, or RIP-relative: `displacement` is the offset
-    uint8_t segment;   // SEG_FS, SEG_GS, or SEG_NONE: base 0
+    bool constant;   // base and index absent, or RIP-relative: `displacement` is the offset
+    uint8_t segment; // SEG_FS, SEG_GS, or SEG_NONE: base 0
     int64_t displacement;
 };
 struct look_up {
@@ -155,14 +160,17 @@ struct look_up {
     bool write;
     bool flags_live;
     uint16_t forbidden; // registers that hold their value until the access
-    uint16_t overwritten; // registers that the access overwrites: good for the last scratch register
-    uint16_t allowed;   // registers that can be encoded
+    uint16_t
+        overwritten;  // registers that the access overwrites: good for the last scratch register
+    uint16_t allowed; // registers that can be encoded
 };
 // Emit a look-up; misses leave through `miss`. Returns the host operand; translate_scratch()es it uses stay evicted.
-bool translate_look_up(struct translation *t, const struct look_up *look_up, struct far_exit *miss, struct host_memory *host);
+bool translate_look_up(struct translation *t, const struct look_up *look_up, struct far_exit *miss,
+                       struct host_memory *host);
 bool translate_address(const struct planned_insn *p, struct guest_address *address);
 bool translate_memory_insn(struct translation *t, const struct planned_insn *p);
-void translate_emit_with(struct translation *t, const struct planned_insn *p, struct host_memory operand);
+void translate_emit_with(struct translation *t, const struct planned_insn *p,
+                         struct host_memory operand);
 
 // translate_branch.c
 bool translate_stack_insn(struct translation *t, const struct planned_insn *p);

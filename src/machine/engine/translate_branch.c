@@ -12,14 +12,15 @@
 
 #define JUMP_REGISTERS (REGISTER_BIT(RCX) | REGISTER_BIT(R10) | REGISTER_BIT(R11))
 
-static const struct guest_address stack_top = {.base = RSP, .index = HOST_NONE, .segment = SEG_NONE};
+static const struct guest_address stack_top = {
+    .base = RSP, .index = HOST_NONE, .segment = SEG_NONE};
 
 // To the address in R11. The current instruction has added `rsp_change` to RSP: to be undone if the address proves not canonical.
 static void emit_trampoline_jump(struct translation *t, int32_t rsp_change)
 {
     struct far_exit *record = translate_exit(t, EXIT_JUMP, t->insns[t->current].rip);
 
-    record->next_rip = (uint64_t)-(int64_t)rsp_change;
+    record->next_rip = (uint64_t) - (int64_t)rsp_change;
     translate_need(t, (uint16_t)~JUMP_REGISTERS);
     translate_evict(t, RCX);
     translate_evict(t, R10);
@@ -27,7 +28,8 @@ static void emit_trampoline_jump(struct translation *t, int32_t rsp_change)
     emit_u8(&t->near, 0xB8 | (R10 & 7));
     translate_exit_jump(record, t->near.at);
     emit_u32(&t->near, 0);
-    emit_target(&t->near, emit_jmp(&t->near), t->translator->cache.write + t->translator->trampolines.jump[t->tlb_mode]);
+    emit_target(&t->near, emit_jmp(&t->near),
+                t->translator->cache.write + t->translator->trampolines.jump[t->tlb_mode]);
 }
 
 // The displacement of the next jump of `opcode_bytes` will be aligned.
@@ -80,7 +82,8 @@ void translate_goto(struct translation *t, uint64_t target, unsigned link, uint6
     if (!same_page(t, target)) {
         translate_evict(t, R11);
         emit_constant(&t->near, R11, target);
-        emit_trampoline_jump(t, last->plan == PLAN_BRANCH && last->insn.form->op == OP_CALL ? -8 : 0);
+        emit_trampoline_jump(t,
+                             last->plan == PLAN_BRANCH && last->insn.form->op == OP_CALL ? -8 : 0);
         return;
     }
     translate_need(t, 0xFFFF);
@@ -93,10 +96,15 @@ void translate_goto(struct translation *t, uint64_t target, unsigned link, uint6
 // ---- Stack ----
 
 // RSP - 8 is where the next value goes; registers in `forbidden` are to keep their value.
-static bool push_slot(struct translation *t, const struct planned_insn *p, uint16_t forbidden, struct host_memory *host)
+static bool push_slot(struct translation *t, const struct planned_insn *p, uint16_t forbidden,
+                      struct host_memory *host)
 {
-    struct look_up l = {.address = stack_top, .size = 8, .write = true, .flags_live = p->flags_before != 0,
-                        .forbidden = forbidden, .allowed = 0xFFFF};
+    struct look_up l = {.address = stack_top,
+                        .size = 8,
+                        .write = true,
+                        .flags_live = p->flags_before != 0,
+                        .forbidden = forbidden,
+                        .allowed = 0xFFFF};
 
     l.address.displacement = -8;
     return translate_look_up(t, &l, translate_miss(t), host);
@@ -108,7 +116,8 @@ static void emit_adjust_rsp(struct translation *t, int32_t by)
 }
 
 // A 64-bit constant to memory: at most one scratch register besides those of the look-up.
-static void emit_store_constant(struct translation *t, struct host_memory host, uint64_t value, uint16_t forbidden)
+static void emit_store_constant(struct translation *t, struct host_memory host, uint64_t value,
+                                uint16_t forbidden)
 {
     if (fits_i32(value)) {
         emit_store_imm32(&t->near, true, host, (uint32_t)value);
@@ -125,7 +134,8 @@ static void emit_store_constant(struct translation *t, struct host_memory host, 
 }
 
 // Load the 8 bytes of a memory operand into a scratch register (or `reg` if that is one), which the caller forbids afterwards.
-static bool load_operand(struct translation *t, const struct planned_insn *p, int want, unsigned *reg)
+static bool load_operand(struct translation *t, const struct planned_insn *p, int want,
+                         unsigned *reg)
 {
     struct host_memory host;
     struct look_up l = {.size = 8, .flags_live = p->flags_before != 0, .allowed = 0xFFFF};
@@ -137,7 +147,8 @@ static bool load_operand(struct translation *t, const struct planned_insn *p, in
     if (!translate_look_up(t, &l, translate_miss(t), &host))
         return false;
     if (want == HOST_NONE)
-        *reg = (unsigned)host.base != RSP && host.base != HOST_NONE && (t->evicted & REGISTER_BIT(host.base))
+        *reg = (unsigned)host.base != RSP && host.base != HOST_NONE &&
+                       (t->evicted & REGISTER_BIT(host.base))
                    ? (unsigned)host.base
                    : (unsigned)host.index;
     else
@@ -151,7 +162,10 @@ static bool load_operand(struct translation *t, const struct planned_insn *p, in
 // The look-up must not want the guest's value of the register, which holds something else now.
 bool translate_push_scratch(struct translation *t, const struct planned_insn *p, unsigned value)
 {
-    struct look_up l = {.address = stack_top, .size = 8, .write = true, .flags_live = p->flags_before != 0,
+    struct look_up l = {.address = stack_top,
+                        .size = 8,
+                        .write = true,
+                        .flags_live = p->flags_before != 0,
                         .allowed = (uint16_t)~REGISTER_BIT(value)};
     struct host_memory host;
 
@@ -188,7 +202,8 @@ static bool push(struct translation *t, const struct planned_insn *p)
 
 static bool pop(struct translation *t, const struct planned_insn *p)
 {
-    struct look_up l = {.address = stack_top, .size = 8, .flags_live = p->flags_before != 0, .allowed = 0xFFFF};
+    struct look_up l = {
+        .address = stack_top, .size = 8, .flags_live = p->flags_before != 0, .allowed = 0xFFFF};
     struct host_memory host;
     unsigned reg = p->insn.rm;
 
@@ -206,8 +221,11 @@ static bool pop(struct translation *t, const struct planned_insn *p)
 
 static bool leave(struct translation *t, const struct planned_insn *p)
 {
-    struct look_up l = {.address = {.base = RBP, .index = HOST_NONE, .segment = SEG_NONE}, .size = 8,
-                        .flags_live = p->flags_before != 0, .allowed = 0xFFFF, .forbidden = REGISTER_BIT(RBP)};
+    struct look_up l = {.address = {.base = RBP, .index = HOST_NONE, .segment = SEG_NONE},
+                        .size = 8,
+                        .flags_live = p->flags_before != 0,
+                        .allowed = 0xFFFF,
+                        .forbidden = REGISTER_BIT(RBP)};
     struct host_memory host;
 
     if (!translate_look_up(t, &l, translate_miss(t), &host))
@@ -223,7 +241,10 @@ bool translate_stack_insn(struct translation *t, const struct planned_insn *p)
 
     if (p->insn.operand_size != 8)
         return false;
-    return op == OP_PUSH ? push(t, p) : op == OP_POP ? pop(t, p) : op == OP_LEAVE ? leave(t, p) : false;
+    return op == OP_PUSH    ? push(t, p)
+           : op == OP_POP   ? pop(t, p)
+           : op == OP_LEAVE ? leave(t, p)
+                            : false;
 }
 
 // ---- Branches ----
@@ -306,7 +327,10 @@ static bool indirect(struct translation *t, const struct planned_insn *p)
     if (!load_target(t, p))
         return false;
     if (p->insn.form->op == OP_CALL_INDIRECT) {
-        struct look_up l = {.address = stack_top, .size = 8, .write = true, .flags_live = p->flags_before != 0,
+        struct look_up l = {.address = stack_top,
+                            .size = 8,
+                            .write = true,
+                            .flags_live = p->flags_before != 0,
                             .allowed = (uint16_t)~REGISTER_BIT(R11)};
         l.address.displacement = -8;
         if (!translate_look_up(t, &l, translate_miss(t), &host))
@@ -320,7 +344,10 @@ static bool indirect(struct translation *t, const struct planned_insn *p)
 
 static bool ret(struct translation *t, const struct planned_insn *p)
 {
-    struct look_up l = {.address = stack_top, .size = 8, .flags_live = p->flags_before != 0, .allowed = 0xFFFF,
+    struct look_up l = {.address = stack_top,
+                        .size = 8,
+                        .flags_live = p->flags_before != 0,
+                        .allowed = 0xFFFF,
                         .overwritten = REGISTER_BIT(R11)};
     struct host_memory host;
 
@@ -328,7 +355,8 @@ static bool ret(struct translation *t, const struct planned_insn *p)
         return false;
     translate_evict(t, R11);
     emit_load(&t->near, R11, host);
-    int32_t popped = 8 + (int32_t)(p->insn.form->operands[0].kind == OPERAND_IMM ? p->insn.immediate : 0);
+    int32_t popped =
+        8 + (int32_t)(p->insn.form->operands[0].kind == OPERAND_IMM ? p->insn.immediate : 0);
     emit_adjust_rsp(t, popped);
     emit_trampoline_jump(t, popped);
     return true;

@@ -37,15 +37,17 @@ struct translate_cpu {
     uint64_t index_mask;   // (TLB_ENTRIES - 1) << 12
     uint64_t masks[MASK_COUNT];
     uint64_t jump_bias[JUMP_TABLES];
-    uint64_t fault_rip;    // guest RIP of the instruction whose host code faulted
-    uint32_t exit;         // why the code left: cache offset of an exit record
-    uint32_t vectors_live; // 1: the vector and x87 registers are in the host's registers, 0: in state.xsave
+    uint64_t fault_rip; // guest RIP of the instruction whose host code faulted
+    uint32_t exit;      // why the code left: cache offset of an exit record
+    uint32_t
+        vectors_live; // 1: the vector and x87 registers are in the host's registers, 0: in state.xsave
     // Not touched by generated code.
-    uint64_t mapping_changes;      // counts what may have changed the mapping of code
-    _Atomic bool code_dropped;     // translations were dropped, the jump table is stale
-    _Atomic uint32_t running;      // may be in the code cache, or about to use its TLB: see translate_smp.h
+    uint64_t mapping_changes;  // counts what may have changed the mapping of code
+    _Atomic bool code_dropped; // translations were dropped, the jump table is stale
+    _Atomic uint32_t
+        running; // may be in the code cache, or about to use its TLB: see translate_smp.h
     _Atomic uint32_t flush_wanted; // drop the write half of the TLB; the asker sleeps on it
-    bool supervisor_local;         // the supervisor's jump table holds entries of pages that are not global
+    bool supervisor_local; // the supervisor's jump table holds entries of pages that are not global
     struct translator *translator; // borrowed: the machine's; NULL without tier 1
     void *signal_stack;            // owned by the vCPU's thread
     uint64_t executed[JUMP_TABLES][EXECUTED_BITS / 64];

@@ -32,7 +32,8 @@
 
 static uint64_t tlb_array(const struct translation *t, size_t member)
 {
-    return VCPU_CONTEXT_OFFSET + offsetof(struct engine_cpu, tlb) + t->tlb_mode * sizeof(struct tlb) + member;
+    return VCPU_CONTEXT_OFFSET + offsetof(struct engine_cpu, tlb) +
+           t->tlb_mode * sizeof(struct tlb) + member;
 }
 
 static uint64_t tag_array(const struct translation *t, bool write)
@@ -50,7 +51,8 @@ bool translate_address(const struct planned_insn *p, struct guest_address *addre
         .base = insn->base < GPR_COUNT ? (int8_t)insn->base : (int8_t)HOST_NONE,
         .index = insn->index < GPR_COUNT ? (int8_t)insn->index : (int8_t)HOST_NONE,
         .scale = insn->scale,
-        .segment = insn->segment == SEG_FS || insn->segment == SEG_GS ? insn->segment : (uint8_t)SEG_NONE,
+        .segment =
+            insn->segment == SEG_FS || insn->segment == SEG_GS ? insn->segment : (uint8_t)SEG_NONE,
         .displacement = insn->displacement,
     };
     if (insn->base == INSN_REG_RIP)
@@ -80,7 +82,8 @@ static void emit_linear(struct translation *t, const struct guest_address *a, un
 static void emit_index(struct translation *t, unsigned index, unsigned address, bool flags_live)
 {
     if (flags_live) {
-        emit_pext_memory(&t->near, index, address, host_context(CONTEXT_ENGINE(translate.index_mask)));
+        emit_pext_memory(&t->near, index, address,
+                         host_context(CONTEXT_ENGINE(translate.index_mask)));
     } else {
         emit_rorx(&t->near, index, address, 12);
         emit_and32_imm(&t->near, index, TLB_ENTRIES - 1);
@@ -97,16 +100,19 @@ static unsigned last_scratch(struct translation *t, const struct look_up *l, uin
 }
 
 // Flags live: A keeps the linear address, RCX is used and afterwards loaded again if it is needed.
-static struct host_memory emit_careful(struct translation *t, const struct look_up *l, struct far_exit *miss)
+static struct host_memory emit_careful(struct translation *t, const struct look_up *l,
+                                       struct far_exit *miss)
 {
     struct emitter *e = &t->near;
     uint16_t used = l->forbidden | address_registers(&l->address) | REGISTER_BIT(RCX);
-    unsigned a = translate_scratch(t, l->allowed & (uint16_t)~(used | l->overwritten));
+    unsigned a = translate_scratch(t, l->allowed & (uint16_t) ~(used | l->overwritten));
     unsigned b = last_scratch(t, l, used | REGISTER_BIT(a));
 
     emit_linear(t, &l->address, a);
     if (l->address.segment != SEG_NONE) {
-        emit_load(e, b, host_context(CONTEXT_STATE(segment[0].base) + l->address.segment * sizeof(struct segment)));
+        emit_load(e, b,
+                  host_context(CONTEXT_STATE(segment[0].base) +
+                               l->address.segment * sizeof(struct segment)));
         emit_lea(e, true, a, (struct host_memory){(int8_t)a, (int8_t)b, 0, false, 0});
     }
     bool rcx_needed = (l->forbidden & REGISTER_BIT(RCX)) && !(t->evicted & REGISTER_BIT(RCX));
@@ -125,12 +131,13 @@ static struct host_memory emit_careful(struct translation *t, const struct look_
     return (struct host_memory){(int8_t)a, (int8_t)b, 0, false, 0};
 }
 
-static struct host_memory emit_quick(struct translation *t, const struct look_up *l, struct far_exit *miss)
+static struct host_memory emit_quick(struct translation *t, const struct look_up *l,
+                                     struct far_exit *miss)
 {
     struct emitter *e = &t->near;
     const struct guest_address *address = &l->address;
     uint16_t used = l->forbidden | address_registers(address);
-    unsigned a = translate_scratch(t, l->allowed & (uint16_t)~(used | l->overwritten));
+    unsigned a = translate_scratch(t, l->allowed & (uint16_t) ~(used | l->overwritten));
     unsigned b = last_scratch(t, l, used | REGISTER_BIT(a));
     struct host_memory segment =
         host_context(CONTEXT_STATE(segment[0].base) + address->segment * sizeof(struct segment));
@@ -149,21 +156,25 @@ static struct host_memory emit_quick(struct translation *t, const struct look_up
     if (address->index == HOST_NONE) {
         if (address->base == HOST_NONE)
             return host_base(b, (int32_t)address->displacement);
-        return (struct host_memory){address->base, (int8_t)b, 0, false, (int32_t)address->displacement};
+        return (struct host_memory){address->base, (int8_t)b, 0, false,
+                                    (int32_t)address->displacement};
     }
     if (address->base != HOST_NONE)
         emit_lea(e, true, b, (struct host_memory){address->base, (int8_t)b, 0, false, 0});
-    return (struct host_memory){(int8_t)b, address->index, address->scale, false, (int32_t)address->displacement};
+    return (struct host_memory){(int8_t)b, address->index, address->scale, false,
+                                (int32_t)address->displacement};
 }
 
 // The address is known now.
-static struct host_memory emit_constant_look_up(struct translation *t, const struct look_up *l, struct far_exit *miss)
+static struct host_memory emit_constant_look_up(struct translation *t, const struct look_up *l,
+                                                struct far_exit *miss)
 {
     struct emitter *e = &t->near;
     uint64_t linear = (uint64_t)l->address.displacement, page = align_down(linear, 4096);
     uint32_t index = tlb_index(linear);
     struct host_memory tag = host_context(tag_array(t, l->write) + 8u * index);
-    struct host_memory addend = host_context(tlb_array(t, offsetof(struct tlb, addend)) + 8u * index);
+    struct host_memory addend =
+        host_context(tlb_array(t, offsetof(struct tlb, addend)) + 8u * index);
 
     if (!l->flags_live && fits_i32(-page) && fits_i32(linear)) {
         unsigned b = last_scratch(t, l, l->forbidden);
@@ -174,7 +185,7 @@ static struct host_memory emit_constant_look_up(struct translation *t, const str
         return host_base(b, (int32_t)linear);
     }
     uint16_t used = l->forbidden | REGISTER_BIT(RCX);
-    unsigned a = translate_scratch(t, l->allowed & (uint16_t)~(used | l->overwritten));
+    unsigned a = translate_scratch(t, l->allowed & (uint16_t) ~(used | l->overwritten));
     unsigned b = last_scratch(t, l, used | REGISTER_BIT(a));
     int32_t back = -(int32_t)(linear - page);
     bool rcx_needed = (l->forbidden & REGISTER_BIT(RCX)) && !(t->evicted & REGISTER_BIT(RCX));
@@ -201,7 +212,8 @@ static struct host_memory emit_constant_look_up(struct translation *t, const str
     return (struct host_memory){(int8_t)a, (int8_t)b, 0, false, 0};
 }
 
-bool translate_look_up(struct translation *t, const struct look_up *l, struct far_exit *miss, struct host_memory *host)
+bool translate_look_up(struct translation *t, const struct look_up *l, struct far_exit *miss,
+                       struct host_memory *host)
 {
     const struct guest_address *address = &l->address;
 
@@ -226,7 +238,8 @@ static void emit_legacy_prefixes(struct translation *t, const struct planned_ins
         uint8_t byte = p->bytes[i];
         if (byte == 0x66 || byte == 0xF2 || byte == 0xF3 || byte == 0xF0)
             emit_u8(&t->near, byte);
-        else if (byte != 0x67 && byte != 0x2E && byte != 0x36 && byte != 0x3E && byte != 0x26 && byte != 0x64 && byte != 0x65)
+        else if (byte != 0x67 && byte != 0x2E && byte != 0x36 && byte != 0x3E && byte != 0x26 &&
+                 byte != 0x64 && byte != 0x65)
             break; // REX or the opcode
     }
 }
@@ -236,8 +249,10 @@ static void emit_vex(struct emitter *e, const struct insn *insn, struct host_mem
     unsigned xb = host_rex_xb(operand);
 
     emit_u8(e, 0xC4);
-    emit_u8(e, (insn->rex & REX_R ? 0u : 0x80u) | (xb & 2 ? 0u : 0x40u) | (xb & 1 ? 0u : 0x20u) | insn->map);
-    emit_u8(e, (insn->rex & REX_W ? 0x80u : 0u) | (~insn->vex_vvvv & 15u) << 3 | insn->vex_l * 4u | insn->vex_pp);
+    emit_u8(e, (insn->rex & REX_R ? 0u : 0x80u) | (xb & 2 ? 0u : 0x40u) | (xb & 1 ? 0u : 0x20u) |
+                   insn->map);
+    emit_u8(e, (insn->rex & REX_W ? 0x80u : 0u) | (~insn->vex_vvvv & 15u) << 3 | insn->vex_l * 4u |
+                   insn->vex_pp);
 }
 
 static void emit_opcode_map(struct emitter *e, unsigned map)
@@ -251,12 +266,15 @@ static void emit_opcode_map(struct emitter *e, unsigned map)
 }
 
 // The instruction again, with `operand` in place of its memory operand.
-void translate_emit_with(struct translation *t, const struct planned_insn *p, struct host_memory operand)
+void translate_emit_with(struct translation *t, const struct planned_insn *p,
+                         struct host_memory operand)
 {
     struct emitter *e = &t->near;
     const struct insn *insn = &p->insn;
     bool moffs = !(insn->form->attributes & INSN_MODRM); // A0 to A3, as 8A, 8B, 88, 89
-    unsigned opcode = moffs ? (insn->opcode < 0xA2 ? insn->opcode - 0xA0u + 0x8A : insn->opcode - 0xA2u + 0x88) : insn->opcode;
+    unsigned opcode =
+        moffs ? (insn->opcode < 0xA2 ? insn->opcode - 0xA0u + 0x8A : insn->opcode - 0xA2u + 0x88)
+              : insn->opcode;
 
     if (insn->encoding == ENCODING_VEX) {
         emit_vex(e, insn, operand);

@@ -53,7 +53,8 @@ unsigned translate_scratch(struct translation *t, uint16_t allowed)
     for (unsigned reg = 0; reg < GPR_COUNT; reg++) {
         if (!(allowed & REGISTER_BIT(reg)))
             continue;
-        unsigned value = worth(t, reg) * 2 + (t->evicted & REGISTER_BIT(reg) ? 4 * BLOCK_INSNS_MAX : 0) + 1;
+        unsigned value =
+            worth(t, reg) * 2 + (t->evicted & REGISTER_BIT(reg) ? 4 * BLOCK_INSNS_MAX : 0) + 1;
         if (value > best_worth) {
             best = reg;
             best_worth = value;

@@ -45,7 +45,8 @@ uint32_t translate_mode(struct vcpu *vcpu)
 
     if (engine->code_mode != 64 || !engine->flat64 || engine->cpl == 1 || engine->cpl == 2)
         return 0;
-    uint32_t mode = TRANSLATE_MODE_64 | engine->tlb_mode | (engine->fetch_mode == FETCH_USER ? TRANSLATE_MODE_USER : 0u);
+    uint32_t mode = TRANSLATE_MODE_64 | engine->tlb_mode |
+                    (engine->fetch_mode == FETCH_USER ? TRANSLATE_MODE_USER : 0u);
     if (available && (state->cr0 & CR0_NE))
         mode |= TRANSLATE_MODE_X87;
     if (available && (state->cr4 & CR4_OSFXSR))
@@ -54,7 +55,8 @@ uint32_t translate_mode(struct vcpu *vcpu)
         mode |= TRANSLATE_MODE_AVX;
     if (state->cr4 & CR4_SMAP)
         mode |= TRANSLATE_MODE_SMAP;
-    if (!state->tsc_offset && (engine->cpl == 0 || !(state->cr4 & CR4_TSD)))
+    if (translator_of(vcpu)->real_time && !state->tsc_offset &&
+        (engine->cpl == 0 || !(state->cr4 & CR4_TSD)))
         mode |= TRANSLATE_MODE_TSC;
     return mode;
 }
@@ -111,7 +113,8 @@ static void remember_jump(struct vcpu *vcpu, const struct block *block)
     enum tlb_mode mode = (enum tlb_mode)engine->tlb_mode;
     uint32_t page_bit = (uint32_t)(block->rip >> 12) % EXECUTED_BITS;
 
-    if (mode != TLB_USER && !(engine->fetch[engine->fetch_mode].book.kind[tlb_index(block->rip)] & TLB_GLOBAL))
+    if (mode != TLB_USER &&
+        !(engine->fetch[engine->fetch_mode].book.kind[tlb_index(block->rip)] & TLB_GLOBAL))
         translate->supervisor_local = true;
     translate->executed[mode][page_bit / 64] |= BIT(page_bit % 64);
     translate->jumps[mode][block->rip % JUMP_ENTRIES] = (struct jump_entry){
@@ -152,7 +155,8 @@ static void watch_page(struct vcpu *vcpu, uint64_t physical)
     void *host;
     uint8_t *flags;
 
-    if (guest_memory_page(vcpu->system->memory, gpa(align_down(physical, PAGE_BYTES)), &host, &flags) != PAGE_RAM)
+    if (guest_memory_page(vcpu->system->memory, gpa(align_down(physical, PAGE_BYTES)), &host,
+                          &flags) != PAGE_RAM)
         return;
     if (__atomic_fetch_or(flags, PAGE_CODE, __ATOMIC_SEQ_CST) & PAGE_CODE)
         return;
@@ -169,7 +173,8 @@ static void empty_cache(struct vcpu *vcpu)
     smp_back_to_cache(translator);
 }
 
-static struct block *make_block(struct vcpu *vcpu, uint64_t physical, const uint8_t *host_page, uint32_t mode)
+static struct block *make_block(struct vcpu *vcpu, uint64_t physical, const uint8_t *host_page,
+                                uint32_t mode)
 {
     struct translator *translator = translator_of(vcpu);
     uint64_t rip = vcpu->state.rip;
@@ -239,7 +244,8 @@ static void enter(struct vcpu *vcpu, const void *code)
 
     translate->flags = (vcpu->state.rflags & FLAGS_STATUS) | FLAG_FIXED1 | FLAG_IF;
     translate->translator->trampolines.enter(code);
-    vcpu->state.rflags = (vcpu->state.rflags & ~(uint64_t)FLAGS_STATUS) | (translate->flags & FLAGS_STATUS);
+    vcpu->state.rflags =
+        (vcpu->state.rflags & ~(uint64_t)FLAGS_STATUS) | (translate->flags & FLAGS_STATUS);
 }
 
 enum step { STEP_ON, STEP_LEAVE };
@@ -267,11 +273,12 @@ static bool attention(struct vcpu *vcpu)
 {
     const struct engine_cpu *engine = engine_cpu_of(vcpu);
 
-    return atomic_load_explicit(&vcpu->events, memory_order_relaxed) || engine->debug_hits || engine->step_checks ||
-           engine->translate.code_dropped || vcpu->state.interrupt_shadow;
+    return atomic_load_explicit(&vcpu->events, memory_order_relaxed) || engine->debug_hits ||
+           engine->step_checks || engine->translate.code_dropped || vcpu->state.interrupt_shadow;
 }
 
-static enum step interpret(struct vcpu *vcpu, const struct exit_record *record, const void **code, enum vcpu_exit *exit)
+static enum step interpret(struct vcpu *vcpu, const struct exit_record *record, const void **code,
+                           enum vcpu_exit *exit)
 {
     struct engine_cpu *engine = engine_cpu_of(vcpu);
     uint32_t mode = translate_mode(vcpu);
@@ -281,8 +288,8 @@ static enum step interpret(struct vcpu *vcpu, const struct exit_record *record, 
     vcpu->state.rip = record->rip;
     if (step(vcpu, exit) == STEP_LEAVE)
         return STEP_LEAVE;
-    if (record->resume && vcpu->state.rip == record->next_rip && !attention(vcpu) && translate_mode(vcpu) == mode &&
-        engine->translate.mapping_changes == mappings) {
+    if (record->resume && vcpu->state.rip == record->next_rip && !attention(vcpu) &&
+        translate_mode(vcpu) == mode && engine->translate.mapping_changes == mappings) {
         if (live)
             vectors_load(vcpu);
         *code = engine->translate.translator->cache.execute + record->resume;
@@ -318,7 +325,8 @@ static const void *link_blocks(struct vcpu *vcpu, const struct exit_record *reco
 static enum step handle_exit(struct vcpu *vcpu, const void **code, enum vcpu_exit *exit)
 {
     struct translate_cpu *translate = &engine_cpu_of(vcpu)->translate;
-    const struct exit_record *record = (const void *)(translate->translator->cache.execute + translate->exit);
+    const struct exit_record *record =
+        (const void *)(translate->translator->cache.execute + translate->exit);
 
     *code = NULL;
     switch ((enum exit_kind)record->kind) {
@@ -403,12 +411,14 @@ static enum vcpu_exit run_loop(struct vcpu *vcpu)
 // of the slice (interp.h) is stepped through by tier 0 instead.
 
 // Instructions of the block before `rip`, which lies in it.
-static unsigned instructions_before(const struct block *block, const uint8_t *host_page, uint64_t rip)
+static unsigned instructions_before(const struct block *block, const uint8_t *host_page,
+                                    uint64_t rip)
 {
     unsigned count = 0;
     struct insn insn;
     for (uint64_t at = block->rip; at < rip; count++) {
-        int length = decode(host_page + at % PAGE_BYTES, PAGE_BYTES - at % PAGE_BYTES, CODE_64, &insn);
+        int length =
+            decode(host_page + at % PAGE_BYTES, PAGE_BYTES - at % PAGE_BYTES, CODE_64, &insn);
         if (length <= 0)
             break;
         at += (unsigned)length;
@@ -550,8 +560,10 @@ static struct translator *translator_create(struct cpu_system *system, struct er
         return NULL;
     }
     translator->system = system;
+    translator->real_time = !vm_clock_is_deterministic(system->clock);
     pthread_mutex_init(&translator->lock, NULL);
-    if (fault_handler_install(err) != 0 || code_cache_init(&translator->cache, CODE_CACHE_BYTES, err) != 0) {
+    if (fault_handler_install(err) != 0 ||
+        code_cache_init(&translator->cache, CODE_CACHE_BYTES, err) != 0) {
         free(translator);
         return NULL;
     }

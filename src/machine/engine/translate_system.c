@@ -24,7 +24,8 @@ static bool supervisor(const struct translation *t)
 }
 
 // Set or clear one bit of state.rflags.
-static void emit_change_flag(struct translation *t, const struct planned_insn *p, uint32_t bit, enum translate_mask others, bool set)
+static void emit_change_flag(struct translation *t, const struct planned_insn *p, uint32_t bit,
+                             enum translate_mask others, bool set)
 {
     struct emitter *e = &t->near;
     struct host_memory flags = host_context(CONTEXT_STATE(rflags));
@@ -90,7 +91,7 @@ static bool pushf(struct translation *t, const struct planned_insn *p)
     if (p->insn.operand_size != 8)
         return false;
     unsigned value = translate_scratch(t, (uint16_t)~REGISTER_BIT(RCX));
-    unsigned rest = translate_scratch(t, (uint16_t)~(REGISTER_BIT(RCX) | REGISTER_BIT(value)));
+    unsigned rest = translate_scratch(t, (uint16_t) ~(REGISTER_BIT(RCX) | REGISTER_BIT(value)));
     emit_store(e, saved, RSP);
     emit_load(e, RSP, host_context(CONTEXT_ENGINE(translate.host_rsp)));
     emit_u8(e, 0x9C); // pushfq

@@ -12,8 +12,8 @@ struct line {
 };
 
 // Prints one instruction; returns its length, at least 1.
-static unsigned print_insn(FILE *to, const ZydisDecoder *decoder, const ZydisFormatter *formatter, const struct line *line,
-                           const char *indent)
+static unsigned print_insn(FILE *to, const ZydisDecoder *decoder, const ZydisFormatter *formatter,
+                           const struct line *line, const char *indent)
 {
     ZydisDecodedInstruction insn;
     ZydisDecodedOperand operands[ZYDIS_MAX_OPERAND_COUNT];
@@ -22,8 +22,8 @@ static unsigned print_insn(FILE *to, const ZydisDecoder *decoder, const ZydisFor
 
     if (ZYAN_SUCCESS(ZydisDecoderDecodeFull(decoder, line->bytes, line->left, &insn, operands))) {
         length = insn.length;
-        ZydisFormatterFormatInstruction(formatter, &insn, operands, insn.operand_count_visible, text, sizeof(text),
-                                        line->shown_address, NULL);
+        ZydisFormatterFormatInstruction(formatter, &insn, operands, insn.operand_count_visible,
+                                        text, sizeof(text), line->shown_address, NULL);
     }
     fprintf(to, "%s%012llx  ", indent, (unsigned long long)line->shown_address);
     for (unsigned i = 0; i < length; i++)
@@ -33,7 +33,8 @@ static unsigned print_insn(FILE *to, const ZydisDecoder *decoder, const ZydisFor
     return length;
 }
 
-static void print_code(FILE *to, const ZydisDecoder *decoder, const ZydisFormatter *formatter, struct line line, const char *indent)
+static void print_code(FILE *to, const ZydisDecoder *decoder, const ZydisFormatter *formatter,
+                       struct line line, const char *indent)
 {
     while (line.left) {
         unsigned length = print_insn(to, decoder, formatter, &line, indent);
@@ -43,7 +44,8 @@ static void print_code(FILE *to, const ZydisDecoder *decoder, const ZydisFormatt
     }
 }
 
-static void print_block(void *context, const struct code_cache *cache, const struct block *block, const uint8_t *guest)
+static void print_block(void *context, const struct code_cache *cache, const struct block *block,
+                        const uint8_t *guest)
 {
     FILE *to = context;
     ZydisDecoder decoder;
@@ -52,18 +54,21 @@ static void print_block(void *context, const struct code_cache *cache, const str
     ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
     ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
     fprintf(to, "translate %llx (physical %llx, mode %x): %u instructions, %u bytes become %u\n",
-            (unsigned long long)block->rip, (unsigned long long)block->physical, block->mode, block->instructions,
-            block->guest_bytes, block->code_bytes);
-    print_code(to, &decoder, &formatter, (struct line){block->rip, guest, block->guest_bytes}, "  ");
+            (unsigned long long)block->rip, (unsigned long long)block->physical, block->mode,
+            block->instructions, block->guest_bytes, block->code_bytes);
+    print_code(to, &decoder, &formatter, (struct line){block->rip, guest, block->guest_bytes},
+               "  ");
     fputs("  host:\n", to);
     print_code(to, &decoder, &formatter,
-               (struct line){(uint64_t)(uintptr_t)(cache->execute + block->code), cache->write + block->code, block->code_bytes},
+               (struct line){(uint64_t)(uintptr_t)(cache->execute + block->code),
+                             cache->write + block->code, block->code_bytes},
                "    ");
 }
 
 void translate_trace_to(struct cpu_system *system, FILE *to)
 {
-    struct translator *translator = system->backend == &engine_backend ? system->backend_data : NULL;
+    struct translator *translator =
+        system->backend == &engine_backend ? system->backend_data : NULL;
 
     if (!translator)
         return;

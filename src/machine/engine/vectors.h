@@ -21,7 +21,10 @@ static inline void vectors_load(struct vcpu *vcpu)
     if (engine->translate.vectors_live)
         return;
     __builtin_memcpy(vcpu->state.xsave + XSAVE_HEADER_BV, &components, sizeof(components));
-    __asm__ volatile("xrstor64 (%0)" : : "r"(vcpu->state.xsave), "a"(VECTORS_COMPONENTS), "d"(0) : "memory");
+    __asm__ volatile("xrstor64 (%0)"
+                     :
+                     : "r"(vcpu->state.xsave), "a"(VECTORS_COMPONENTS), "d"(0)
+                     : "memory");
     engine->translate.vectors_live = 1;
 }
 

@@ -36,7 +36,8 @@ static void make_tables(struct engine_machine *machine)
     poke64(machine, GDT + 16, 0x00CF93000000FFFFull);
     for (uint64_t vector = 0; vector < 256; vector++) {
         uint64_t handler = TEST_HANDLER + vector;
-        poke64(machine, IDT + 16 * vector, (handler & 0xFFFF) | 8 << 16 | 0x8E0000000000ull | (handler >> 16) << 48);
+        poke64(machine, IDT + 16 * vector,
+               (handler & 0xFFFF) | 8 << 16 | 0x8E0000000000ull | (handler >> 16) << 48);
         poke64(machine, IDT + 16 * vector + 8, 0);
     }
     poke(machine, TEST_HANDLER, hlt, sizeof(hlt));
@@ -54,7 +55,8 @@ static void set_mode(struct cpu_state *state)
     store_le16(state->xsave, 0x37F); // as after FNINIT
     state->gdtr = (struct descriptor_table){GDT, 23};
     state->idtr = (struct descriptor_table){IDT, 4095};
-    state->segment[SEG_CS] = (struct segment){.limit = UINT32_MAX, .attributes = 0xA09B, .selector = 8};
+    state->segment[SEG_CS] =
+        (struct segment){.limit = UINT32_MAX, .attributes = 0xA09B, .selector = 8};
     state->segment[SEG_DS] = state->segment[SEG_ES] = state->segment[SEG_SS] = data;
     state->segment[SEG_FS] = state->segment[SEG_GS] = data;
     state->segment[SEG_FS].base = TEST_DATA + 0x1000;

@@ -11,11 +11,11 @@
 #include "machine/device/vm_clock.h"
 #include "machine/memory/guest_memory.h"
 
-#define TEST_RAM_BYTES  (64ull << 20)
-#define TEST_CODE       0x100000ull
-#define TEST_DATA       0x200000ull
-#define TEST_STACK_TOP  0x300000ull
-#define TEST_HANDLER    0x9000ull // HLT for vector n at TEST_HANDLER + n
+#define TEST_RAM_BYTES (64ull << 20)
+#define TEST_CODE      0x100000ull
+#define TEST_DATA      0x200000ull
+#define TEST_STACK_TOP 0x300000ull
+#define TEST_HANDLER   0x9000ull // HLT for vector n at TEST_HANDLER + n
 
 struct engine_machine {
     struct cpu_system system;

@@ -22,66 +22,98 @@
             "guest_" #name "_end:\n"                                                               \
             ".popsection\n");
 
-GUEST_CODE(arithmetic, "mov $1000, %ecx\n"
-                       "mov $0x123456789abcdef, %rax\n"
-                       "1: add %rcx, %rax\n adc %rax, %rbx\n rol $7, %rbx\n sbb %rdx, %rdx\n xor %rdx, %rax\n"
-                       "imul %rax, %rbp\n lea 5(%rbp,%rcx,2), %rbp\n mov %al, %ah\n setc %r8b\n cmovs %rax, %r9\n"
-                       "bswap %r10\n add %r8, %r10\n shld $3, %r10, %r11\n dec %ecx\n jnz 1b\n"
-                       "cmp %rax, %rbx")
-GUEST_CODE(memory, "mov $500, %ecx\n"
-                   "1: mov %rcx, (%rsi,%rcx,8)\n add %rcx, 8(%rsi)\n mov (%rsi,%rcx,8), %rax\n add %rax, %rbx\n"
-                   "movzbl 3(%rsi,%rcx), %edx\n mov %dh, 0x100(%rsi)\n xor %rdx, %rbp\n lock xadd %rbx, 0x200(%rsi)\n"
-                   "cmp %rbx, 0x200(%rsi)\n mov 16(%rsi), %r8\n adc $0, %r9\n mov %fs:(%rcx,%rcx), %r10\n mov %r10, %gs:8\n"
-                   "cmp $3, %rcx\n mov 0x200(%rsi), %r11\n mov 0x9000(%rsi), %rcx\n mov %gs:8, %r12\n setb %r13b\n"
-                   "mov 8(%rsi), %r14\n mov (%rsi), %rcx\n sub $1, %rcx\n test %rcx, %rcx\n"
-                   "mov 0x8000(%rsi), %ecx\n inc %ecx\n mov %ecx, 0x8000(%rsi)\n sub $500, %ecx\n neg %ecx\n jnz 1b\n")
-GUEST_CODE(stack, "mov $100, %ebx\n"
-                  "1: push %rbx\n call 2f\n pop %rax\n add %rax, %rcx\n push $-5\n push (%rsp)\n pop %rdx\n pop %rdx\n"
-                  "lea 3f(%rip), %rax\n call *%rax\n lea 4f(%rip), %rdi\n mov %rdi, 0x40(%rsi)\n call *0x40(%rsi)\n"
-                  "push %rsp\n and 8(%rsp,%rbx,4), %rdx\n pop %r8\n cmp %r8, %rsp\n sete %r9b\n dec %ebx\n jnz 1b\n hlt\n"
-                  "2: push %rbp\n mov %rsp, %rbp\n sub $32, %rsp\n mov %rcx, -8(%rbp)\n leave\n ret\n"
-                  "3: inc %r10\n stc\n ret $0\n"
-                  "4: adc $0, %r11\n push %r11\n mov (%rsp), %r12\n mov %rcx, %r13\n mov $77, %ecx\n push %rcx\n pop %r14\n mov %r13, %rcx\n"
-                  "pop %r15\n ret")
-GUEST_CODE(page_crossing, "lea 0xffd(%rsi), %rdi\n mov $0x1122334455667788, %rax\n mov %rax, (%rdi)\n mov (%rdi), %rbx\n"
-                          "add %ebx, (%rdi)\n mov (%rdi), %rcx\n movups (%rdi), %xmm1\n mov $64, %edx\n"
-                          "1: mov %rdx, 0xfc8(%rsi,%rdx)\n dec %edx\n jnz 1b\n lea 0x1004(%rsi), %rsp\n push %rax\n pop %rbp")
+GUEST_CODE(
+    arithmetic,
+    "mov $1000, %ecx\n"
+    "mov $0x123456789abcdef, %rax\n"
+    "1: add %rcx, %rax\n adc %rax, %rbx\n rol $7, %rbx\n sbb %rdx, %rdx\n xor %rdx, %rax\n"
+    "imul %rax, %rbp\n lea 5(%rbp,%rcx,2), %rbp\n mov %al, %ah\n setc %r8b\n cmovs %rax, %r9\n"
+    "bswap %r10\n add %r8, %r10\n shld $3, %r10, %r11\n dec %ecx\n jnz 1b\n"
+    "cmp %rax, %rbx")
+GUEST_CODE(
+    memory,
+    "mov $500, %ecx\n"
+    "1: mov %rcx, (%rsi,%rcx,8)\n add %rcx, 8(%rsi)\n mov (%rsi,%rcx,8), %rax\n add %rax, %rbx\n"
+    "movzbl 3(%rsi,%rcx), %edx\n mov %dh, 0x100(%rsi)\n xor %rdx, %rbp\n lock xadd %rbx, "
+    "0x200(%rsi)\n"
+    "cmp %rbx, 0x200(%rsi)\n mov 16(%rsi), %r8\n adc $0, %r9\n mov %fs:(%rcx,%rcx), %r10\n mov "
+    "%r10, %gs:8\n"
+    "cmp $3, %rcx\n mov 0x200(%rsi), %r11\n mov 0x9000(%rsi), %rcx\n mov %gs:8, %r12\n setb %r13b\n"
+    "mov 8(%rsi), %r14\n mov (%rsi), %rcx\n sub $1, %rcx\n test %rcx, %rcx\n"
+    "mov 0x8000(%rsi), %ecx\n inc %ecx\n mov %ecx, 0x8000(%rsi)\n sub $500, %ecx\n neg %ecx\n jnz "
+    "1b\n")
+GUEST_CODE(stack,
+           "mov $100, %ebx\n"
+           "1: push %rbx\n call 2f\n pop %rax\n add %rax, %rcx\n push $-5\n push (%rsp)\n pop "
+           "%rdx\n pop %rdx\n"
+           "lea 3f(%rip), %rax\n call *%rax\n lea 4f(%rip), %rdi\n mov %rdi, 0x40(%rsi)\n call "
+           "*0x40(%rsi)\n"
+           "push %rsp\n and 8(%rsp,%rbx,4), %rdx\n pop %r8\n cmp %r8, %rsp\n sete %r9b\n dec "
+           "%ebx\n jnz 1b\n hlt\n"
+           "2: push %rbp\n mov %rsp, %rbp\n sub $32, %rsp\n mov %rcx, -8(%rbp)\n leave\n ret\n"
+           "3: inc %r10\n stc\n ret $0\n"
+           "4: adc $0, %r11\n push %r11\n mov (%rsp), %r12\n mov %rcx, %r13\n mov $77, %ecx\n push "
+           "%rcx\n pop %r14\n mov %r13, %rcx\n"
+           "pop %r15\n ret")
+GUEST_CODE(
+    page_crossing,
+    "lea 0xffd(%rsi), %rdi\n mov $0x1122334455667788, %rax\n mov %rax, (%rdi)\n mov (%rdi), %rbx\n"
+    "add %ebx, (%rdi)\n mov (%rdi), %rcx\n movups (%rdi), %xmm1\n mov $64, %edx\n"
+    "1: mov %rdx, 0xfc8(%rsi,%rdx)\n dec %edx\n jnz 1b\n lea 0x1004(%rsi), %rsp\n push %rax\n pop "
+    "%rbp")
 GUEST_CODE(vectors, "mov $50, %ecx\n movq %rcx, %xmm0\n cvtsi2sd %rcx, %xmm1\n"
-                    "1: addsd %xmm1, %xmm2\n mulsd %xmm1, %xmm2\n sqrtsd %xmm2, %xmm3\n movups %xmm3, (%rsi)\n addps (%rsi), %xmm4\n"
-                    "vaddpd %ymm1, %ymm2, %ymm5\n vmovupd %ymm5, 32(%rsi)\n fldl (%rsi)\n fadd %st(0)\n fstpl 64(%rsi)\n"
-                    "movd %xmm2, %eax\n pextrw $2, %xmm3, %edx\n paddq %mm0, %mm1\n emms\n comisd %xmm1, %xmm2\n adc $0, %ebx\n"
+                    "1: addsd %xmm1, %xmm2\n mulsd %xmm1, %xmm2\n sqrtsd %xmm2, %xmm3\n movups "
+                    "%xmm3, (%rsi)\n addps (%rsi), %xmm4\n"
+                    "vaddpd %ymm1, %ymm2, %ymm5\n vmovupd %ymm5, 32(%rsi)\n fldl (%rsi)\n fadd "
+                    "%st(0)\n fstpl 64(%rsi)\n"
+                    "movd %xmm2, %eax\n pextrw $2, %xmm3, %edx\n paddq %mm0, %mm1\n emms\n comisd "
+                    "%xmm1, %xmm2\n adc $0, %ebx\n"
                     "dec %ecx\n jnz 1b\n fld1\n fldpi\n stmxcsr 80(%rsi)")
-GUEST_CODE(divide_error, "mov $5, %eax\n xor %edx, %edx\n xor %ecx, %ecx\n mov (%rsi), %r9\n add %r9, %r8\n div %ecx\n mov $9, %r8")
-GUEST_CODE(unaligned_vector, "mov $5, %eax\n lea 1(%rsi), %rbx\n movaps (%rbx), %xmm0\n mov $6, %eax")
-GUEST_CODE(page_fault, "mov $0x7f0000000000, %rbx\n mov $1, %eax\n mov %rax, 8(%rbx)\n mov $2, %eax")
-GUEST_CODE(not_canonical, "mov $0x7f00000000000000, %rbx\n mov $1, %eax\n mov 8(%rbx), %rax\n mov $2, %eax")
-GUEST_CODE(not_canonical_jump, "mov $0x7f00000000000000, %rbx\n mov $1, %eax\n jmp *%rbx\n mov $2, %eax")
+GUEST_CODE(divide_error, "mov $5, %eax\n xor %edx, %edx\n xor %ecx, %ecx\n mov (%rsi), %r9\n add "
+                         "%r9, %r8\n div %ecx\n mov $9, %r8")
+GUEST_CODE(unaligned_vector,
+           "mov $5, %eax\n lea 1(%rsi), %rbx\n movaps (%rbx), %xmm0\n mov $6, %eax")
+GUEST_CODE(page_fault,
+           "mov $0x7f0000000000, %rbx\n mov $1, %eax\n mov %rax, 8(%rbx)\n mov $2, %eax")
+GUEST_CODE(not_canonical,
+           "mov $0x7f00000000000000, %rbx\n mov $1, %eax\n mov 8(%rbx), %rax\n mov $2, %eax")
+GUEST_CODE(not_canonical_jump,
+           "mov $0x7f00000000000000, %rbx\n mov $1, %eax\n jmp *%rbx\n mov $2, %eax")
 // The immediate of the MOV at 2 is changed in each round.
 GUEST_CODE(modifies_itself, "mov $20, %ecx\n lea 2f+1(%rip), %rdi\n"
                             "1: mov %ecx, (%rdi)\n jmp 2f\n"
                             "2: mov $0, %eax\n add %eax, %ebx\n dec %ecx\n jnz 1b")
-GUEST_CODE(string_and_count, "mov $40, %ecx\n lea 0x100(%rsi), %rdi\n mov $0x55, %al\n rep stosb\n mov $10, %ecx\n"
-                             "1: add %rcx, %rbx\n loop 1b\n jrcxz 2f\n mov $1, %edx\n"
-                             "2: mov $3, %ecx\n jrcxz 1b\n std\n lodsb\n lodsb\n cld\n lodsb\n pushf\n pop %r8\n"
-                             "mov $0x8d5, %eax\n push %rax\n popf\n pushf\n pop %r9\n bts %rcx, 0x40(%rsi)\n xlat")
-GUEST_CODE(atomics, "mov $30, %ecx\n"
-                    "1: mov (%rsi), %rax\n lea 3(%rax), %rbx\n lock cmpxchg %rbx, (%rsi)\n jne 1b\n lock incl 8(%rsi)\n"
-                    "lock orl $1, 12(%rsi)\n xchg %rcx, 16(%rsi)\n mov 16(%rsi), %rcx\n lea -1(%rcx), %rcx\n"
-                    "mov 32(%rsi), %rax\n mov 40(%rsi), %rdx\n push %rcx\n mov $7, %ecx\n mov $9, %ebx\n lock cmpxchg16b 32(%rsi)\n pop %rcx\n"
-                    "test %rcx, %rcx\n jnz 1b")
-GUEST_CODE(other_pages, "lea 3f(%rip), %rax\n mov $10, %ecx\n jmp 1f\n .skip 5000, 0x90\n"
-                        "1: jmp 2f\n .skip 9000, 0x90\n"
-                        "2: add $3, %rbx\n call *%rax\n dec %ecx\n jnz 1b\n hlt\n .skip 4096, 0x90\n"
-                        "3: add %rcx, %rdx\n ret")
+GUEST_CODE(string_and_count,
+           "mov $40, %ecx\n lea 0x100(%rsi), %rdi\n mov $0x55, %al\n rep stosb\n mov $10, %ecx\n"
+           "1: add %rcx, %rbx\n loop 1b\n jrcxz 2f\n mov $1, %edx\n"
+           "2: mov $3, %ecx\n jrcxz 1b\n std\n lodsb\n lodsb\n cld\n lodsb\n pushf\n pop %r8\n"
+           "mov $0x8d5, %eax\n push %rax\n popf\n pushf\n pop %r9\n bts %rcx, 0x40(%rsi)\n xlat")
+GUEST_CODE(atomics,
+           "mov $30, %ecx\n"
+           "1: mov (%rsi), %rax\n lea 3(%rax), %rbx\n lock cmpxchg %rbx, (%rsi)\n jne 1b\n lock "
+           "incl 8(%rsi)\n"
+           "lock orl $1, 12(%rsi)\n xchg %rcx, 16(%rsi)\n mov 16(%rsi), %rcx\n lea -1(%rcx), %rcx\n"
+           "mov 32(%rsi), %rax\n mov 40(%rsi), %rdx\n push %rcx\n mov $7, %ecx\n mov $9, %ebx\n "
+           "lock cmpxchg16b 32(%rsi)\n pop %rcx\n"
+           "test %rcx, %rcx\n jnz 1b")
+GUEST_CODE(other_pages,
+           "lea 3f(%rip), %rax\n mov $10, %ecx\n jmp 1f\n .skip 5000, 0x90\n"
+           "1: jmp 2f\n .skip 9000, 0x90\n"
+           "2: add $3, %rbx\n call *%rax\n dec %ecx\n jnz 1b\n hlt\n .skip 4096, 0x90\n"
+           "3: add %rcx, %rdx\n ret")
 
 struct snippet {
     const char *name;
     const uint8_t *code, *end;
 };
-#define SNIPPET(name) {#name, guest_##name, guest_##name##_end}
+#define SNIPPET(name)                                                                              \
+    {                                                                                              \
+#name, guest_##name, guest_##name##_end                                                    \
+    }
 
 // Registers of the legacy region and the upper halves; not the x87 pointers, nor what software may use.
-static void expect_equal(const struct snippet *snippet, struct engine_machine *reference, struct engine_machine *tested)
+static void expect_equal(const struct snippet *snippet, struct engine_machine *reference,
+                         struct engine_machine *tested)
 {
     struct cpu_state *a = &reference->vcpu->state, *b = &tested->vcpu->state;
     const void *ram_a = guest_memory_map(reference->system.memory, gpa(0), TEST_RAM_BYTES, false);
@@ -89,17 +121,18 @@ static void expect_equal(const struct snippet *snippet, struct engine_machine *r
 
     for (unsigned i = 0; i < GPR_COUNT; i++) {
         if (a->gpr[i] != b->gpr[i])
-            fail_msg("%s: register %u: tier 0 %#lx, tier 1 %#lx", snippet->name, i, (unsigned long)a->gpr[i],
-                     (unsigned long)b->gpr[i]);
+            fail_msg("%s: register %u: tier 0 %#lx, tier 1 %#lx", snippet->name, i,
+                     (unsigned long)a->gpr[i], (unsigned long)b->gpr[i]);
     }
     if (a->rip != b->rip || a->rflags != b->rflags || a->cr2 != b->cr2)
-        fail_msg("%s: rip %#lx %#lx, rflags %#lx %#lx, cr2 %#lx %#lx", snippet->name, (unsigned long)a->rip,
-                 (unsigned long)b->rip, (unsigned long)a->rflags, (unsigned long)b->rflags, (unsigned long)a->cr2,
-                 (unsigned long)b->cr2);
+        fail_msg("%s: rip %#lx %#lx, rflags %#lx %#lx, cr2 %#lx %#lx", snippet->name,
+                 (unsigned long)a->rip, (unsigned long)b->rip, (unsigned long)a->rflags,
+                 (unsigned long)b->rflags, (unsigned long)a->cr2, (unsigned long)b->cr2);
     for (unsigned i = 0; i < XSAVE_BYTES; i++) {
         bool compared = i < 6 || (i >= 24 && i < 28) || (i >= 32 && i < 416) || i >= 576;
         if (compared && a->xsave[i] != b->xsave[i])
-            fail_msg("%s: extended state differs at %u: %#x %#x", snippet->name, i, a->xsave[i], b->xsave[i]);
+            fail_msg("%s: extended state differs at %u: %#x %#x", snippet->name, i, a->xsave[i],
+                     b->xsave[i]);
     }
     if (memcmp(ram_a, ram_b, TEST_RAM_BYTES)) {
         size_t at = 0;
@@ -131,13 +164,25 @@ static void both_tiers_agree(void **state)
 int main(void)
 {
     static struct snippet snippets[] = {
-        SNIPPET(arithmetic),  SNIPPET(memory),           SNIPPET(stack),        SNIPPET(page_crossing), SNIPPET(vectors),
-        SNIPPET(divide_error), SNIPPET(unaligned_vector), SNIPPET(page_fault),   SNIPPET(not_canonical),
-        SNIPPET(not_canonical_jump), SNIPPET(modifies_itself), SNIPPET(string_and_count), SNIPPET(atomics), SNIPPET(other_pages),
+        SNIPPET(arithmetic),
+        SNIPPET(memory),
+        SNIPPET(stack),
+        SNIPPET(page_crossing),
+        SNIPPET(vectors),
+        SNIPPET(divide_error),
+        SNIPPET(unaligned_vector),
+        SNIPPET(page_fault),
+        SNIPPET(not_canonical),
+        SNIPPET(not_canonical_jump),
+        SNIPPET(modifies_itself),
+        SNIPPET(string_and_count),
+        SNIPPET(atomics),
+        SNIPPET(other_pages),
     };
     struct CMUnitTest tests[sizeof(snippets) / sizeof(snippets[0])];
 
     for (unsigned i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
-        tests[i] = (struct CMUnitTest){snippets[i].name, both_tiers_agree, NULL, NULL, &snippets[i]};
+        tests[i] =
+            (struct CMUnitTest){snippets[i].name, both_tiers_agree, NULL, NULL, &snippets[i]};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
