@@ -43,7 +43,8 @@ static unsigned put_prefixes(uint8_t *bytes, const struct insn_form *form, enum 
         bytes[at++] = segments[diff_below(random, mode == CODE_64 ? ARRAY_LENGTH(segments) : 4)];
     if (diff_one_in(random, 8))
         bytes[at++] = 0x67;
-    if ((form->attributes & INSN_LOCKABLE) && diff_one_in(random, 4))
+    bool must_lock = form->match_mask >> SELECT_LOCK & 1;
+    if (must_lock || ((form->attributes & INSN_LOCKABLE) && diff_one_in(random, 4)))
         bytes[at++] = 0xF0;
     if (fixed) {
         if (pp == 1 || (pp > 1 && diff_one_in(random, 8)))

@@ -2,12 +2,12 @@
 //
 // Instructions on the real processor and under a tier of the engine, compared.
 //
-//     diff_test [--tier interpreter|engine] [--rounds N] [--sequences N] [--invalid N] [--seed N] [--op NAME]
+//     diff_test [--tier interpreter|engine] [--absent MODEL] [--rounds N] [--sequences N] [--invalid N] [--seed N] [--op NAME]
 //               [--case SEED (--form N --mode 16|32|64 | --sequence)]
 //
 // Each round makes one case of each form in 64-, 32- and 16-bit mode; without --rounds one round follows the other until it is
 // interrupted. --sequences makes that many cases of several instructions instead, --invalid that many of bytes that are no
-// instruction. --op limits it to operations of that name; --case repeats what a difference printed.
+// instruction; --absent checks that each form which that CPU model does not offer is #UD. --op limits it to operations of that name; --case repeats what a difference printed.
 #include "compare.h"
 #include "native.h"
 #include "tier.h"
@@ -24,6 +24,7 @@ enum { BATCH = 1024, TOLD_AT_MOST = 40 };
 struct options {
     const char *tier;
     const char *op;
+    const char *absent; // CPU model
     uint64_t rounds;    // 0: without end
     uint64_t sequences; // this many, instead of rounds
     uint64_t invalid;   // this many, instead of rounds
@@ -154,6 +155,39 @@ static void run_round(struct run *run, const struct options *options, uint64_t *
     }
 }
 
+// What the model does not offer is #UD, whatever the operands; unless the bytes had a meaning before that extension, or cannot
+// even be fetched.
+static void check_absent_form(struct run *run, unsigned form, uint64_t *random)
+{
+    static struct diff_result result;
+    struct diff_case *c = &run->cases[0];
+    c->fs_base = native_fs_base();
+    c->gs_base = native_gs_base();
+    if (!diff_case_make(c, form, CODE_64, diff_random(random)))
+        return;
+    tier_run(run->tier, c, &result);
+    bool in_page = c->code - CODE_ADDRESS + c->length <= AREA_PAGE;
+    run->done++;
+    if (result.vector == EXC_UD || !in_page)
+        return;
+    run->different++;
+    if (run->form_differs[form])
+        return;
+    run->form_differs[form] = true;
+    printf("%s is not offered, but no #UD (%u)\n", insn_op_name((enum insn_op)insn_forms[form].op),
+           result.vector);
+}
+
+static void check_absent(struct run *run, uint64_t *random)
+{
+    for (unsigned form = 0; form < insn_form_count; form++) {
+        const struct insn_form *f = &insn_forms[form];
+        bool older_meaning = f->attributes & INSN_FALLBACK;
+        for (unsigned i = 0; i < 10 && !older_meaning && !tier_offers(run->tier, f); i++)
+            check_absent_form(run, form, random);
+    }
+}
+
 static void count_forms(const struct run *run)
 {
     unsigned ran = 0, left_out = 0, not_offered = 0, rest = 0;
@@ -175,17 +209,13 @@ static void count_forms(const struct run *run)
 
 static bool parse(int argc, char **argv, struct options *options)
 {
-    static const struct option known[] = {{"tier", required_argument, NULL, 't'},
-                                          {"rounds", required_argument, NULL, 'r'},
-                                          {"seed", required_argument, NULL, 's'},
-                                          {"op", required_argument, NULL, 'o'},
-                                          {"case", required_argument, NULL, 'c'},
-                                          {"form", required_argument, NULL, 'f'},
-                                          {"mode", required_argument, NULL, 'm'},
-                                          {"sequences", required_argument, NULL, 'q'},
-                                          {"invalid", required_argument, NULL, 'i'},
-                                          {"sequence", no_argument, NULL, 'Q'},
-                                          {0}};
+    static const struct option known[] = {
+        {"tier", required_argument, NULL, 't'},    {"rounds", required_argument, NULL, 'r'},
+        {"seed", required_argument, NULL, 's'},    {"op", required_argument, NULL, 'o'},
+        {"case", required_argument, NULL, 'c'},    {"form", required_argument, NULL, 'f'},
+        {"mode", required_argument, NULL, 'm'},    {"sequences", required_argument, NULL, 'q'},
+        {"invalid", required_argument, NULL, 'i'}, {"absent", required_argument, NULL, 'a'},
+        {"sequence", no_argument, NULL, 'Q'},      {0}};
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         uint64_t number = optarg ? strtoull(optarg, NULL, 0) : 0;
         if (option == 't')
@@ -196,6 +226,8 @@ static bool parse(int argc, char **argv, struct options *options)
             options->seed = number;
         else if (option == 'q')
             options->sequences = number;
+        else if (option == 'a')
+            options->absent = optarg;
         else if (option == 'i')
             options->invalid = number;
         else if (option == 'Q')
@@ -220,7 +252,7 @@ int main(int argc, char **argv)
     struct options options = {.tier = "interpreter", .seed = seed ? strtoull(seed, NULL, 0) : 1};
     if (!parse(argc, argv, &options))
         return 2;
-    struct run run = {.tier = tier_create(options.tier),
+    struct run run = {.tier = tier_create(options.tier, options.absent ? options.absent : "host"),
                       .translated = strcmp(options.tier, "engine") == 0,
                       .cases = native_shared_alloc(BATCH * sizeof(struct diff_case)),
                       .results = native_shared_alloc(BATCH * sizeof(struct diff_result)),
@@ -238,8 +270,10 @@ int main(int argc, char **argv)
         add_other(&run, &options, options.case_seed);
     else if (options.one)
         add(&run, &options, options.form, options.mode, options.case_seed);
+    if (options.absent)
+        check_absent(&run, &random);
     uint64_t others = options.sequences + options.invalid;
-    bool single = !options.one && !others;
+    bool single = !options.one && !others && !options.absent;
     for (uint64_t i = 0; !options.one && i < others; i++)
         add_other(&run, &options, diff_random(&random));
     for (uint64_t i = 0; single && (options.rounds == 0 || i < options.rounds); i++)

@@ -10,8 +10,8 @@
 
 struct tier;
 
-// `name`: "interpreter" or "engine". NULL when the engine has no such tier.
-struct tier *tier_create(const char *name);
+// `name`: "interpreter" or "engine"; `model`: as for --cpu. NULL when there is none, and the reason is printed.
+struct tier *tier_create(const char *name, const char *model);
 void tier_destroy(struct tier *tier);
 void tier_run(struct tier *tier, const struct diff_case *c, struct diff_result *result);
 
