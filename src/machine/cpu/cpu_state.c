@@ -57,8 +57,8 @@ void cpu_state_reset(struct cpu_state *cpu, bool init_only, bool bootstrap)
     reset_segments(cpu);
     cpu->rip = 0xFFF0;
     cpu->rflags = FLAG_FIXED1;
-    cpu->cr0 = RESET_CR0;
-    cpu->cr2 = cpu->cr3 = cpu->cr4 = cpu->efer = 0;
+    cpu->cr0 = init_only ? (cpu->cr0 & (CR0_CD | CR0_NW)) | CR0_ET : RESET_CR0;
+    cpu->cr2 = cpu->cr3 = cpu->cr4 = cpu->cr8 = cpu->efer = 0;
     memset(cpu->dr, 0, sizeof(cpu->dr));
     cpu->dr6 = RESET_DR6;
     cpu->dr7 = RESET_DR7;

@@ -6,7 +6,8 @@
 #include "base/bits.h"
 #include "machine/cpu/cpu_fields.h"
 #include "machine/cpu/cpu_model.h"
-#include "machine/cpu/lapic.h"
+#include "machine/cpu/lapic_internal.h"
+#include "machine/cpu/pvclock.h"
 #include "os/futex.h"
 #include "os/memory.h"
 
@@ -59,6 +60,12 @@ void vcpu_state_changed(struct vcpu *vcpu)
 {
     if (vcpu->system->backend->state_changed)
         vcpu->system->backend->state_changed(vcpu);
+}
+
+void vcpu_clock_resumed(struct vcpu *vcpu)
+{
+    pvclock_update(vcpu);
+    lapic_timer_loaded(vcpu->lapic);
 }
 
 // After INIT the bootstrap CPU starts at the reset vector, the others wait for a SIPI (SDM vol. 3, 9.4.1). RDX tells the CPU's signature.

@@ -114,6 +114,10 @@ void vcpu_destroy(struct vcpu *vcpu);
 // `state` was changed from outside while the vCPU does not run: tells the backend.
 void vcpu_state_changed(struct vcpu *vcpu);
 
+// Guest time stood still while the TSC went on (the machine was paused): the guest's time record and the APIC's timer follow. While the vCPU does
+// not run.
+void vcpu_clock_resumed(struct vcpu *vcpu);
+
 // Set event bits and make the vCPU look. Any thread.
 void vcpu_raise(struct vcpu *vcpu, uint32_t events);
 void vcpu_raise_all(struct cpu_system *system, uint32_t events);

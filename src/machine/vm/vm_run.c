@@ -54,6 +54,8 @@ void vm_resume(struct vm *vm)
         return;
     vm_devices_resume(vm);
     vm_clock_resume(vm->clock);
+    for (unsigned i = 0; i < vm->config->cpus; i++)
+        vcpu_clock_resumed(vm->vcpus[i]);
     set_state(vm, VM_RUNNING);
     vm_threads_release(vm);
 }
