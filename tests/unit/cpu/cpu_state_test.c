@@ -274,7 +274,7 @@ static void the_guest_computes_our_time(void **state)
     assert_true(record.multiplier >> 31);
     for (unsigned i = 0; i < 10; i++) {
         assert_in_range(distance(guest_time(&record, guest_tsc()), vm_clock_now_ns(machine.clock)),
-                        0, 100);
+                        0, 300); // the multiplier has 32 bits
         vm_clock_advance(machine.clock, 60000000000);
     }
     uint64_t value;
