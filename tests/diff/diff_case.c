@@ -330,8 +330,8 @@ static bool comes_back(const struct diff_case *c)
 static bool checks_alignment(const struct insn *insn)
 {
     return !(insn->form->attributes & INSN_MASKED) && insn_memory_access(insn).bytes <= 32 &&
-           insn->form->op != OP_ENTER && insn->form->op != OP_FLDENV &&
-           insn->form->op != OP_FNSTENV;
+           insn->form->op != OP_ENTER && insn->form->op != OP_BOUND &&
+           insn->form->op != OP_FLDENV && insn->form->op != OP_FNSTENV;
 }
 
 bool diff_case_make(struct diff_case *out, unsigned form, enum code_mode mode, uint64_t seed)
