@@ -29,7 +29,7 @@ static void take_requests(struct vcpu *vcpu, uint32_t events)
         if (vcpu_startup_signal(vcpu))
             engine_state_changed(vcpu);
     }
-    if (take(vcpu, VCPU_EVENT_NMI))
+    if ((events & VCPU_EVENT_NMI) && take(vcpu, VCPU_EVENT_NMI))
         vcpu->state.nmi_pending = true;
 }
 
