@@ -150,9 +150,8 @@ void emit_nops(struct emitter *e, unsigned count)
         {0x0F, 0x1F, 0x84, 0x00, 0x00, 0x00, 0x00, 0x00},
     };
 
-    while (count) {
-        unsigned n = count > 8 ? 8 : count;
-        emit_bytes(e, nops[n - 1], n);
-        count -= n;
-    }
+    for (; count >= 8; count -= 8)
+        emit_bytes(e, nops[7], 8);
+    if (count > 0)
+        emit_bytes(e, nops[count - 1], count);
 }
