@@ -76,6 +76,7 @@ struct cpu_system {
     unsigned vcpu_count;
     const struct vcpu_backend_ops *backend;
     void *backend_data; // the engine's per-machine part
+    bool count_instructions; // for --stats, where counting costs something
     // The legacy PIC, asked by the bootstrap CPU when LINT0 is ExtINT: next vector or -1; acknowledging.
     int (*pic_vector)(void *pic);
     bool (*pic_pending)(void *pic);

@@ -385,11 +385,30 @@ static void emit_vector_check(struct translation *t)
     t->block->entry_vectors = exit->resume;
 }
 
+// --stats: the block's instructions are counted when it is entered. Those it does not come to, by a fault, are counted, too.
+static void emit_count(struct translation *t)
+{
+    struct emitter *e = &t->near;
+    struct host_memory count = host_context(CONTEXT_ENGINE(retired) + 8u * TIER_TRANSLATED);
+
+    if (!t->insns[0].flags_before) {
+        emit_op_memory(e, true, 0x83, 0, count); // add
+        emit_u8(e, t->count);
+        return;
+    }
+    translate_evict(t, RCX);
+    emit_load(e, RCX, count);
+    emit_lea(e, true, RCX, host_base(RCX, (int32_t)t->count));
+    emit_store(e, count, RCX);
+}
+
 static void emit_block(struct translation *t)
 {
     t->block->entry = t->block->entry_vectors = t->block->code;
     if (t->uses_vectors)
         emit_vector_check(t);
+    if (t->translator->counts)
+        emit_count(t);
     for (unsigned i = 0; i < t->count; i++)
         emit_insn(t, i);
     if (t->open_end)

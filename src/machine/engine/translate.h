@@ -55,6 +55,7 @@ struct translator {
     struct trampolines trampolines;
     struct cpu_system *system; // borrowed
     bool real_time;            // the TSC is the host's
+    bool counts;               // instructions are counted, approximately (--stats)
     unsigned users;            // vCPUs; the last one destroys it
     translate_trace *trace;
     void *trace_context;

@@ -254,6 +254,7 @@ enum step { STEP_ON, STEP_LEAVE };
 static enum step step(struct vcpu *vcpu, enum vcpu_exit *exit)
 {
     vectors_put_away(vcpu);
+    engine_cpu_of(vcpu)->retired[TIER_INTERPRETED]++;
     switch (interp_step(vcpu)) {
     case INTERP_STEP_DONE:
     case INTERP_STEP_PART:
@@ -286,6 +287,7 @@ static enum step interpret(struct vcpu *vcpu, const struct exit_record *record, 
     bool live = engine->translate.vectors_live;
 
     vcpu->state.rip = record->rip;
+    engine->retired[TIER_TRANSLATED] -= translator_of(vcpu)->counts; // counted at the block's entry
     if (step(vcpu, exit) == STEP_LEAVE)
         return STEP_LEAVE;
     if (record->resume && vcpu->state.rip == record->next_rip && !attention(vcpu) &&
@@ -560,6 +562,7 @@ static struct translator *translator_create(struct cpu_system *system, struct er
         return NULL;
     }
     translator->system = system;
+    translator->counts = system->count_instructions && !vm_clock_is_deterministic(system->clock);
     translator->real_time = !vm_clock_is_deterministic(system->clock);
     pthread_mutex_init(&translator->lock, NULL);
     if (fault_handler_install(err) != 0 ||

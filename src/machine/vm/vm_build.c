@@ -53,6 +53,7 @@ static int build_cpus(struct vm *vm, struct err *err)
     vm->system = (struct cpu_system){
         .owner = vm,
         .memory = vm->memory,
+        .count_instructions = config->stats,
         .ports = vm->ports,
         .mmio = vm->mmio,
         .clock = vm->clock,
