@@ -1,18 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Writes and reads at random: ports, devices' memory, PCI configuration space. Interrupts are off.
+// Writes and reads at random, by two CPUs at once: ports, devices' memory, PCI configuration space. Interrupts are off.
 // Left out are what would end the machine or this CPU, as they should, and the serial port, by
 // which the guest tells that it is still there.
 #include "tiny.h"
 
 enum { PORT_ROUNDS = 60000, MMIO_ROUNDS = 60000, CONFIG_ROUNDS = 20000 };
 
-static uint64_t random_state = 20240101;
+// A CPU's own stream of numbers.
+struct source {
+    uint64_t state;
+};
 
-static uint32_t random32(void)
+static uint32_t random32(struct source *source)
 {
-    random_state = random_state * 6364136223846793005ull + 1442695040888963407ull;
-    return (uint32_t)(random_state >> 32);
+    source->state = source->state * 6364136223846793005ull + 1442695040888963407ull;
+    return (uint32_t)(source->state >> 32);
 }
 
 static uint64_t device_pages[512] __attribute__((aligned(4096)));
@@ -63,7 +66,7 @@ static bool forbidden(uint32_t port, unsigned size)
            touches(port, size, 0xE9, 0xE9) || touches(port, size, 0x402, 0x402);
 }
 
-static void random_ports(void)
+static void random_ports(struct source *source)
 {
     // Half of the accesses go to where something is.
     static const uint16_t inhabited[] = {0x20,  0x21,   0xA0,   0xA1,   0x4D0, 0x40,  0x42,
@@ -71,7 +74,7 @@ static void random_ports(void)
                                          0x518, 0x600,  0x602,  0x608,  0x620, 0x622, 0xCF8,
                                          0xCFC, 0xAE00, 0xAE04, 0xAE08, 0xAE0C};
     for (unsigned i = 0; i < PORT_ROUNDS; i++) {
-        uint32_t r = random32(), value = random32();
+        uint32_t r = random32(source), value = random32(source);
         unsigned size = 1u << (r % 3);
         uint16_t port = (uint16_t)(r >> 16);
         if (r & 0x100)
@@ -113,11 +116,11 @@ static void access(uint64_t address, uint64_t value, unsigned kind)
     }
 }
 
-static void random_memory(void)
+static void random_memory(struct source *source)
 {
     for (unsigned i = 0; i < MMIO_ROUNDS; i++) {
-        uint32_t r = random32();
-        uint64_t value = (uint64_t)random32() << 32 | random32();
+        uint32_t r = random32(source);
+        uint64_t value = (uint64_t)random32(source) << 32 | random32(source);
         uint64_t address = 0xC0000000ull + r % 0x3FF00000u; // not the firmware's end
         if (r & 1)
             address = 0xFED00000ull + r / 2 % 0x400; // HPET
@@ -128,14 +131,14 @@ static void random_memory(void)
         // Redirection entries send fixed interrupts, not INIT or NMI.
         if ((address & 0xFFFFF000ull) == 0xFEC00000ull)
             value &= ~0x0700070007000700ull & ~0x0007000700070007ull;
-        access(address, value, random32() >> 5);
+        access(address, value, random32(source) >> 5);
     }
 }
 
-static void random_configuration(void)
+static void random_configuration(struct source *source)
 {
     for (unsigned i = 0; i < CONFIG_ROUNDS; i++) {
-        uint32_t r = random32(), value = random32();
+        uint32_t r = random32(source), value = random32(source);
         uint32_t slot = r % 32, offset = r >> 8 & 0xFC;
         if (r & 0x10000) {
             out(0xCF8, 0x80000000u | slot << 11 | offset, 4);
@@ -153,16 +156,67 @@ static void random_configuration(void)
     }
 }
 
+// ---- The second CPU does the same with other numbers.
+
+#define LAPIC_ICR  0xFEE00300ull
+#define TRAMPOLINE 0x8000u
+enum { ICR_INIT = 0xC4500, ICR_STARTUP = 0xC4600 }; // to all others
+
+extern const uint8_t ap_start[], ap_start_end[];
+void ap_main(void);
+
+static volatile unsigned stage, stages_done;
+
+static void run_stage(unsigned number, struct source *source)
+{
+    if (number == 1)
+        random_ports(source);
+    else if (number == 3)
+        random_configuration(source);
+    else
+        random_memory(source);
+}
+
+void ap_main(void)
+{
+    struct source source = {987654321};
+    for (unsigned number = 1;; number++) {
+        while (stage < number)
+            __asm__ volatile("pause");
+        run_stage(number, &source);
+        stages_done = number;
+    }
+}
+
+static void pause_long(void)
+{
+    for (unsigned i = 0; i < 20000; i++)
+        __asm__ volatile("pause");
+}
+
+static void start_other(void)
+{
+    memcpy((void *)(uint64_t)TRAMPOLINE, ap_start, (size_t)(ap_start_end - ap_start));
+    *(volatile uint32_t *)LAPIC_ICR = ICR_INIT;
+    pause_long();
+    *(volatile uint32_t *)LAPIC_ICR = ICR_STARTUP | TRAMPOLINE >> 12;
+}
+
 void guest(void)
 {
+    static const char *const names[] = {"ports", "memory", "configuration",
+                                        "memory with moved BARs"};
+    struct source source = {20240101};
     map_devices();
-    random_ports();
-    print("ports: survived\n");
-    random_memory();
-    print("memory: survived\n");
-    random_configuration();
-    print("configuration: survived\n");
-    random_memory();
-    print("memory with moved BARs: survived\n");
+    *(volatile uint32_t *)0xFEE000F0ull = 0x1FF;
+    start_other();
+    for (unsigned number = 1; number <= 4; number++) {
+        stage = number;
+        run_stage(number, &source);
+        while (stages_done < number)
+            __asm__ volatile("pause");
+        print(names[number - 1]);
+        print(": survived\n");
+    }
     finish(0);
 }
