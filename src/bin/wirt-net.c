@@ -44,25 +44,28 @@ static int add_forward(struct slirp_host *host, const char *words, struct err *e
     return slirp_host_forward(host, udp, (unsigned)host_port, (unsigned)guest_port, err);
 }
 
+// Forwards first: their ports may need rights that the sandbox gives up.
+static int serve(struct slirp_host *host, int count, char *words[], struct err *err)
+{
+    for (int i = 0; i < count; i++) {
+        if (strncmp(words[i], "--forward=", 10))
+            return err_set(err, ERR_USAGE, "%s: unknown", words[i]);
+        if (add_forward(host, words[i] + 10, err) < 0)
+            return -1;
+    }
+    return os_sandbox_enter_network(err) < 0 ? -1 : slirp_host_run(host, err);
+}
+
 int main(int argc, char *argv[])
 {
     struct err err = {0};
     if (argc < 3 || strcmp(argv[1], "--fd")) {
-        fputs(usage, argc > 1 && !strcmp(argv[1], "--help") ? stdout : stderr);
-        return argc > 1 && !strcmp(argv[1], "--help") ? 0 : 2;
+        bool help = argc > 1 && !strcmp(argv[1], "--help");
+        fputs(usage, help ? stdout : stderr);
+        return help ? 0 : 2;
     }
-    struct slirp_host *host = slirp_host_create((int)strtol(argv[2], NULL, 10), &err);
-    if (!host)
-        return fail(&err);
-    for (int i = 3; i < argc; i++) {
-        if (strncmp(argv[i], "--forward=", 10))
-            err_set(&err, ERR_USAGE, "%s: unknown", argv[i]);
-        if (err.code || add_forward(host, argv[i] + 10, &err) < 0)
-            return fail(&err);
-    }
-    if (os_sandbox_enter_network(&err) < 0)
-        return fail(&err);
-    int result = slirp_host_run(host, &err);
+    struct slirp_host *host = slirp_host_create(atoi(argv[2]), &err);
+    int result = host ? serve(host, argc - 3, argv + 3, &err) : -1;
     slirp_host_destroy(host);
     return result < 0 ? fail(&err) : 0;
 }
