@@ -10,10 +10,10 @@
 #include "base/bits.h"
 #include "machine/engine/decode_table.h"
 
-enum { LOOP_COUNTER = RCX, SMALL_INDEX = RDI, AT_MOST = 12, SPACE = 16 * 15 };
+enum { LOOP_COUNTER = RCX, SMALL_INDEX = R14, AT_MOST = 12, SPACE = 16 * 15 };
 
-// Hold addresses of data, but for RSP, which moves.
-static const uint8_t pointers[] = {RBX, RBP, RSI, R12, R13, RSP};
+// Hold addresses of data. RSP, and with strings RSI and RDI, move a little.
+static const uint8_t pointers[] = {RBX, RBP, RSI, RDI, R12, R13, RSP};
 
 static uint16_t reserved_registers(void)
 {
@@ -38,6 +38,7 @@ struct sequence {
     unsigned starts[AT_MOST + 2]; // of each instruction
     unsigned count;
     uint16_t undefined; // flags now
+    bool repeated;      // there is a REP: RCX is no loop counter any more
     unsigned jump_at;   // displacement byte of a jump that waits for its target, 0: none
     unsigned jump_left; // instructions that it still has to skip
     uint16_t jump_undefined;
@@ -56,10 +57,11 @@ static bool class_is_wanted(const struct insn_form *form)
     case CLASS_STACK:
         return form->op == OP_PUSH || form->op == OP_POP;
     case CLASS_BRANCH:
-        return form->op == OP_JCC;
+        return form->op == OP_JCC || form->op == OP_JMP || form->op == OP_JMP_INDIRECT;
     case CLASS_CALL:
-    case CLASS_RET:
     case CLASS_STRING:
+        return true;
+    case CLASS_RET:
     case CLASS_IO:
     case CLASS_FAR:
     case CLASS_SEGMENT:
@@ -93,21 +95,71 @@ static bool settle_operand(struct sequence *sequence)
     return true;
 }
 
+static bool is_repeated(const struct insn *insn)
+{
+    return (insn->form->attributes & INSN_REP) && (insn->prefixes & (PREFIX_REP | PREFIX_REPNE));
+}
+
+// Registers that this instruction may change although they are reserved.
+static uint16_t may_move(const struct insn *insn)
+{
+    switch ((unsigned)insn->form->class) {
+    case CLASS_STACK:
+    case CLASS_CALL:
+        return 1u << RSP;
+    case CLASS_STRING:
+        return 1u << RSI | 1u << RDI | 1u << LOOP_COUNTER;
+    default:
+        return 0;
+    }
+}
+
+static bool is_transfer(const struct insn *insn)
+{
+    return insn->form->class == CLASS_BRANCH || insn->form->class == CLASS_CALL;
+}
+
 static bool suits(const struct sequence *sequence)
 {
     const struct insn *insn = &sequence->c->insn;
-    uint16_t reserved = reserved_registers();
-    if (insn->form->class == CLASS_STACK)
-        reserved &= (uint16_t) ~(1u << RSP);
     if (insn->form->op == OP_POP && insn->rm == RSP)
         return false;
-    if (insn->form->class == CLASS_BRANCH && insn->operand_size != 8)
+    if (is_transfer(insn) && insn->operand_size != 8)
         return false; // 66 truncates RIP
-    if (insn_registers_written(insn) & reserved)
+    if (insn->form->class == CLASS_STRING &&
+        (insn->address_size != 8 || insn->segment_override != SEG_NONE))
+        return false;
+    if (is_transfer(insn) && insn->form->operands[0].kind == OPERAND_RM &&
+        insn->base != INSN_REG_RIP)
+        return false; // a target can be placed for a fixed address only
+    if (insn_registers_written(insn) & reserved_registers() & (uint16_t)~may_move(insn))
         return false;
     if (insn->form->attributes & INSN_BIT_OFFSET && insn_has_memory(insn))
         return false; // anywhere
     return !(insn_flags_read(insn) & sequence->undefined);
+}
+
+// Where a transfer without a condition goes: to the instruction after it, by its displacement or by memory.
+static bool settle_transfer(struct sequence *sequence)
+{
+    struct diff_case *c = sequence->c;
+    const struct insn *insn = &c->insn;
+    static const uint32_t zero;
+    if (insn->form->operands[0].kind == OPERAND_REL) {
+        memcpy(c->bytes + insn->immediate_at, &zero, insn->immediate_bytes);
+        return true;
+    }
+    uint64_t next = c->code + sequence->starts[sequence->count] + c->length;
+    for (unsigned i = 0; i < ARRAY_LENGTH(c->patches); i++) {
+        if (c->patches[i].bytes)
+            continue;
+        c->patches[i] = (struct diff_patch){.address = DATA_ADDRESS + 8 * i, .bytes = 8};
+        memcpy(c->patches[i].value, &next, 8);
+        uint64_t displacement = c->patches[i].address - next;
+        memcpy(c->bytes + insn->displacement_at, &displacement, insn->displacement_bytes);
+        return true;
+    }
+    return false;
 }
 
 // Undefined flags after the instruction; those of a shift by CL as its form says.
@@ -125,7 +177,8 @@ static bool append(struct sequence *sequence, unsigned form, uint8_t *code)
     for (unsigned attempt = 0; attempt < 40; attempt++) {
         if (!diff_make_bytes(c, form, sequence->random) || !suits(sequence))
             continue;
-        if (insn_has_memory(&c->insn) && !settle_operand(sequence))
+        if (is_transfer(&c->insn) ? !settle_transfer(sequence)
+                                  : insn_has_memory(&c->insn) && !settle_operand(sequence))
             continue;
         if (decode(c->bytes, c->length, c->mode, &c->insn) != (int)c->length)
             continue;
@@ -149,7 +202,8 @@ static void land(struct sequence *sequence, uint8_t *code)
 static void after_append(struct sequence *sequence, uint8_t *code)
 {
     const struct insn *insn = &sequence->c->insn;
-    if (insn->form->class == CLASS_BRANCH) {
+    sequence->repeated |= is_repeated(insn);
+    if (insn->form->op == OP_JCC) {
         sequence->jump_at = sequence->starts[sequence->count - 1] + insn->immediate_at;
         sequence->jump_left = 1 + diff_below(sequence->random, 3);
         sequence->jump_undefined = sequence->undefined;
@@ -165,9 +219,9 @@ static bool form_is_wanted(const struct sequence *sequence, unsigned form,
                            const void *context)
 {
     const struct insn_form *f = &insn_forms[form];
-    bool short_jump = f->class != CLASS_BRANCH || (f->op == OP_JCC && f->immediate == IMMEDIATE_S8);
+    bool short_jump = f->op != OP_JCC || f->immediate == IMMEDIATE_S8;
     return class_is_wanted(f) && short_jump && !diff_skip_reason(f) && offered(context, f) &&
-           !(f->class == CLASS_BRANCH && sequence->jump_at);
+           !(f->op == OP_JCC && sequence->jump_at);
 }
 
 // Weighted towards what programs are made of: every other instruction is one of the integer ones.
@@ -179,9 +233,11 @@ static unsigned choose_form(const struct sequence *sequence,
     for (;;) {
         unsigned form = diff_below(sequence->random, insn_form_count);
         unsigned class = insn_forms[form].class;
-        if (jump && !sequence->jump_at && class != CLASS_BRANCH)
+        bool transfer = class == CLASS_BRANCH || class == CLASS_CALL;
+        if (jump && !transfer)
             continue;
-        if (!jump && integer && class != CLASS_INTEGER && class != CLASS_STACK)
+        if (!jump && integer && class != CLASS_INTEGER && class != CLASS_STACK &&
+            class != CLASS_STRING)
             continue;
         if (form_is_wanted(sequence, form, offered, context))
             return form;
@@ -207,7 +263,7 @@ static void set_pointers(struct diff_case *c, uint64_t *random)
 static void close_loop(struct sequence *sequence, uint8_t *code, uint16_t read_first)
 {
     unsigned end = sequence->starts[sequence->count];
-    if (end + 2 > 126 || (sequence->undefined & read_first))
+    if (end + 2 > 126 || sequence->repeated || (sequence->undefined & read_first))
         return;
     code[end] = 0xE2;
     code[end + 1] = (uint8_t)(0x100 - end - 2);
