@@ -128,9 +128,10 @@ static int open_disk(struct launch *launch, json_t *disk, struct err *err)
     const char *path = path_of(disk, "file");
     const char *format = json_string_value(json_object_get(disk, "format"));
     const struct block_format *suffix = block_format_by_suffix(path);
-    if (!format)
+    if (!format) {
         format = suffix ? suffix->name : "raw";
-    json_object_set_new(disk, "format", json_string(format));
+        json_object_set_new(disk, "format", json_string(format));
+    }
     struct block_chain_rules rules = {
         .format = format, .read_only = json_is_true(json_object_get(disk, "readonly")), .depth_max = MAX_CHAIN};
     struct block_chain chain;
@@ -138,6 +139,10 @@ static int open_disk(struct launch *launch, json_t *disk, struct err *err)
         return -1;
     int rc = give_chain(launch, disk, &chain, err);
     block_chain_close(&chain);
+    json_t *log = json_object_get(disk, "log");
+    unsigned flags = OS_FILE_WRITE | OS_FILE_CREATE | OS_FILE_TRUNCATE;
+    if (!rc && log)
+        rc = give(launch, log, os_file_open(path_of(log, "file"), flags, err), err);
     return rc;
 }
 
