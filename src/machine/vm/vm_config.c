@@ -85,6 +85,8 @@ int vm_config_parse_disk(struct vm_disk_config *disk, const json_t *json, unsign
     disk->serial = text(json, "serial", "");
     disk->readonly = json_is_true(json_object_get(json, "readonly"));
     disk->queues = (unsigned)number(json, "queues", cpus);
+    if (parse_file(&disk->log, json_object_get(json, "log"), disk->name, err))
+        return -1;
     const json_t *backing = json_object_get(json, "backing");
     disk->backing_count = (unsigned)json_array_size(backing);
     disk->backing = calloc(disk->backing_count + 1, sizeof(*disk->backing));

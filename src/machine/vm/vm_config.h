@@ -43,6 +43,7 @@ struct vm_disk_config {
     const char *format;
     const char *serial;
     struct vm_file *backing;
+    struct vm_file log; // where writes and flushes are recorded
     unsigned backing_count;
     int fd;
     unsigned queues;

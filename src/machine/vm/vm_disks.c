@@ -31,6 +31,7 @@ static struct block_disk *open_disk(struct vm *vm, const struct vm_disk_config *
         .chain_length = 1 + config->backing_count,
         .pool = vm->devices->pool,
         .read_only = config->readonly,
+        .log_fd = config->log.fd,
     };
     return block_disk_open(&options, err);
 }
