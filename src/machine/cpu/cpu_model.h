@@ -22,13 +22,14 @@ struct cpu_model;
 
 // `name` and `changes` ("+avx2,-pcid", may be NULL) as the user wrote them. `vcpus` shapes the topology leaves; `tsc_hz`
 // the frequency leaves. `kvm` false: the engine's limits apply.
-struct cpu_model *cpu_model_create(const char *name, const char *changes, unsigned vcpus, uint64_t tsc_hz, bool kvm,
-                                   struct err *err);
+struct cpu_model *cpu_model_create(const char *name, const char *changes, unsigned vcpus,
+                                   uint64_t tsc_hz, bool kvm, struct err *err);
 void cpu_model_destroy(struct cpu_model *model);
 
 // CPUID as executed by a vCPU in a given state (OSXSAVE, APIC bits and the XSAVE sizes follow CR4, XCR0 and APIC base).
 struct vcpu;
-struct cpuid_leaf cpu_model_cpuid(const struct cpu_model *model, const struct vcpu *vcpu, uint32_t leaf, uint32_t subleaf);
+struct cpuid_leaf cpu_model_cpuid(const struct cpu_model *model, const struct vcpu *vcpu,
+                                  uint32_t leaf, uint32_t subleaf);
 
 const struct cpu_feature_set *cpu_model_features(const struct cpu_model *model);
 unsigned cpu_model_physical_bits(const struct cpu_model *model); // MAXPHYADDR

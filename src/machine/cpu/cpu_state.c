@@ -5,15 +5,15 @@
 
 #include "base/bits.h"
 
-#define RESET_CR0      0x60000010u
-#define RESET_DR6      0xFFFF0FF0u
-#define RESET_DR7      0x400u
-#define RESET_PAT      0x0007040600070406ull
-#define RESET_FCW      0x40u
-#define RESET_MXCSR    0x1F80u
-#define APIC_BASE      0xFEE00000ull
-#define APIC_BASE_BSP  0x100u
-#define APIC_BASE_ON   0x800u
+#define RESET_CR0         0x60000010u
+#define RESET_DR6         0xFFFF0FF0u
+#define RESET_DR7         0x400u
+#define RESET_PAT         0x0007040600070406ull
+#define RESET_FCW         0x40u
+#define RESET_MXCSR       0x1F80u
+#define APIC_BASE         0xFEE00000ull
+#define APIC_BASE_BSP     0x100u
+#define APIC_BASE_ON      0x800u
 #define MISC_FAST_STRINGS 1u
 
 // Offsets in the legacy region of the XSAVE area (SDM vol. 1, table 10-2).

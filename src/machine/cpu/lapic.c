@@ -114,7 +114,8 @@ static void offer_pv_eoi(struct lapic *lapic, int vector)
     if (!word)
         return;
     atomic_fetch_or(word, 1);
-    guest_memory_wrote(lapic->vcpu->system->memory, gpa(lapic->vcpu->state.kvm_eoi & ~3ull), sizeof(uint32_t));
+    guest_memory_wrote(lapic->vcpu->system->memory, gpa(lapic->vcpu->state.kvm_eoi & ~3ull),
+                       sizeof(uint32_t));
     lapic->pv_eoi_offered = true;
 }
 
@@ -173,7 +174,9 @@ static uint32_t read_ldr(const struct lapic *lapic)
 // The LVT registers in their order; -1 for another offset.
 static int lvt_index(uint32_t offset)
 {
-    return offset >= APIC_LVT_TIMER && offset <= APIC_LVT_ERROR ? (int)((offset - APIC_LVT_TIMER) / 16) : -1;
+    return offset >= APIC_LVT_TIMER && offset <= APIC_LVT_ERROR
+               ? (int)((offset - APIC_LVT_TIMER) / 16)
+               : -1;
 }
 
 static uint32_t read_register(struct lapic *lapic, uint32_t offset)
@@ -184,7 +187,9 @@ static uint32_t read_register(struct lapic *lapic, uint32_t offset)
     if (offset >= APIC_ISR && offset < APIC_ESR) {
         sync_pv_eoi(lapic);
         uint32_t word = (offset & 0x7F) / 16;
-        return offset < APIC_TMR ? lapic->isr[word] : offset < APIC_IRR ? lapic->tmr[word] : lapic->irr[word];
+        return offset < APIC_TMR   ? lapic->isr[word]
+               : offset < APIC_IRR ? lapic->tmr[word]
+                                   : lapic->irr[word];
     }
     switch (offset) {
     case APIC_ID:
@@ -243,7 +248,7 @@ static void write_lvt(struct lapic *lapic, int lvt, uint32_t value)
 {
     static const uint32_t writable[LVT_COUNT] = {
         [LVT_TIMER] = 0x700FF, [LVT_THERMAL] = 0x107FF, [LVT_PERF] = 0x107FF,
-        [LVT_LINT0] = 0x1A7FF, [LVT_LINT1] = 0x1A7FF, [LVT_ERROR] = 0x100FF,
+        [LVT_LINT0] = 0x1A7FF, [LVT_LINT1] = 0x1A7FF,   [LVT_ERROR] = 0x100FF,
     };
     if (lvt == LVT_TIMER) {
         lapic_timer_write_lvt(lapic, value);
@@ -356,8 +361,10 @@ static bool write_base(struct lapic *lapic, uint64_t value)
     uint64_t mode = value & (APIC_BASE_ENABLE | APIC_BASE_X2APIC);
     uint64_t before = *base & (APIC_BASE_ENABLE | APIC_BASE_X2APIC);
     // Off with x2APIC set, x2APIC to xAPIC, and off to x2APIC are not permitted (SDM vol. 3, figure 11-27).
-    bool forbidden = mode == APIC_BASE_X2APIC || (before == (APIC_BASE_ENABLE | APIC_BASE_X2APIC) && mode == APIC_BASE_ENABLE) ||
-                     (before == 0 && mode == (APIC_BASE_ENABLE | APIC_BASE_X2APIC));
+    bool forbidden =
+        mode == APIC_BASE_X2APIC ||
+        (before == (APIC_BASE_ENABLE | APIC_BASE_X2APIC) && mode == APIC_BASE_ENABLE) ||
+        (before == 0 && mode == (APIC_BASE_ENABLE | APIC_BASE_X2APIC));
     const struct cpu_model *model = lapic->vcpu->system->model;
     uint64_t reserved = BASE_RESERVED | 1u << 9 | ~bits_mask(cpu_model_physical_bits(model));
     if (!cpu_feature_set_has(cpu_model_features(model), CPU_FEATURE_X2APIC))
@@ -373,9 +380,11 @@ static bool write_base(struct lapic *lapic, uint64_t value)
 // Which x2APIC registers exist, and how (SDM vol. 3, table 11-6).
 static bool x2apic_readable(uint32_t offset)
 {
-    return offset == APIC_ID || offset == APIC_VERSION || offset == APIC_TPR || offset == APIC_PPR || offset == APIC_LDR ||
-           offset == APIC_SVR || (offset >= APIC_ISR && offset <= APIC_ESR) || offset == APIC_LVT_CMCI || offset == APIC_ICR ||
-           (offset >= APIC_LVT_TIMER && offset <= APIC_TIMER_CURRENT) || offset == APIC_TIMER_DIVIDE;
+    return offset == APIC_ID || offset == APIC_VERSION || offset == APIC_TPR ||
+           offset == APIC_PPR || offset == APIC_LDR || offset == APIC_SVR ||
+           (offset >= APIC_ISR && offset <= APIC_ESR) || offset == APIC_LVT_CMCI ||
+           offset == APIC_ICR || (offset >= APIC_LVT_TIMER && offset <= APIC_TIMER_CURRENT) ||
+           offset == APIC_TIMER_DIVIDE;
 }
 
 static bool x2apic_read(struct lapic *lapic, uint32_t offset, uint64_t *value)
@@ -399,8 +408,9 @@ static bool x2apic_write(struct lapic *lapic, uint32_t offset, uint64_t value)
         lapic_accept_vector(lapic, (uint8_t)value, false);
         return true;
     }
-    bool writable = offset == APIC_TPR || offset == APIC_EOI || offset == APIC_SVR || offset == APIC_ESR || offset == APIC_LVT_CMCI ||
-                    lvt_index(offset) >= 0 || offset == APIC_TIMER_INITIAL || offset == APIC_TIMER_DIVIDE;
+    bool writable = offset == APIC_TPR || offset == APIC_EOI || offset == APIC_SVR ||
+                    offset == APIC_ESR || offset == APIC_LVT_CMCI || lvt_index(offset) >= 0 ||
+                    offset == APIC_TIMER_INITIAL || offset == APIC_TIMER_DIVIDE;
     if (!writable || value >> 32 || ((offset == APIC_EOI || offset == APIC_ESR) && value))
         return false;
     write_register(lapic, offset, (uint32_t)value);
@@ -417,7 +427,8 @@ bool lapic_msr_read(struct lapic *lapic, uint32_t msr, uint64_t *value)
         *value = lapic_timer_read_tsc_deadline(lapic);
         return true;
     }
-    return msr >= MSR_X2APIC_FIRST && msr <= MSR_X2APIC_LAST && x2apic_read(lapic, (msr - MSR_X2APIC_FIRST) * 16, value);
+    return msr >= MSR_X2APIC_FIRST && msr <= MSR_X2APIC_LAST &&
+           x2apic_read(lapic, (msr - MSR_X2APIC_FIRST) * 16, value);
 }
 
 bool lapic_msr_write(struct lapic *lapic, uint32_t msr, uint64_t value)
@@ -428,7 +439,8 @@ bool lapic_msr_write(struct lapic *lapic, uint32_t msr, uint64_t value)
         lapic_timer_write_tsc_deadline(lapic, value);
         return true;
     }
-    return msr >= MSR_X2APIC_FIRST && msr <= MSR_X2APIC_LAST && x2apic_write(lapic, (msr - MSR_X2APIC_FIRST) * 16, value);
+    return msr >= MSR_X2APIC_FIRST && msr <= MSR_X2APIC_LAST &&
+           x2apic_write(lapic, (msr - MSR_X2APIC_FIRST) * 16, value);
 }
 
 // ---- State, making, reset.
@@ -454,13 +466,20 @@ static void save_begin(void *device)
 }
 
 static const struct field fields[] = {
-    FIELD_U32(struct lapic, id),      FIELD_U32(struct lapic, ldr),
-    FIELD_U32(struct lapic, dfr),     FIELD_U32_MAX(struct lapic, svr, 0x1FF),
-    FIELD_U32S(struct lapic, irr),    FIELD_U32S(struct lapic, tmr),
-    FIELD_U32S(struct lapic, isr),    FIELD_U32(struct lapic, esr),
-    FIELD_U32_MAX(struct lapic, tpr, 0xFF), FIELD_U64(struct lapic, icr),
-    FIELD_U32S(struct lapic, lvt),    FIELD_U32(struct lapic, timer_initial),
-    FIELD_U32_MAX(struct lapic, timer_divide, 0xB), FIELD_U64(struct lapic, timer_start_ns),
+    FIELD_U32(struct lapic, id),
+    FIELD_U32(struct lapic, ldr),
+    FIELD_U32(struct lapic, dfr),
+    FIELD_U32_MAX(struct lapic, svr, 0x1FF),
+    FIELD_U32S(struct lapic, irr),
+    FIELD_U32S(struct lapic, tmr),
+    FIELD_U32S(struct lapic, isr),
+    FIELD_U32(struct lapic, esr),
+    FIELD_U32_MAX(struct lapic, tpr, 0xFF),
+    FIELD_U64(struct lapic, icr),
+    FIELD_U32S(struct lapic, lvt),
+    FIELD_U32(struct lapic, timer_initial),
+    FIELD_U32_MAX(struct lapic, timer_divide, 0xB),
+    FIELD_U64(struct lapic, timer_start_ns),
     FIELD_U64(struct lapic, timer_tsc_deadline),
 };
 

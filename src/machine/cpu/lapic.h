@@ -56,7 +56,8 @@ struct apic_message {
     bool level_triggered, level_asserted;
     uint8_t shorthand; // 0 none, 1 self, 2 all, 3 all but self
 };
-void apic_bus_send(struct cpu_system *system, const struct vcpu *sender, const struct apic_message *message);
+void apic_bus_send(struct cpu_system *system, const struct vcpu *sender,
+                   const struct apic_message *message);
 void apic_bus_send_msi(struct cpu_system *system, uint64_t address, uint32_t data);
 
 #endif

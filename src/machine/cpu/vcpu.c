@@ -116,7 +116,8 @@ void vcpu_wait(struct vcpu *vcpu)
 static bool pic_pending(const struct vcpu *vcpu)
 {
     const struct cpu_system *system = vcpu->system;
-    return vcpu->index == 0 && system->pic_pending && lapic_accepts_pic(vcpu->lapic) && system->pic_pending(system->pic);
+    return vcpu->index == 0 && system->pic_pending && lapic_accepts_pic(vcpu->lapic) &&
+           system->pic_pending(system->pic);
 }
 
 bool vcpu_interrupt_pending(struct vcpu *vcpu)

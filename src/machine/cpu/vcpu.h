@@ -27,33 +27,36 @@ struct vcpu;
 struct vm_clock;
 
 enum vcpu_event {
-    VCPU_EVENT_INTERRUPT = 1 << 0, // the LAPIC or the PIC may have a vector: ask vcpu_pending_interrupt()
+    VCPU_EVENT_INTERRUPT =
+        1 << 0, // the LAPIC or the PIC may have a vector: ask vcpu_pending_interrupt()
     VCPU_EVENT_NMI = 1 << 1,
     VCPU_EVENT_INIT = 1 << 2,
     VCPU_EVENT_SIPI = 1 << 3,
-    VCPU_EVENT_PAUSE = 1 << 4,      // leave the run loop until vcpu_resume()
-    VCPU_EVENT_STOP = 1 << 5,       // leave for good
-    VCPU_EVENT_TLB_FLUSH = 1 << 6,  // drop all soft TLB entries
-    VCPU_EVENT_CODE = 1 << 7,       // the engine's: a page got its first translation, or translations were dropped
-    VCPU_EVENT_DEBUG = 1 << 8,      // the debugger wants it
+    VCPU_EVENT_PAUSE = 1 << 4,     // leave the run loop until vcpu_resume()
+    VCPU_EVENT_STOP = 1 << 5,      // leave for good
+    VCPU_EVENT_TLB_FLUSH = 1 << 6, // drop all soft TLB entries
+    VCPU_EVENT_CODE =
+        1 << 7, // the engine's: a page got its first translation, or translations were dropped
+    VCPU_EVENT_DEBUG = 1 << 8, // the debugger wants it
 };
 
 // Why a backend's run() returned.
 enum vcpu_exit {
-    VCPU_EXIT_EVENT,        // events pending that the generic loop handles (pause, stop, INIT, SIPI)
-    VCPU_EXIT_HALT,         // HLT (or MWAIT): state.run_state is CPU_HALTED
-    VCPU_EXIT_SHUTDOWN,     // triple fault
-    VCPU_EXIT_BREAKPOINT,   // of the debugger, or a single step done
-    VCPU_EXIT_LIMIT,        // the instruction budget is used up (deterministic runs, lockstep)
+    VCPU_EXIT_EVENT,      // events pending that the generic loop handles (pause, stop, INIT, SIPI)
+    VCPU_EXIT_HALT,       // HLT (or MWAIT): state.run_state is CPU_HALTED
+    VCPU_EXIT_SHUTDOWN,   // triple fault
+    VCPU_EXIT_BREAKPOINT, // of the debugger, or a single step done
+    VCPU_EXIT_LIMIT,      // the instruction budget is used up (deterministic runs, lockstep)
     VCPU_EXIT_HOST_FAILURE, // the backend cannot go on; the reason was logged
     VCPU_EXIT_COUNT
 };
 
 // A way to execute a vCPU. One instance per machine; `vcpu->backend_data` is the backend's per vCPU.
 struct vcpu_backend_ops {
-    const char *name;     // "interpreter", "engine", "kvm"
-    size_t context_bytes; // vcpu_create() places this many zeroed bytes, 64-byte aligned, in the same block as struct
-                          // vcpu, right behind it (VCPU_CONTEXT_OFFSET), and sets backend_data to them
+    const char *name; // "interpreter", "engine", "kvm"
+    size_t
+        context_bytes; // vcpu_create() places this many zeroed bytes, 64-byte aligned, in the same block as struct
+                       // vcpu, right behind it (VCPU_CONTEXT_OFFSET), and sets backend_data to them
     int (*vcpu_init)(struct vcpu *vcpu, struct err *err);
     void (*vcpu_fini)(struct vcpu *vcpu);
     // Runs guest code until there is something for the caller. On the vCPU's thread; `state` is up to date on return.
@@ -100,9 +103,11 @@ struct vcpu {
 
     // Debugger and deterministic runs: owned by the vCPU's thread, changed while it is paused.
     bool single_step;
-    uint64_t instruction_limit;        // run() returns VCPU_EXIT_LIMIT when `instructions` reaches it; UINT64_MAX: none
-    _Atomic uint64_t instructions;     // retired in all (exact with --deterministic, else per tier and approximate)
-    const uint64_t *breakpoints;       // linear addresses, sorted
+    uint64_t
+        instruction_limit; // run() returns VCPU_EXIT_LIMIT when `instructions` reaches it; UINT64_MAX: none
+    _Atomic uint64_t
+        instructions; // retired in all (exact with --deterministic, else per tier and approximate)
+    const uint64_t *breakpoints; // linear addresses, sorted
     unsigned breakpoint_count;
 };
 

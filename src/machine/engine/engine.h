@@ -97,7 +97,7 @@ struct engine_cpu {
     bool paging;
     bool
         flat64; // 64-bit code and no alignment checking (CR0.AM, RFLAGS.AC, CPL 3): the linear address of an
-        // access is its offset, for FS and GS plus the base, and a TLB hit needs no further check
+    // access is its offset, for FS and GS plus the base, and a TLB hit needs no further check
     uint64_t
         next_rip; // tier 0: where the instruction being executed will leave RIP; branches change it
     struct interp_cpu *interp; // tier 0's part (interp.h), owned; tier 1 has one beneath it too
@@ -111,7 +111,7 @@ struct engine_cpu {
         interrupt_held; // a vector is pending that IF forbids; engine_flags_changed() raises the event again
     uint64_t
         debug_hits; // DR6 bits of a #DB trap to be delivered before the next instruction; makes the run loop call engine_take_events()
-    uint64_t retired[TIER_COUNT]; // guest instructions by tier
+    uint64_t retired[TIER_COUNT];      // guest instructions by tier
     uint64_t exits[ENGINE_EXIT_COUNT]; // for --stats
     const struct engine_trace *trace;  // trace.h; NULL: off
     const char *traced_mode;           // what trace_mode() said last

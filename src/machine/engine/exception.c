@@ -11,8 +11,8 @@
 #include "machine/engine/descriptor.h"
 #include "machine/engine/mmu_access.h"
 #include "machine/engine/stack.h"
-#include "machine/engine/tss.h"
 #include "machine/engine/trace.h"
+#include "machine/engine/tss.h"
 
 #define ERROR_EXT 1u
 #define ERROR_IDT 2u
