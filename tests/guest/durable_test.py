@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""durable_test flush|kill: what a guest was told is safe, is safe.
+"""durable_test flush | kill KILLS: what a guest was told is safe, is safe.
 
 flush: a guest writes marks to its disk and syncs each. When it says that a mark is synced, the record of what the storage saw
 holds the mark's write and, behind it, a completed sync of the file.
 
-kill: a guest writes files to ext4 on a qcow2 disk, syncing each, and wirt-vm is killed in the midst of it, twenty times. Each time
+kill: a guest writes files to ext4 on a qcow2 disk, syncing each, and wirt-vm is killed in the midst of it, KILLS times. Each time
 the image has no corruption, the journal replays, and every file that the guest had called synced is there and whole.
 """
 import json
@@ -21,7 +21,6 @@ import time
 from wirt_guest import BUSYBOX_PROMPT, WIRT, Console, busybox, check_quiet
 
 MARKS = 20
-KILLS = 20
 WRITE, FLUSH = 1, 2  # enum block_op
 HEADER = struct.Struct("<8sIIQQ")
 
@@ -110,7 +109,7 @@ def check_files(disk, last, folder):
         assert is_there.endswith(wanted), f"file {n} of {last} synced ones is lost or damaged"
 
 
-def test_kill(folder):
+def test_kill(folder, kills):
     seed = int(os.environ.get("SEED", time.time()))
     print(f"seed {seed}", flush=True)
     random.seed(seed)
@@ -120,11 +119,14 @@ def test_kill(folder):
     shell("/sbin/mke2fs", "-q", "-t", "ext4", raw)
     shell(WIRT, "disk", "convert", raw, disk)
     last = 0
-    for _ in range(KILLS):
+    for _ in range(kills):
         last = write_until_killed(disk, last + 1, random.randrange(1, 12))
         check_files(disk, last, folder)
-    print(f"{KILLS} kills, {last} files synced, none lost")
+    print(f"{kills} kills, {last} files synced, none lost")
 
 
 with tempfile.TemporaryDirectory(prefix="wirt-durable-") as where:
-    {"flush": test_flush, "kill": test_kill}[sys.argv[1]](where)
+    if sys.argv[1] == "flush":
+        test_flush(where)
+    else:
+        test_kill(where, int(sys.argv[2]))

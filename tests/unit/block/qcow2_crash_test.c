@@ -400,10 +400,17 @@ static void fault_sequence(void)
     fini(&r);
 }
 
+// From the environment, as make soak gives it, else by the clock.
+static uint64_t chosen_seed(void)
+{
+    const char *given = getenv("SEED");
+    return given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL) * 1000;
+}
+
 int main(int argc, char **argv)
 {
     uint64_t sequences = argc > 1 ? strtoull(argv[1], NULL, 10) : 60;
-    uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : (uint64_t)time(NULL) * 1000;
+    uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : chosen_seed();
     printf("%" PRIu64 " sequences of crashes and of faults from seed %" PRIu64 "\n", sequences,
            seed);
     fflush(stdout);

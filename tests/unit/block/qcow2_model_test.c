@@ -377,10 +377,17 @@ static void run_sequence(void)
     free(m.scratch);
 }
 
+// From the environment, as make soak gives it, else by the clock.
+static uint64_t chosen_seed(void)
+{
+    const char *given = getenv("SEED");
+    return given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL) * 1000;
+}
+
 int main(int argc, char **argv)
 {
     uint64_t sequences = argc > 1 ? strtoull(argv[1], NULL, 10) : 60;
-    seed = argc > 2 ? strtoull(argv[2], NULL, 10) : (uint64_t)time(NULL) * 1000;
+    seed = argc > 2 ? strtoull(argv[2], NULL, 10) : chosen_seed();
     have_qemu = system("qemu-img --version >/dev/null 2>&1") == 0;
     if (!mkdtemp(directory))
         return 1;
