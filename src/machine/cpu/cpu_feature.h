@@ -12,7 +12,8 @@
 #define CPU_FEATURES(X)                                                                            \
     X(BASE, "base") /* always there */                                                             \
     X(FPU, "fpu")                                                                                  \
-    X(TSC, "tsc") X(CX8, "cx8") X(SEP, "sep") X(CMOV, "cmov") X(CLFLUSH, "clflush") X(MMX, "mmx")  \
+    X(TSC, "tsc")                                                                                  \
+    X(CX8, "cx8") X(SEP, "sep") X(CMOV, "cmov") X(CLFLUSH, "clflush") X(MMX, "mmx")                \
         X(FXSR, "fxsr") X(SSE, "sse") X(SSE2, "sse2") X(SSE3, "sse3") X(PCLMULQDQ, "pclmulqdq") X( \
             MONITOR, "monitor") X(SSSE3, "ssse3") X(FMA, "fma") X(CX16, "cx16") X(PCID, "pcid")    \
             X(SSE4_1, "sse4.1") X(SSE4_2, "sse4.2") X(X2APIC, "x2apic") X(MOVBE, "movbe") X(       \

@@ -379,7 +379,7 @@ static int apply_changes(const char *changes, const struct cpu_feature_set *avai
 struct cpu_model *cpu_model_create(const char *name, const char *changes, unsigned vcpus,
                                    uint64_t tsc_hz, bool kvm, struct err *err)
 {
-    struct cpu_feature_set available = host_supported(), features;
+    struct cpu_feature_set available = host_supported(), features = {0};
 
     if (base_features(name, &available, &features, err) != 0 ||
         apply_changes(changes, &available, &features, err) != 0)

@@ -78,7 +78,7 @@ struct cpu_system {
     struct vcpu **vcpus;
     unsigned vcpu_count;
     const struct vcpu_backend_ops *backend;
-    void *backend_data; // the engine's per-machine part
+    void *backend_data;      // the engine's per-machine part
     bool count_instructions; // for --stats, where counting costs something
     // The legacy PIC, asked by the bootstrap CPU when LINT0 is ExtINT: next vector or -1; acknowledging.
     int (*pic_vector)(void *pic);
@@ -103,12 +103,12 @@ struct vcpu {
 
     // Debugger and deterministic runs: owned by the vCPU's thread, changed while it is paused.
     bool single_step;
+    unsigned breakpoint_count;
     uint64_t
         instruction_limit; // run() returns VCPU_EXIT_LIMIT when `instructions` reaches it; UINT64_MAX: none
     _Atomic uint64_t
         instructions; // retired in all (exact with --deterministic, else per tier and approximate)
     const uint64_t *breakpoints; // linear addresses, sorted
-    unsigned breakpoint_count;
 };
 
 // Where the backend's context starts, from the start of struct vcpu: the engine reaches both through one GS base.

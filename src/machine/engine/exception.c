@@ -17,24 +17,9 @@
 #define ERROR_EXT 1u
 #define ERROR_IDT 2u
 
-int raise_exception(struct vcpu *vcpu, enum exception vector)
+void exception_record(struct vcpu *vcpu, struct engine_exception exception)
 {
-    engine_cpu_of(vcpu)->exception = (struct engine_exception){.vector = (uint8_t)vector};
-    return -1;
-}
-
-int raise_exception_error(struct vcpu *vcpu, enum exception vector, uint32_t error)
-{
-    engine_cpu_of(vcpu)->exception =
-        (struct engine_exception){.vector = (uint8_t)vector, .has_error = true, .error = error};
-    return -1;
-}
-
-int raise_page_fault(struct vcpu *vcpu, struct gva address, uint32_t error)
-{
-    engine_cpu_of(vcpu)->exception = (struct engine_exception){
-        .vector = EXC_PF, .has_error = true, .error = error, .cr2 = address.at};
-    return -1;
+    engine_cpu_of(vcpu)->exception = exception;
 }
 
 int raise_software_interrupt(struct vcpu *vcpu, uint8_t vector, bool checked)

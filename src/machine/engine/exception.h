@@ -6,10 +6,31 @@
 
 #include "machine/engine/engine.h"
 
-// Record it; returns -1 so that a handler can `return raise_gp(vcpu, 0);`. The instruction has changed nothing yet.
-int raise_exception(struct vcpu *vcpu, enum exception vector); // without error code
-int raise_exception_error(struct vcpu *vcpu, enum exception vector, uint32_t error); // with
-int raise_page_fault(struct vcpu *vcpu, struct gva address, uint32_t error);
+// Record an exception; returns -1 so that a handler can `return raise_gp(vcpu, 0);`. The instruction has
+// changed nothing yet.
+void exception_record(struct vcpu *vcpu, struct engine_exception exception);
+
+static inline int raise_exception(struct vcpu *vcpu, enum exception vector) // without error code
+{
+    exception_record(vcpu, (struct engine_exception){.vector = (uint8_t)vector});
+    return -1;
+}
+
+static inline int raise_exception_error(struct vcpu *vcpu, enum exception vector, uint32_t error)
+{
+    exception_record(vcpu, (struct engine_exception){
+                               .vector = (uint8_t)vector, .has_error = true, .error = error});
+    return -1;
+}
+
+static inline int raise_page_fault(struct vcpu *vcpu, struct gva address, uint32_t error)
+{
+    exception_record(vcpu,
+                     (struct engine_exception){
+                         .vector = EXC_PF, .has_error = true, .error = error, .cr2 = address.at});
+    return -1;
+}
+
 static inline int raise_ud(struct vcpu *vcpu)
 {
     return raise_exception(vcpu, EXC_UD);
