@@ -34,13 +34,4 @@ enum vcpu_exit interp_run(struct vcpu *vcpu);
 // their deadline.
 #define INTERP_QUANTUM 1000u
 
-// What tier 1 needs to count exactly in a deterministic machine, as interp_run() does it: a slice of instructions is begun
-// when the last one is used up; each retired instruction is told; events and waiting are attended to between instructions.
-void interp_begin(struct vcpu *vcpu);                            // at the start of run()
-uint64_t interp_left(const struct vcpu *vcpu);                   // of the slice
-bool interp_next_slice(struct vcpu *vcpu, enum vcpu_exit *exit); // nothing left; true: leave run()
-void interp_retire(struct vcpu *vcpu, unsigned instructions,
-                   enum engine_tier tier);                   // at most what is left
-bool interp_attend(struct vcpu *vcpu, enum vcpu_exit *exit); // true: leave run()
-
 #endif

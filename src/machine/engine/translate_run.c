@@ -231,7 +231,7 @@ static struct block *find_block(struct vcpu *vcpu, uint32_t mode)
         vectors_put_away(vcpu);
         block = make_block(vcpu, physical, host, mode);
     }
-    if (block && !vm_clock_is_deterministic(vcpu->system->clock))
+    if (block)
         remember_jump(vcpu, block);
     return block;
 }
@@ -407,121 +407,11 @@ static enum vcpu_exit run_loop(struct vcpu *vcpu)
     }
 }
 
-// ---- Deterministic machines: instructions are counted exactly ----
-//
-// Blocks are not chained: each comes back here, and what it has executed is known from where it left. A block that is longer than what is left
-// of the slice (interp.h) is stepped through by tier 0 instead.
-
-// Instructions of the block before `rip`, which lies in it.
-static unsigned instructions_before(const struct block *block, const uint8_t *host_page,
-                                    uint64_t rip)
-{
-    unsigned count = 0;
-    struct insn insn;
-    for (uint64_t at = block->rip; at < rip; count++) {
-        int length =
-            decode(host_page + at % PAGE_BYTES, PAGE_BYTES - at % PAGE_BYTES, CODE_64, &insn);
-        if (length <= 0)
-            break;
-        at += (unsigned)length;
-    }
-    return count;
-}
-
-// Execute a block from its start until it leaves. Returns how many instructions retired; *by_tier_0: the next one is tier 0's.
-static unsigned run_block(struct vcpu *vcpu, const struct block *block, bool *by_tier_0)
-{
-    struct translate_cpu *translate = &engine_cpu_of(vcpu)->translate;
-    const uint8_t *execute = translate->translator->cache.execute, *host_page = NULL;
-    const void *code = execute + block->entry;
-    uint64_t page;
-
-    if (mmu_fetch_page(vcpu, gva(block->rip), &page, &host_page) != 0 || !host_page)
-        return 0;
-    for (;;) {
-        enter(vcpu, code);
-        const struct exit_record *record = (const void *)(execute + translate->exit);
-        switch ((enum exit_kind)record->kind) {
-        case EXIT_VECTORS:
-            vcpu->state.rip = record->rip;
-            vectors_load(vcpu);
-            code = execute + record->resume;
-            continue;
-        case EXIT_LINK:
-        case EXIT_EVENT:
-            vcpu->state.rip = record->rip;
-            return block->instructions;
-        case EXIT_JUMP:
-            if (address_is_canonical(vcpu, vcpu->state.rip))
-                return block->instructions;
-            vcpu->state.gpr[RSP] += record->next_rip;
-            vcpu->state.rip = record->rip;
-            *by_tier_0 = true;
-            return block->instructions - 1u;
-        case EXIT_INTERPRET:
-        case EXIT_FAULT:
-            vcpu->state.rip = record->kind == EXIT_FAULT ? translate->fault_rip : record->rip;
-            *by_tier_0 = true;
-            return instructions_before(block, host_page, vcpu->state.rip);
-        case EXIT_KIND_COUNT:
-            break;
-        }
-        assert(false);
-    }
-}
-
-static bool take_events_exactly(struct vcpu *vcpu, enum vcpu_exit *exit)
-{
-    struct translate_cpu *translate = &engine_cpu_of(vcpu)->translate;
-
-    if (!atomic_load(&vcpu->events) && !engine_cpu_of(vcpu)->debug_hits && !translate->code_dropped)
-        return false;
-    vectors_put_away(vcpu);
-    atomic_fetch_and(&vcpu->events, ~(uint32_t)VCPU_EVENT_CODE);
-    smp_answer(vcpu);
-    translate->code_dropped = false;
-    return interp_attend(vcpu, exit);
-}
-
-static enum vcpu_exit run_exactly(struct vcpu *vcpu)
-{
-    struct engine_cpu *engine = engine_cpu_of(vcpu);
-    enum vcpu_exit exit = VCPU_EXIT_EVENT;
-    bool by_tier_0 = false;
-
-    for (;;) {
-        if (interp_left(vcpu) == 0) {
-            vectors_put_away(vcpu);
-            if (interp_next_slice(vcpu, &exit))
-                return exit;
-        }
-        if (take_events_exactly(vcpu, &exit))
-            return exit;
-        uint32_t mode = translate_mode(vcpu);
-        bool tier_0 = by_tier_0 || tier_0_only(vcpu, mode);
-        struct block *block = tier_0 ? NULL : find_block(vcpu, mode);
-        if (block && engine->translate.code_dropped)
-            continue;
-        by_tier_0 = false;
-        if (block && block->instructions <= interp_left(vcpu)) {
-            interp_retire(vcpu, run_block(vcpu, block, &by_tier_0), TIER_TRANSLATED);
-            continue;
-        }
-        vectors_put_away(vcpu);
-        enum interp_step result = interp_step(vcpu);
-        if (result != INTERP_STEP_PART)
-            interp_retire(vcpu, 1, TIER_INTERPRETED);
-        if (result == INTERP_STEP_SHUTDOWN)
-            return VCPU_EXIT_SHUTDOWN;
-        if (result == INTERP_STEP_HALT && interp_attend(vcpu, &exit))
-            return exit;
-    }
-}
-
-// What needs a look at each instruction.
+// What needs exact counts of instructions, or a look at each.
 static bool interpreter_only(const struct vcpu *vcpu)
 {
-    return vcpu->single_step || vcpu->breakpoint_count || vcpu->instruction_limit != UINT64_MAX;
+    return vm_clock_is_deterministic(vcpu->system->clock) || vcpu->single_step ||
+           vcpu->breakpoint_count || vcpu->instruction_limit != UINT64_MAX;
 }
 
 static enum vcpu_exit run(struct vcpu *vcpu)
@@ -539,13 +429,9 @@ static enum vcpu_exit run(struct vcpu *vcpu)
     this_vcpu = vcpu;
     smp_start_running(vcpu);
     enum vcpu_exit exit = VCPU_EXIT_HALT;
-    interp_begin(vcpu);
     bool leave = vcpu->state.run_state != CPU_RUNNING && take_events(vcpu, &exit);
-    bool exactly = vm_clock_is_deterministic(vcpu->system->clock);
     if (!leave && vcpu->state.run_state == CPU_RUNNING)
-        exit = exactly ? run_exactly(vcpu) : run_loop(vcpu);
-    if (exactly)
-        engine_sync_clock(vcpu);
+        exit = run_loop(vcpu);
     vectors_put_away(vcpu);
     smp_stop_running(vcpu);
     return exit;
