@@ -92,9 +92,11 @@ struct request {
 struct blk_queue {
     struct virtio_blk *blk;
     struct virtio_queue *queue;
-    struct request *requests, *free; // owned array; those not in flight
-    bool starved;                    // the driver has more than we have slots for
-    bool completed;                  // something was pushed in this round
+    struct request *requests; // owned array
+    struct request *free;     // those that were used and are not in flight
+    unsigned fresh;           // from here on requests were never used, and take no memory
+    bool starved;             // the driver has more than we have slots for
+    bool completed;           // something was pushed in this round
 };
 
 struct virtio_blk {
@@ -297,10 +299,14 @@ static void handle(struct blk_queue *queue, struct request *request)
 static struct request *take_free(struct blk_queue *queue)
 {
     struct request *request = queue->free;
-    if (request)
+    if (request) {
         queue->free = request->next_free;
-    else
+    } else if (queue->fresh < QUEUE_SIZE) {
+        request = &queue->requests[queue->fresh++];
+        request->queue = queue;
+    } else {
         queue->starved = true;
+    }
     return request;
 }
 
@@ -404,13 +410,7 @@ static int init_queue(struct virtio_blk *blk, unsigned index)
     queue->blk = blk;
     queue->queue = &blk->device.queues[index];
     queue->requests = calloc(QUEUE_SIZE, sizeof(*queue->requests));
-    if (!queue->requests)
-        return -1;
-    for (unsigned i = QUEUE_SIZE; i--;) {
-        queue->requests[i].queue = queue;
-        give_back(queue, &queue->requests[i]);
-    }
-    return 0;
+    return queue->requests ? 0 : -1;
 }
 
 static int init_parts(struct virtio_blk *blk, struct err *err)
