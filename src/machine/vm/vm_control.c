@@ -16,7 +16,7 @@
 #include "os/file.h"
 #include "os/self.h"
 #include "os/unix_socket.h"
-#include "wire/schema.h"
+#include "wire/request.h"
 
 #define LINE_BYTES       65536
 #define MAX_CONNECTIONS  16
@@ -173,34 +173,19 @@ static void become_console(struct connection *c, json_t *id)
 static void handle_line(struct connection *c, const char *line, size_t length)
 {
     struct err err = {0};
-    json_error_t error;
-    json_t *request = json_loadb(line, length, JSON_REJECT_DUPLICATES, &error);
-    json_t *id = json_incref(json_object_get(request, "id"));
-    const char *name = json_string_value(json_object_get(request, "do"));
-    const struct schema_command *command = name ? schema_find_command(name) : NULL;
+    struct wire_request request;
     json_t *ok = NULL;
-    if (!json_is_object(request))
-        err_set(&err, ERR_USAGE, "not a JSON object: %s", error.text);
-    else if (!command)
-        err_set(&err, ERR_USAGE, "do: \"%.40s\" is no command", name ? name : "");
-    else {
-        char *copy = strdup(name);
-        json_object_del(request, "id");
-        json_object_del(request, "do");
-        if (!schema_check(&command->request, request, "", &err)) {
-            if (!strcmp(copy, "console"))
-                become_console(c, id);
-            else
-                ok = run_command(c, copy, request, &err);
-        }
-        free(copy);
+    if (!wire_request_parse(&request, line, length, &err)) {
+        if (!strcmp(request.command->name, "console"))
+            become_console(c, request.id);
+        else
+            ok = run_command(c, request.command->name, request.members, &err);
     }
     if (c->fd >= 0)
-        answer(c, id, ok, &err);
+        answer(c, request.id, ok, &err);
     else
         json_decref(ok);
-    json_decref(id);
-    json_decref(request);
+    wire_request_fini(&request);
 }
 
 static void connection_ready(void *context, unsigned events)
