@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/units.h"
 #include "machine/net/slirp_host.h"
 #include "os/sandbox.h"
 
@@ -59,12 +60,13 @@ static int serve(struct slirp_host *host, int count, char *words[], struct err *
 int main(int argc, char *argv[])
 {
     struct err err = {0};
-    if (argc < 3 || strcmp(argv[1], "--fd")) {
+    uint64_t fd;
+    if (argc < 3 || strcmp(argv[1], "--fd") || !units_parse_number(argv[2], 3, INT32_MAX, &fd)) {
         bool help = argc > 1 && !strcmp(argv[1], "--help");
         fputs(usage, help ? stdout : stderr);
         return help ? 0 : 2;
     }
-    struct slirp_host *host = slirp_host_create(atoi(argv[2]), &err);
+    struct slirp_host *host = slirp_host_create((int)fd, &err);
     int result = host ? serve(host, argc - 3, argv + 3, &err) : -1;
     slirp_host_destroy(host);
     return result < 0 ? fail(&err) : 0;
