@@ -6,8 +6,10 @@
 
 #include "base/bits.h"
 #include "base/units.h"
+#include "machine/block/block_driver.h"
 #include "wire/schema.h"
 
+#define DISK_WORDS "FILE[,readonly][,serial=S][,format=raw|qcow2|vmdk|vhdx|vdi]"
 #define MIN_MEMORY (16 * MIB)
 #define MAX_MEMORY (64 * GIB)
 
@@ -221,9 +223,9 @@ static int disk_property(struct option_context *c, json_t *disk, const char *wor
             return refuse(c, err, "serial= with 1 to 20 bytes");
         return set_string(c, disk, "serial", word + 7, err);
     }
-    if (!strcmp(word, "format=raw") || !strcmp(word, "format=qcow2"))
+    if (!strncmp(word, "format=", 7) && block_format_find(word + 7))
         return set_string(c, disk, "format", word + 7, err);
-    return refuse(c, err, "FILE[,readonly][,serial=S][,format=raw|qcow2]");
+    return refuse(c, err, DISK_WORDS);
 }
 
 static int apply_disk(struct option_context *c, struct err *err)
@@ -233,7 +235,7 @@ static int apply_disk(struct option_context *c, struct err *err)
     json_array_append_new(child_array(c->config, "disks"), disk);
     char *rest = words;
     const char *path = strsep(&rest, ",");
-    int result = *path ? set_string(c, disk, "file", path, err) : refuse(c, err, "FILE[,readonly][,serial=S][,format=raw|qcow2]");
+    int result = *path ? set_string(c, disk, "file", path, err) : refuse(c, err, DISK_WORDS);
     while (!result && rest)
         result = disk_property(c, disk, strsep(&rest, ","), err);
     free(words);
