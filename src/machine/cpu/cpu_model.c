@@ -12,6 +12,7 @@
 #include "machine/cpu/cpu_model.h"
 
 #include <cpuid.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -140,9 +141,10 @@ _Static_assert(ARRAY_LENGTH(feature_names) == CPU_FEATURE_COUNT, "a name for eac
 #define F(name) CPU_FEATURE_##name
 
 static const uint8_t baseline[] = {
-    F(BASE), F(FPU),  F(DE),   F(PSE),     F(TSC), F(PAE),   F(MCE),     F(CX8),
-    F(SEP),  F(MTRR), F(PGE),  F(CMOV),    F(PAT), F(PSE36), F(CLFLUSH), F(MMX),
-    F(FXSR), F(SSE),  F(SSE2), F(SYSCALL), F(NX),  F(LM),    F(X2APIC),  F(TSC_DEADLINE),
+    F(BASE),      F(FPU),  F(DE),   F(PSE),     F(TSC), F(PAE),   F(MCE),     F(CX8),
+    F(SEP),       F(MTRR), F(PGE),  F(CMOV),    F(PAT), F(PSE36), F(CLFLUSH), F(MMX),
+    F(FXSR),      F(SSE),  F(SSE2), F(SYSCALL), F(NX),  F(LM),    F(X2APIC),  F(TSC_DEADLINE),
+    F(PREFETCHW), // goes with LM (AMD64 APM vol. 3, PREFETCHW): 64-bit kernels use it unasked
 };
 static const uint8_t level2[] = {F(CX16),  F(LAHF_LM), F(POPCNT), F(SSE3),
                                  F(SSSE3), F(SSE4_1),  F(SSE4_2)};
@@ -151,11 +153,11 @@ static const uint8_t level3[] = {F(AVX), F(AVX2),  F(BMI1),  F(BMI2), F(F16C),
 
 // What the engine executes beyond level 3.
 static const uint8_t beyond[] = {
-    F(PCLMULQDQ), F(PCID),      F(AES),    F(RDRAND),     F(FSGSBASE),   F(SMEP),    F(ERMS),
-    F(INVPCID),   F(RDSEED),    F(ADX),    F(SMAP),       F(CLFLUSHOPT), F(CLWB),    F(SHA),
-    F(UMIP),      F(GFNI),      F(VAES),   F(VPCLMULQDQ), F(LA57),       F(RDPID),   F(FSRM),
-    F(AVX_VNNI),  F(XSAVEOPT),  F(XSAVEC), F(XGETBV1),    F(CR8_LEGACY), F(PDPE1GB), F(RDTSCP),
-    F(SSE4A),     F(PREFETCHW), F(CLZERO), F(WBNOINVD),
+    F(PCLMULQDQ), F(PCID),     F(AES),      F(RDRAND),     F(FSGSBASE),   F(SMEP),    F(ERMS),
+    F(INVPCID),   F(RDSEED),   F(ADX),      F(SMAP),       F(CLFLUSHOPT), F(CLWB),    F(SHA),
+    F(UMIP),      F(GFNI),     F(VAES),     F(VPCLMULQDQ), F(LA57),       F(RDPID),   F(FSRM),
+    F(AVX_VNNI),  F(XSAVEOPT), F(XSAVEC),   F(XGETBV1),    F(CR8_LEGACY), F(PDPE1GB), F(RDTSCP),
+    F(SSE4A),     F(CLZERO),   F(WBNOINVD),
 };
 
 // Only by "+name": five levels make every page walk longer; short REP MOVS are slower than loops in translated code.
@@ -380,8 +382,12 @@ struct cpu_model *cpu_model_create(const char *name, const char *changes, unsign
                                    uint64_t tsc_hz, bool kvm, struct err *err)
 {
     struct cpu_feature_set available = host_supported(), features = {0};
+    size_t length = strcspn(name, ",");
+    char base[32];
 
-    if (base_features(name, &available, &features, err) != 0 ||
+    snprintf(base, sizeof(base), "%.*s", (int)length, name);
+    if (base_features(base, &available, &features, err) != 0 ||
+        (name[length] && apply_changes(name + length + 1, &available, &features, err) != 0) ||
         apply_changes(changes, &available, &features, err) != 0)
         return NULL;
     struct cpu_model *model = calloc(1, sizeof(*model));

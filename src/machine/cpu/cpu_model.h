@@ -20,7 +20,7 @@ struct cpuid_leaf {
 
 struct cpu_model;
 
-// `name` and `changes` ("+avx2,-pcid", may be NULL) as the user wrote them. `vcpus` shapes the topology leaves; `tsc_hz`
+// `name` ("host", or with changes behind it: "host,+la57") and `changes` ("+avx2,-pcid", may be NULL) as the user wrote them. `vcpus` shapes the topology leaves; `tsc_hz`
 // the frequency leaves. `kvm` false: the engine's limits apply.
 struct cpu_model *cpu_model_create(const char *name, const char *changes, unsigned vcpus,
                                    uint64_t tsc_hz, bool kvm, struct err *err);

@@ -196,6 +196,19 @@ static void wrong_models_are_refused(void **state)
     expect_refusal("", NULL, "");
 }
 
+static void changes_may_follow_the_name(void **state)
+{
+    struct cpu_model *model = create("x86-64,+sse3,-sep", "+rdtscp", 1);
+
+    assert_true(has(model, CPU_FEATURE_SSE3));
+    assert_false(has(model, CPU_FEATURE_SEP));
+    assert_true(has(model, CPU_FEATURE_RDTSCP));
+    assert_true(has(model, CPU_FEATURE_PREFETCHW)); // goes with LM
+    cpu_model_destroy(model);
+    expect_refusal("host,avx", NULL, "+NAME");
+    expect_refusal("host,", "+nosuch", "nosuch");
+}
+
 static void names_with_underscores_are_understood(void **state)
 {
     struct cpu_model *model = create("x86-64-v2", "-sse4_2,+la57", 1);
@@ -218,6 +231,7 @@ int main(void)
         cmocka_unit_test(topology),
         cmocka_unit_test(removing_a_feature_removes_what_needs_it),
         cmocka_unit_test(wrong_models_are_refused),
+        cmocka_unit_test(changes_may_follow_the_name),
         cmocka_unit_test(names_with_underscores_are_understood),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
