@@ -11,9 +11,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
 
 static void check(const struct vm_config *config)
 {
-    if (config->cpus < 1 || config->cpus > VM_MAX_CPUS || config->memory_bytes < 16 * MIB || config->memory_bytes % MIB)
+    if (config->cpus < 1 || config->cpus > VM_MAX_CPUS || config->memory_bytes < 16 * MIB ||
+        config->memory_bytes % MIB)
         abort();
-    if (config->disk_count > VM_MAX_DISKS || config->net_count > VM_MAX_NETS || config->initrd_count > VM_MAX_INITRDS)
+    if (config->disk_count > VM_MAX_DISKS || config->net_count > VM_MAX_NETS ||
+        config->initrd_count > VM_MAX_INITRDS)
         abort();
     for (unsigned i = 0; i < config->disk_count; i++)
         if (config->disks[i].fd < 0 || !config->disks[i].name || !config->disks[i].format)

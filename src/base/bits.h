@@ -13,9 +13,10 @@
 #define MIB (1024ull * KIB)
 #define GIB (1024ull * MIB)
 
-#define BIT(n)            (1ull << (n))
-#define ARRAY_LENGTH(a)   (sizeof(a) / sizeof((a)[0]))
-#define CONTAINER_OF(pointer, type, member) ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
+#define BIT(n)          (1ull << (n))
+#define ARRAY_LENGTH(a) (sizeof(a) / sizeof((a)[0]))
+#define CONTAINER_OF(pointer, type, member)                                                        \
+    ((type *)(void *)((char *)(pointer)-offsetof(type, member)))
 
 static inline bool is_power_of_two(uint64_t n)
 {

@@ -10,12 +10,18 @@ static const struct {
     const char *name;
     int exit_status;
 } codes[] = {
-    [ERR_NONE] = {"none", 0},          [ERR_USAGE] = {"usage", 2},
-    [ERR_INPUT] = {"input", 2},        [ERR_NOT_FOUND] = {"not-found", 4},
-    [ERR_EXISTS] = {"exists", 6},      [ERR_BUSY] = {"busy", 8},
-    [ERR_DENIED] = {"denied", 10},     [ERR_LIMIT] = {"limit", 12},
-    [ERR_IO] = {"io", 14},             [ERR_UNSUPPORTED] = {"unsupported", 16},
-    [ERR_CANCELLED] = {"cancelled", 18}, [ERR_HOST] = {"host", 20},
+    [ERR_NONE] = {"none", 0},
+    [ERR_USAGE] = {"usage", 2},
+    [ERR_INPUT] = {"input", 2},
+    [ERR_NOT_FOUND] = {"not-found", 4},
+    [ERR_EXISTS] = {"exists", 6},
+    [ERR_BUSY] = {"busy", 8},
+    [ERR_DENIED] = {"denied", 10},
+    [ERR_LIMIT] = {"limit", 12},
+    [ERR_IO] = {"io", 14},
+    [ERR_UNSUPPORTED] = {"unsupported", 16},
+    [ERR_CANCELLED] = {"cancelled", 18},
+    [ERR_HOST] = {"host", 20},
 };
 static_assert(sizeof(codes) / sizeof(codes[0]) == ERR_CODE_COUNT, "a name for each code");
 

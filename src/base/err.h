@@ -50,10 +50,12 @@ int err_exit_status(enum err_code code);
 int err_input_status(enum err_code code);
 
 // Fill *err (which may be NULL: the caller is not interested) and return -1.
-int err_set(struct err *err, enum err_code code, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int err_set(struct err *err, enum err_code code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 // The same for a failed system call: the code follows from `os_errno`, and ": strerror" is appended.
-int err_set_errno(struct err *err, int os_errno, const char *format, ...) __attribute__((format(printf, 3, 4)));
+int err_set_errno(struct err *err, int os_errno, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
 
 // Put "context: " before the text of an error that is already set; returns -1.
 int err_wrap(struct err *err, const char *format, ...) __attribute__((format(printf, 2, 3)));

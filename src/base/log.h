@@ -33,8 +33,8 @@ void log_set_sink(log_sink *sink);
 
 void log_line(enum log_level level, const char *module, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-void log_line_limited(struct log_limit *limit, enum log_level level, const char *module, const char *format, ...)
-    __attribute__((format(printf, 4, 5)));
+void log_line_limited(struct log_limit *limit, enum log_level level, const char *module,
+                      const char *format, ...) __attribute__((format(printf, 4, 5)));
 
 #ifndef LOG_MODULE
 #define LOG_MODULE "wirt"

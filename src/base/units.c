@@ -11,7 +11,8 @@ static bool digits(const char **text, uint64_t *number)
     if (*p < '0' || *p > '9')
         return false;
     for (; *p >= '0' && *p <= '9'; p++)
-        if (__builtin_mul_overflow(n, 10, &n) || __builtin_add_overflow(n, (uint64_t)(*p - '0'), &n))
+        if (__builtin_mul_overflow(n, 10, &n) ||
+            __builtin_add_overflow(n, (uint64_t)(*p - '0'), &n))
             return false;
     *text = p;
     *number = n;
@@ -52,9 +53,10 @@ const char *units_format_size(uint64_t bytes, char buffer[UNITS_SIZE_TEXT_BYTES]
     uint64_t unit = 1ull << (10 * step);
     uint64_t tenths = (bytes % unit) * 10 / unit;
     if (tenths)
-        snprintf(buffer, UNITS_SIZE_TEXT_BYTES, "%llu.%llu%c", (unsigned long long)(bytes / unit), (unsigned long long)tenths,
-                 suffixes[step]);
+        snprintf(buffer, UNITS_SIZE_TEXT_BYTES, "%llu.%llu%c", (unsigned long long)(bytes / unit),
+                 (unsigned long long)tenths, suffixes[step]);
     else
-        snprintf(buffer, UNITS_SIZE_TEXT_BYTES, "%llu%c", (unsigned long long)(bytes / unit), suffixes[step]);
+        snprintf(buffer, UNITS_SIZE_TEXT_BYTES, "%llu%c", (unsigned long long)(bytes / unit),
+                 suffixes[step]);
     return buffer;
 }

@@ -12,9 +12,9 @@
 #include "os/sandbox.h"
 #include "os/self.h"
 
-static const char usage[] =
-    "usage: wirt-vm --config-fd N\n"
-    "Runs the virtual machine whose JSON configuration is in descriptor N. People use `wirt run`.\n";
+static const char usage[] = "usage: wirt-vm --config-fd N\n"
+                            "Runs the virtual machine whose JSON configuration is in descriptor N. "
+                            "People use `wirt run`.\n";
 
 static json_t *read_config(int fd, struct err *err)
 {
@@ -29,7 +29,8 @@ static json_t *read_config(int fd, struct err *err)
     os_file_unmap(bytes, length);
     os_file_close(&fd);
     if (!json)
-        err_set(err, ERR_USAGE, "the configuration is no JSON: line %d: %s", error.line, error.text);
+        err_set(err, ERR_USAGE, "the configuration is no JSON: line %d: %s", error.line,
+                error.text);
     return json;
 }
 

@@ -16,7 +16,8 @@
 
 #define LINE_BYTES 65536
 
-static const struct schema_member *find_member(const struct schema_object *schema, const char *name, size_t length)
+static const struct schema_member *find_member(const struct schema_object *schema, const char *name,
+                                               size_t length)
 {
     for (const struct schema_member *m = schema->members; m->name; m++)
         if (strlen(m->name) == length && !memcmp(m->name, name, length))
@@ -25,18 +26,21 @@ static const struct schema_member *find_member(const struct schema_object *schem
 }
 
 // "member=value": numbers may carry a size suffix, objects are JSON.
-static int add_member(json_t *request, const struct schema_object *schema, const char *word, struct err *err)
+static int add_member(json_t *request, const struct schema_object *schema, const char *word,
+                      struct err *err)
 {
     size_t length = strcspn(word, "=");
     const struct schema_member *member = find_member(schema, word, length);
     if (!word[length] || !member)
-        return err_set(err, ERR_USAGE, "%s: %s has no such member; see doc/control-protocol.md", word, schema->name);
+        return err_set(err, ERR_USAGE, "%s: %s has no such member; see doc/control-protocol.md",
+                       word, schema->name);
     const char *value = word + length + 1;
     json_t *json = NULL;
     uint64_t number;
     if (member->type == SCHEMA_STRING)
         json = json_string(value);
-    else if (member->type == SCHEMA_INTEGER && units_parse_size(value, 1, &number) && number <= INT64_MAX)
+    else if (member->type == SCHEMA_INTEGER && units_parse_size(value, 1, &number) &&
+             number <= INT64_MAX)
         json = json_integer((json_int_t)number);
     else if (member->type != SCHEMA_INTEGER)
         json = json_loads(value, JSON_DECODE_ANY, NULL);
@@ -49,7 +53,8 @@ static json_t *make_request(int argc, char **argv, struct err *err)
 {
     const struct schema_command *command = schema_find_command(argv[0]);
     if (!command) {
-        err_set(err, ERR_USAGE, "%s: there is no such command; `wirt help ctl` lists them", argv[0]);
+        err_set(err, ERR_USAGE, "%s: there is no such command; `wirt help ctl` lists them",
+                argv[0]);
         return NULL;
     }
     json_t *request = json_object();
@@ -146,8 +151,7 @@ static int print_answer(const json_t *answer, bool as_json)
     }
     const char *name;
     json_t *value;
-    json_object_foreach(ok, name, value)
-        print_value(name, value);
+    json_object_foreach(ok, name, value) print_value(name, value);
     return 0;
 }
 
@@ -164,7 +168,8 @@ int cli_ctl(int argc, char **argv)
     int socket = -1;
     json_t *answer = NULL;
     json_t *request = make_request(argc - 2, argv + 2, &err);
-    if (request && (socket = os_unix_connect(argv[1], &err)) >= 0 && !send_request(socket, request, &err))
+    if (request && (socket = os_unix_connect(argv[1], &err)) >= 0 &&
+        !send_request(socket, request, &err))
         answer = receive_answer(socket, &err);
     if (answer)
         status = print_answer(answer, as_json);

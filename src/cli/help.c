@@ -19,7 +19,8 @@ const char help_run[] =
     "\n"
     "What starts:\n"
     "  --kernel FILE          bzImage, ELF with a PVH note, or multiboot 1 ELF\n"
-    "  --initrd FILE          initial RAM disk; again for more. Multiboot: a module, \"FILE words\"\n"
+    "  --initrd FILE          initial RAM disk; again for more. Multiboot: a module, \"FILE "
+    "words\"\n"
     "  --append TEXT          kernel command line\n"
     "  --firmware FILE        PC firmware for machines without --kernel (SeaBIOS)\n"
     "The machine:\n"
@@ -34,10 +35,12 @@ const char help_run[] =
     "                         a network card on virtio-net; again for more (none)\n"
     "Talking to it:\n"
     "  --console stdio | file=PATH | socket=PATH | none\n"
-    "                         where the serial port leads (stdio); Ctrl-] opens a menu on a terminal\n"
+    "                         where the serial port leads (stdio); Ctrl-] opens a menu on a "
+    "terminal\n"
     "  --control SOCKET       listen for `wirt ctl` on this Unix socket\n"
     "  --gdb SOCKET           wait there for a debugger: gdb -ex 'target remote SOCKET'\n"
-    "  --trace WHAT           print exits, interrupts, faults, modes, translate or hash; again for more\n"
+    "  --trace WHAT           print exits, interrupts, faults, modes, translate or hash; again for "
+    "more\n"
     "How it runs:\n"
     "  --config FILE          a machine as JSON; the other options change it\n"
     "  --timeout SECONDS      stop it then, with exit status 124\n"
@@ -46,25 +49,27 @@ const char help_run[] =
     "  --deterministic        time from retired instructions: two runs are equal\n"
     "  --stats [--json]       print statistics at the end\n"
     "\n"
-    "Exit status: 0 after power-off; (value << 1) | 1 when the guest writes to the debug exit port;\n"
+    "Exit status: 0 after power-off; (value << 1) | 1 when the guest writes to the debug exit "
+    "port;\n"
     "2 for wrong words or files, 124 timeout, 30 guest panic, 32 reset or 34 triple fault with\n"
     "--on-reboot exit, 36 host failure.\n"
     "\n"
-    "Example: wirt run --kernel vmlinuz --initrd initrd.img --append console=ttyS0 --memory 1G --cpus 2\n";
+    "Example: wirt run --kernel vmlinuz --initrd initrd.img --append console=ttyS0 --memory 1G "
+    "--cpus 2\n";
 
 const char help_ctl[] =
     "Usage: wirt ctl SOCKET COMMAND [MEMBER=VALUE]…\n"
     "\n"
     "Sends a command to a machine that was started with --control SOCKET and prints the answer.\n"
-    "Commands: hello status pause resume power-button reset stop statistics balloon plug unplug console\n"
+    "Commands: hello status pause resume power-button reset stop statistics balloon plug unplug "
+    "console\n"
     "With --json the answer is printed as it came.\n"
     "\n"
     "Example: wirt ctl /tmp/vm.sock balloon memory=256M\n";
 
-const char help_disk[] =
-    "Usage: wirt disk COMMAND …\n"
-    "\n"
-    "Works on disk images. `wirt disk` alone lists its commands.\n";
+const char help_disk[] = "Usage: wirt disk COMMAND …\n"
+                         "\n"
+                         "Works on disk images. `wirt disk` alone lists its commands.\n";
 
 const char help_help[] = "Usage: wirt help [VERB]\n\nExplains a command.\n";
 

@@ -19,7 +19,7 @@
 #define PATH_BYTES       4096
 #define MAX_NETS         16
 #define MAX_PORTS        8
-#define STATUS_FAILURE   36  // as vm/vm_status.h has it
+#define STATUS_FAILURE   36 // as vm/vm_status.h has it
 #define MAX_CHAIN        64 // images of one disk
 
 struct launch {
@@ -27,7 +27,8 @@ struct launch {
     size_t fd_count;
     pid_t helpers[MAX_NETS]; // wirt-net processes
     size_t helper_count;
-    const char *sockets[2 + MAX_PORTS]; // paths to remove at the end, borrowed from the configuration
+    const char
+        *sockets[2 + MAX_PORTS]; // paths to remove at the end, borrowed from the configuration
     size_t socket_count;
 };
 
@@ -88,9 +89,8 @@ static int open_boot(struct launch *launch, json_t *config, struct err *err)
         return -1;
     size_t index;
     json_t *initrd;
-    json_array_foreach(json_object_get(boot, "initrds"), index, initrd)
-        if (open_initrd(launch, initrd, err))
-            return -1;
+    json_array_foreach(json_object_get(boot, "initrds"), index,
+                       initrd) if (open_initrd(launch, initrd, err)) return -1;
     if (kernel)
         return 0;
     json_t *firmware = json_object_get(boot, "firmware");
@@ -99,17 +99,21 @@ static int open_boot(struct launch *launch, json_t *config, struct err *err)
         json_object_set_new(boot, "firmware", firmware);
     }
     if (open_read(launch, firmware, "--firmware", err))
-        return err_wrap(err, "no --kernel is given and the firmware cannot be read (Debian's package seabios has it)");
+        return err_wrap(err, "no --kernel is given and the firmware cannot be read (Debian's "
+                             "package seabios has it)");
     return 0;
 }
 
 // The chain's descriptors become the machine's, the images below the first one a list in the configuration.
-static int give_chain(struct launch *launch, json_t *disk, struct block_chain *chain, struct err *err)
+static int give_chain(struct launch *launch, json_t *disk, struct block_chain *chain,
+                      struct err *err)
 {
     json_t *backing = json_array();
     json_object_set_new(disk, "backing", backing);
     for (size_t i = 0; i < chain->length; i++) {
-        json_t *object = i ? json_pack("{s:s, s:s}", "file", chain->image[i].name, "format", chain->image[i].format) : disk;
+        json_t *object = i ? json_pack("{s:s, s:s}", "file", chain->image[i].name, "format",
+                                       chain->image[i].format)
+                           : disk;
         if (!object)
             return err_set(err, ERR_INPUT, "the backing file's name is not valid UTF-8");
         if (i)
@@ -132,8 +136,9 @@ static int open_disk(struct launch *launch, json_t *disk, struct err *err)
         format = suffix ? suffix->name : "raw";
         json_object_set_new(disk, "format", json_string(format));
     }
-    struct block_chain_rules rules = {
-        .format = format, .read_only = json_is_true(json_object_get(disk, "readonly")), .depth_max = MAX_CHAIN};
+    struct block_chain_rules rules = {.format = format,
+                                      .read_only = json_is_true(json_object_get(disk, "readonly")),
+                                      .depth_max = MAX_CHAIN};
     struct block_chain chain;
     if (block_chain_open(&chain, path, &rules, err))
         return -1;
@@ -158,7 +163,8 @@ static int open_disks(struct launch *launch, json_t *config, struct err *err)
     return 0;
 }
 
-static int open_listener(struct launch *launch, json_t *file, const char *member, const char *flag, struct err *err)
+static int open_listener(struct launch *launch, json_t *file, const char *member, const char *flag,
+                         struct err *err)
 {
     const char *path = path_of(file, member);
     if (give(launch, file, os_unix_listen(path, err), err))
@@ -177,7 +183,8 @@ static int open_console(struct launch *launch, json_t *config, struct err *err)
     if (!strcmp(kind, "socket"))
         return open_listener(launch, console, "path", "--console", err);
     if (!strcmp(kind, "file")) {
-        if (give(launch, console, os_file_open(path_of(console, "path"), OS_FILE_WRITE | OS_FILE_CREATE, err), err))
+        if (give(launch, console,
+                 os_file_open(path_of(console, "path"), OS_FILE_WRITE | OS_FILE_CREATE, err), err))
             return err_wrap(err, "--console file=%s", path_of(console, "path"));
     }
     if (!strcmp(kind, "stdio") && os_tty_is_terminal(0) && os_tty_is_terminal(1))
@@ -190,7 +197,8 @@ static int start_user_net(struct launch *launch, json_t *net, struct err *err)
 {
     char program[PATH_BYTES], number[16];
     int ends[2];
-    if (os_process_find_program("wirt-net", program, sizeof(program), err) || os_unix_pair(ends, true, err))
+    if (os_process_find_program("wirt-net", program, sizeof(program), err) ||
+        os_unix_pair(ends, true, err))
         return -1;
     const json_t *forwards = json_object_get(net, "forward");
     size_t count = json_array_size(forwards);
@@ -202,7 +210,8 @@ static int start_user_net(struct launch *launch, json_t *net, struct err *err)
     words[2] = number;
     for (size_t i = 0; i < count; i++) {
         const json_t *forward = json_array_get(forwards, i);
-        snprintf(texts[i], sizeof(texts[i]), "--forward=tcp:%lld:%lld", json_integer_value(json_object_get(forward, "host_port")),
+        snprintf(texts[i], sizeof(texts[i]), "--forward=tcp:%lld:%lld",
+                 json_integer_value(json_object_get(forward, "host_port")),
                  json_integer_value(json_object_get(forward, "guest_port")));
         words[3 + i] = texts[i];
     }
@@ -218,7 +227,8 @@ static int start_user_net(struct launch *launch, json_t *net, struct err *err)
     launch->helper_count++;
     char ready;
     size_t no_fds;
-    if (os_unix_receive(ends[0], &ready, sizeof(ready), NULL, 0, &no_fds) != 1) { // its first packet says that all forwards stand
+    if (os_unix_receive(ends[0], &ready, sizeof(ready), NULL, 0, &no_fds) !=
+        1) { // its first packet says that all forwards stand
         os_file_close(&ends[0]);
         return err_set(err, ERR_HOST, "wirt-net did not start; the line above says why");
     }
@@ -232,7 +242,8 @@ static int open_nets(struct launch *launch, json_t *config, struct err *err)
     json_array_foreach(json_object_get(config, "nets"), index, net)
     {
         const char *kind = path_of(net, "kind");
-        if (!strcmp(kind, "tap") && give(launch, net, os_tap_open(path_of(net, "interface"), err), err))
+        if (!strcmp(kind, "tap") &&
+            give(launch, net, os_tap_open(path_of(net, "interface"), err), err))
             return err_wrap(err, "--net tap=%s", path_of(net, "interface"));
         if (!strcmp(kind, "user") && start_user_net(launch, net, err))
             return err_wrap(err, "--net user");
@@ -288,7 +299,8 @@ static int start(struct launch *launch, const json_t *config, pid_t *pid, struct
     snprintf(number, sizeof(number), "%lld", json_integer_value(json_object_get(holder, "fd")));
     json_decref(holder);
     char *const arguments[] = {(char *)"wirt-vm", (char *)"--config-fd", number, NULL};
-    return result ? result : os_process_start(program, arguments, launch->fds, launch->fd_count, pid, err);
+    return result ? result
+                  : os_process_start(program, arguments, launch->fds, launch->fd_count, pid, err);
 }
 
 static void cleanup(struct launch *launch)
@@ -313,8 +325,9 @@ int launch_vm(json_t *config, struct err *err)
     struct os_tty_state tty = {0};
     pid_t pid;
     int status = -1;
-    if (open_boot(&launch, config, err) || open_disks(&launch, config, err) || open_console(&launch, config, err) ||
-        open_sockets(&launch, config, err) || open_nets(&launch, config, err))
+    if (open_boot(&launch, config, err) || open_disks(&launch, config, err) ||
+        open_console(&launch, config, err) || open_sockets(&launch, config, err) ||
+        open_nets(&launch, config, err))
         goto out;
     // wirt-vm makes the terminal raw; whatever becomes of it, the terminal is put back here.
     os_tty_save(&tty, 0);

@@ -48,11 +48,13 @@ static json_t *child_array(json_t *parent, const char *name)
 
 static int refuse(const struct option_context *c, struct err *err, const char *right)
 {
-    return err_set(err, ERR_USAGE, "%s %s: should be %s", c->flag, *c->value ? c->value : "\"\"", right);
+    return err_set(err, ERR_USAGE, "%s %s: should be %s", c->flag, *c->value ? c->value : "\"\"",
+                   right);
 }
 
 // A string value goes into JSON: it must be UTF-8.
-static int set_string(const struct option_context *c, json_t *object, const char *name, const char *text, struct err *err)
+static int set_string(const struct option_context *c, json_t *object, const char *name,
+                      const char *text, struct err *err)
 {
     json_t *value = json_string(text);
     if (!value)
@@ -70,7 +72,8 @@ static int set_file(struct option_context *c, json_t *parent, const char *name, 
     return set_string(c, file, "file", c->value, err);
 }
 
-static int set_choice(struct option_context *c, const char *name, const char *const *choices, const char *right, struct err *err)
+static int set_choice(struct option_context *c, const char *name, const char *const *choices,
+                      const char *right, struct err *err)
 {
     for (; *choices; choices++)
         if (!strcmp(c->value, *choices))
@@ -136,7 +139,8 @@ static int apply_on_reboot(struct option_context *c, struct err *err)
 static int apply_cpu(struct option_context *c, struct err *err)
 {
     if (!*c->value)
-        return refuse(c, err, "host, x86-64, x86-64-v2 or x86-64-v3, with ,+FEATURE or ,-FEATURE behind it");
+        return refuse(
+            c, err, "host, x86-64, x86-64-v2 or x86-64-v3, with ,+FEATURE or ,-FEATURE behind it");
     return set_string(c, c->config, "cpu", c->value, err);
 }
 
@@ -183,7 +187,8 @@ static int apply_gdb(struct option_context *c, struct err *err)
 
 static int apply_trace(struct option_context *c, struct err *err)
 {
-    static const char *const kinds[] = {"exits", "interrupts", "faults", "modes", "translate", "hash", NULL};
+    static const char *const kinds[] = {"exits",     "interrupts", "faults", "modes",
+                                        "translate", "hash",       NULL};
     for (const char *const *kind = kinds; *kind; kind++)
         if (!strcmp(c->value, *kind)) {
             json_array_append_new(child_array(c->config, "trace"), json_string(*kind));
@@ -251,9 +256,12 @@ static int net_forward(struct option_context *c, json_t *net, const char *word, 
     memcpy(ports, word + 12, strlen(word + 12) + 1);
     char *rest = ports;
     const char *first = strsep(&rest, ":");
-    if (!rest || !units_parse_number(first, 1, 65535, &host) || !units_parse_number(rest, 1, 65535, &guest))
+    if (!rest || !units_parse_number(first, 1, 65535, &host) ||
+        !units_parse_number(rest, 1, 65535, &guest))
         return refuse(c, err, "forward=tcp:HOSTPORT:GUESTPORT with ports from 1 to 65535");
-    json_array_append_new(child_array(net, "forward"), json_pack("{s:I, s:I}", "host_port", (json_int_t)host, "guest_port", (json_int_t)guest));
+    json_array_append_new(
+        child_array(net, "forward"),
+        json_pack("{s:I, s:I}", "host_port", (json_int_t)host, "guest_port", (json_int_t)guest));
     return 0;
 }
 
@@ -272,7 +280,9 @@ static int apply_net(struct option_context *c, struct err *err)
     }
     char *words = strdup(c->value);
     char *rest = words;
-    int result = strcmp(strsep(&rest, ","), "user") ? refuse(c, err, "user[,forward=tcp:HOSTPORT:GUESTPORT]…, tap=IFNAME or none") : 0;
+    int result = strcmp(strsep(&rest, ","), "user")
+                     ? refuse(c, err, "user[,forward=tcp:HOSTPORT:GUESTPORT]…, tap=IFNAME or none")
+                     : 0;
     if (!result)
         json_object_set_new(net, "kind", json_string("user"));
     while (!result && rest)
@@ -287,7 +297,8 @@ static int apply_config(struct option_context *c, struct err *err)
     json_error_t error;
     json_t *file = json_load_file(c->value, JSON_REJECT_DUPLICATES, &error);
     if (!file)
-        return err_set(err, ERR_USAGE, "%s %s: line %d: %s", c->flag, c->value, error.line, error.text);
+        return err_set(err, ERR_USAGE, "%s %s: line %d: %s", c->flag, c->value, error.line,
+                       error.text);
     int result = schema_check(&schema_config, file, "", err);
     if (result)
         err_wrap(err, "%s %s", c->flag, c->value);
@@ -298,26 +309,16 @@ static int apply_config(struct option_context *c, struct err *err)
 }
 
 static const struct option options[] = {
-    {"--kernel", true, apply_kernel},
-    {"--initrd", true, apply_initrd},
-    {"--append", true, apply_append},
-    {"--firmware", true, apply_firmware},
-    {"--disk", true, apply_disk},
-    {"--net", true, apply_net},
-    {"--cpus", true, apply_cpus},
-    {"--memory", true, apply_memory},
-    {"--accel", true, apply_accel},
-    {"--cpu", true, apply_cpu},
-    {"--console", true, apply_console},
-    {"--control", true, apply_control},
-    {"--config", true, apply_config},
-    {"--timeout", true, apply_timeout},
-    {"--on-reboot", true, apply_on_reboot},
-    {"--gdb", true, apply_gdb},
-    {"--trace", true, apply_trace},
-    {"--deterministic", false, apply_deterministic},
-    {"--stats", false, apply_stats},
-    {"--json", false, apply_json},
+    {"--kernel", true, apply_kernel},       {"--initrd", true, apply_initrd},
+    {"--append", true, apply_append},       {"--firmware", true, apply_firmware},
+    {"--disk", true, apply_disk},           {"--net", true, apply_net},
+    {"--cpus", true, apply_cpus},           {"--memory", true, apply_memory},
+    {"--accel", true, apply_accel},         {"--cpu", true, apply_cpu},
+    {"--console", true, apply_console},     {"--control", true, apply_control},
+    {"--config", true, apply_config},       {"--timeout", true, apply_timeout},
+    {"--on-reboot", true, apply_on_reboot}, {"--gdb", true, apply_gdb},
+    {"--trace", true, apply_trace},         {"--deterministic", false, apply_deterministic},
+    {"--stats", false, apply_stats},        {"--json", false, apply_json},
 };
 
 static const struct option *find_option(const char *word, size_t length)
@@ -335,7 +336,8 @@ static int parse_one(struct option_context *c, int argc, char **argv, int *index
     size_t length = strcspn(word, "=");
     const struct option *option = find_option(word, length);
     if (!option)
-        return err_set(err, ERR_USAGE, "%s: there is no such option; `wirt help run` lists them", word);
+        return err_set(err, ERR_USAGE, "%s: there is no such option; `wirt help run` lists them",
+                       word);
     c->flag = option->flag;
     c->value = "";
     if (option->takes_value) {
@@ -357,10 +359,12 @@ static int check_relations(const json_t *config, struct err *err)
     const json_t *boot = json_object_get(config, "boot");
     bool kernel = json_object_get(boot, "kernel");
     if (!kernel && (json_object_get(boot, "initrds") || json_object_get(boot, "append")))
-        return err_set(err, ERR_USAGE, "%s needs --kernel", json_object_get(boot, "initrds") ? "--initrd" : "--append");
+        return err_set(err, ERR_USAGE, "%s needs --kernel",
+                       json_object_get(boot, "initrds") ? "--initrd" : "--append");
     if (kernel && json_object_get(boot, "firmware"))
         return err_set(err, ERR_USAGE, "--firmware and --kernel exclude each other");
-    if (json_is_true(json_object_get(config, "deterministic")) && json_integer_value(json_object_get(config, "cpus")) > 1)
+    if (json_is_true(json_object_get(config, "deterministic")) &&
+        json_integer_value(json_object_get(config, "cpus")) > 1)
         return err_set(err, ERR_USAGE, "--deterministic needs --cpus 1");
     return 0;
 }
@@ -374,7 +378,8 @@ json_t *run_options_parse(int argc, char **argv, struct err *err)
             goto failed;
     if (context.json)
         json_object_set_new(context.config, "stats", json_string("json"));
-    if (schema_check(&schema_config, context.config, "", err) || check_relations(context.config, err))
+    if (schema_check(&schema_config, context.config, "", err) ||
+        check_relations(context.config, err))
         goto failed;
     return context.config;
 failed:

@@ -20,15 +20,16 @@ static bool in_slot(void)
         return false;
     munmap(fresh, PAGE);
     // Our own code, the C library's, and what is mapped from now on.
-    return os_layout_in_slot((const void *)(uintptr_t)os_layout_enter) && os_layout_in_slot((const void *)(uintptr_t)malloc) &&
-           os_layout_in_slot(fresh);
+    return os_layout_in_slot((const void *)(uintptr_t)os_layout_enter) &&
+           os_layout_in_slot((const void *)(uintptr_t)malloc) && os_layout_in_slot(fresh);
 }
 
 // A page that nobody may touch right behind the heap: brk() fails, malloc maps instead.
 static void block_heap(void)
 {
     uintptr_t end = ((uintptr_t)sbrk(0) + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
-    (void)!mmap((void *)end, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1, 0);
+    (void)!mmap((void *)end, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
+                0);
 }
 
 // The loader, our file, and the words that we were given. Returns only on failure.
@@ -56,7 +57,8 @@ bool os_layout_enter(char **argv)
     // Under the loader /proc/self/exe is the loader, and our path the first word.
     if (first && readlink("/proc/self/exe", path, sizeof(path) - 1) < 0)
         return false;
-    unsigned long wanted = (unsigned long)before | ADDR_COMPAT_LAYOUT | (first ? 0 : ADDR_NO_RANDOMIZE);
+    unsigned long wanted =
+        (unsigned long)before | ADDR_COMPAT_LAYOUT | (first ? 0 : ADDR_NO_RANDOMIZE);
     if (personality(wanted) != -1)
         start_again(argv, first ? path : argv[0]);
     personality((unsigned long)before);

@@ -12,7 +12,8 @@
 #include <unistd.h>
 
 // In the child: everything that must not fail silently reports errno through the pipe, which exec closes.
-static _Noreturn void child(const char *program, char *const arguments[], const int *fds, size_t fd_count, pid_t parent, int report)
+static _Noreturn void child(const char *program, char *const arguments[], const int *fds,
+                            size_t fd_count, pid_t parent, int report)
 {
     if (prctl(PR_SET_PDEATHSIG, SIGTERM))
         goto failed;
@@ -31,7 +32,8 @@ failed:;
     _exit(127);
 }
 
-int os_process_start(const char *program, char *const arguments[], const int *fds, size_t fd_count, pid_t *pid, struct err *err)
+int os_process_start(const char *program, char *const arguments[], const int *fds, size_t fd_count,
+                     pid_t *pid, struct err *err)
 {
     int report[2];
     if (pipe2(report, O_CLOEXEC))
@@ -82,5 +84,7 @@ int os_process_find_program(const char *name, char *path, size_t path_bytes, str
         if (length > 0 && (size_t)length < path_bytes && !access(path, X_OK))
             return 0;
     }
-    return err_set(err, ERR_HOST, "%s is neither in %s nor in its ../libexec/wirt; was wirt installed whole?", name, self);
+    return err_set(err, ERR_HOST,
+                   "%s is neither in %s nor in its ../libexec/wirt; was wirt installed whole?",
+                   name, self);
 }

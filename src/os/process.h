@@ -13,7 +13,8 @@
 #include "base/err.h"
 
 // `fds` keep their numbers in the child. -1 and *err when the program cannot be started (also when exec fails).
-int os_process_start(const char *program, char *const arguments[], const int *fds, size_t fd_count, pid_t *pid, struct err *err);
+int os_process_start(const char *program, char *const arguments[], const int *fds, size_t fd_count,
+                     pid_t *pid, struct err *err);
 
 // Waits for the end: the exit status, or minus the number of the signal that killed it.
 int os_process_wait(pid_t pid);

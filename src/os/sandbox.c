@@ -31,41 +31,79 @@ static bool entered; // by the process's first thread, before there were others
 
 // Everywhere: libc's threads, locks, memory and exits; clocks; signals of the engine (os/native_code.c); messages.
 static const int common_calls[] = {
-    SCMP_SYS(futex), SCMP_SYS(exit), SCMP_SYS(exit_group), SCMP_SYS(rt_sigreturn), SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigaction),
-    SCMP_SYS(sigaltstack), SCMP_SYS(restart_syscall), SCMP_SYS(clock_gettime), SCMP_SYS(clock_nanosleep), SCMP_SYS(gettimeofday),
-    SCMP_SYS(brk), SCMP_SYS(munmap), SCMP_SYS(mremap), SCMP_SYS(madvise), SCMP_SYS(set_robust_list), SCMP_SYS(rseq),
-    SCMP_SYS(sched_yield), SCMP_SYS(sched_getaffinity), SCMP_SYS(getpid), SCMP_SYS(gettid), SCMP_SYS(getrandom), SCMP_SYS(membarrier),
-    SCMP_SYS(write), SCMP_SYS(read), SCMP_SYS(close), SCMP_SYS(poll), SCMP_SYS(arch_prctl), SCMP_SYS(prctl), SCMP_SYS(tgkill),
+    SCMP_SYS(futex),
+    SCMP_SYS(exit),
+    SCMP_SYS(exit_group),
+    SCMP_SYS(rt_sigreturn),
+    SCMP_SYS(rt_sigprocmask),
+    SCMP_SYS(rt_sigaction),
+    SCMP_SYS(sigaltstack),
+    SCMP_SYS(restart_syscall),
+    SCMP_SYS(clock_gettime),
+    SCMP_SYS(clock_nanosleep),
+    SCMP_SYS(gettimeofday),
+    SCMP_SYS(brk),
+    SCMP_SYS(munmap),
+    SCMP_SYS(mremap),
+    SCMP_SYS(madvise),
+    SCMP_SYS(set_robust_list),
+    SCMP_SYS(rseq),
+    SCMP_SYS(sched_yield),
+    SCMP_SYS(sched_getaffinity),
+    SCMP_SYS(getpid),
+    SCMP_SYS(gettid),
+    SCMP_SYS(getrandom),
+    SCMP_SYS(membarrier),
+    SCMP_SYS(write),
+    SCMP_SYS(read),
+    SCMP_SYS(close),
+    SCMP_SYS(poll),
+    SCMP_SYS(arch_prctl),
+    SCMP_SYS(prctl),
+    SCMP_SYS(tgkill),
     SCMP_SYS(seccomp), // a thread's own filter, which can only take rights away
 };
 
 // Console output and its copies to connections (os/stream.c, os/unix_socket.c), and in deterministic machines the disks.
 static const int vcpu_calls[] = {
-    SCMP_SYS(sendto), SCMP_SYS(sendmsg), SCMP_SYS(pread64), SCMP_SYS(pwrite64), SCMP_SYS(preadv), SCMP_SYS(pwritev), SCMP_SYS(fdatasync),
-    SCMP_SYS(fallocate), SCMP_SYS(epoll_ctl), SCMP_SYS(lseek),
+    SCMP_SYS(sendto),    SCMP_SYS(sendmsg), SCMP_SYS(pread64),   SCMP_SYS(pwrite64),
+    SCMP_SYS(preadv),    SCMP_SYS(pwritev), SCMP_SYS(fdatasync), SCMP_SYS(fallocate),
+    SCMP_SYS(epoll_ctl), SCMP_SYS(lseek),
 };
 
 // The event loop (os/loop.c), files (os/file.c), network ends.
 static const int io_calls[] = {
-    SCMP_SYS(epoll_wait), SCMP_SYS(epoll_pwait), SCMP_SYS(epoll_ctl), SCMP_SYS(timerfd_settime), SCMP_SYS(pread64), SCMP_SYS(pwrite64),
-    SCMP_SYS(preadv), SCMP_SYS(pwritev), SCMP_SYS(preadv2), SCMP_SYS(pwritev2), SCMP_SYS(readv), SCMP_SYS(writev), SCMP_SYS(fdatasync),
-    SCMP_SYS(fsync), SCMP_SYS(fallocate), SCMP_SYS(ftruncate), SCMP_SYS(copy_file_range), SCMP_SYS(lseek), SCMP_SYS(fstat),
-    SCMP_SYS(newfstatat), SCMP_SYS(sendto), SCMP_SYS(sendmsg), SCMP_SYS(recvfrom), SCMP_SYS(recvmsg), SCMP_SYS(setsockopt), SCMP_SYS(ioctl), SCMP_SYS(fcntl),
-    SCMP_SYS(fadvise64), SCMP_SYS(sync_file_range), SCMP_SYS(io_uring_enter),
+    SCMP_SYS(epoll_wait),      SCMP_SYS(epoll_pwait),     SCMP_SYS(epoll_ctl),
+    SCMP_SYS(timerfd_settime), SCMP_SYS(pread64),         SCMP_SYS(pwrite64),
+    SCMP_SYS(preadv),          SCMP_SYS(pwritev),         SCMP_SYS(preadv2),
+    SCMP_SYS(pwritev2),        SCMP_SYS(readv),           SCMP_SYS(writev),
+    SCMP_SYS(fdatasync),       SCMP_SYS(fsync),           SCMP_SYS(fallocate),
+    SCMP_SYS(ftruncate),       SCMP_SYS(copy_file_range), SCMP_SYS(lseek),
+    SCMP_SYS(fstat),           SCMP_SYS(newfstatat),      SCMP_SYS(sendto),
+    SCMP_SYS(sendmsg),         SCMP_SYS(recvfrom),        SCMP_SYS(recvmsg),
+    SCMP_SYS(setsockopt),      SCMP_SYS(ioctl),           SCMP_SYS(fcntl),
+    SCMP_SYS(fadvise64),       SCMP_SYS(sync_file_range), SCMP_SYS(io_uring_enter),
 };
 
 // Besides: connections (accept), descriptors of plugged devices, new threads until the machine runs.
 static const int main_calls[] = {
-    SCMP_SYS(accept4), SCMP_SYS(dup), SCMP_SYS(dup3), SCMP_SYS(epoll_create1), SCMP_SYS(eventfd2), SCMP_SYS(timerfd_create),
-    SCMP_SYS(getsockopt), SCMP_SYS(shutdown), SCMP_SYS(clone), SCMP_SYS(clone3), SCMP_SYS(memfd_create), SCMP_SYS(getrlimit),
-    SCMP_SYS(prlimit64), SCMP_SYS(set_tid_address), SCMP_SYS(sysinfo), SCMP_SYS(getppid),
+    SCMP_SYS(accept4),      SCMP_SYS(dup),
+    SCMP_SYS(dup3),         SCMP_SYS(epoll_create1),
+    SCMP_SYS(eventfd2),     SCMP_SYS(timerfd_create),
+    SCMP_SYS(getsockopt),   SCMP_SYS(shutdown),
+    SCMP_SYS(clone),        SCMP_SYS(clone3),
+    SCMP_SYS(memfd_create), SCMP_SYS(getrlimit),
+    SCMP_SYS(prlimit64),    SCMP_SYS(set_tid_address),
+    SCMP_SYS(sysinfo),      SCMP_SYS(getppid),
 };
 
 // wirt-net: libslirp's sockets, and resolv.conf for its name service. Internet sockets only, see allow_internet().
 static const int network_calls[] = {
-    SCMP_SYS(connect), SCMP_SYS(bind), SCMP_SYS(listen), SCMP_SYS(accept), SCMP_SYS(accept4), SCMP_SYS(sendto), SCMP_SYS(sendmsg),
-    SCMP_SYS(recvfrom), SCMP_SYS(recvmsg), SCMP_SYS(getsockopt), SCMP_SYS(setsockopt), SCMP_SYS(getsockname), SCMP_SYS(getpeername),
-    SCMP_SYS(shutdown), SCMP_SYS(ioctl), SCMP_SYS(fcntl), SCMP_SYS(openat), SCMP_SYS(fstat), SCMP_SYS(newfstatat), SCMP_SYS(lseek),
+    SCMP_SYS(connect),     SCMP_SYS(bind),       SCMP_SYS(listen),     SCMP_SYS(accept),
+    SCMP_SYS(accept4),     SCMP_SYS(sendto),     SCMP_SYS(sendmsg),    SCMP_SYS(recvfrom),
+    SCMP_SYS(recvmsg),     SCMP_SYS(getsockopt), SCMP_SYS(setsockopt), SCMP_SYS(getsockname),
+    SCMP_SYS(getpeername), SCMP_SYS(shutdown),   SCMP_SYS(ioctl),      SCMP_SYS(fcntl),
+    SCMP_SYS(openat),      SCMP_SYS(fstat),      SCMP_SYS(newfstatat), SCMP_SYS(lseek),
 };
 
 #define COUNT(list) (sizeof(list) / sizeof((list)[0]))
@@ -96,10 +134,12 @@ static int allow_mappings(scmp_filter_ctx filter)
     static const int calls[] = {SCMP_SYS(mmap), SCMP_SYS(mprotect)};
     int result = 0;
     for (size_t i = 0; i < COUNT(calls) && !result; i++) {
-        result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 1, SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
+        result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 1,
+                                  SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0));
         if (!result)
-            result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 1,
-                                      SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC | PROT_WRITE, PROT_EXEC));
+            result =
+                seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 1,
+                                 SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC | PROT_WRITE, PROT_EXEC));
     }
     return result;
 }
@@ -109,7 +149,8 @@ static int allow_internet(scmp_filter_ctx filter)
     static const int families[] = {AF_INET, AF_INET6};
     int result = allow(filter, network_calls, COUNT(network_calls));
     for (size_t i = 0; i < COUNT(families) && !result; i++)
-        result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1, SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i], 0));
+        result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(socket), 1,
+                                  SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)families[i], 0));
     return result;
 }
 
@@ -165,7 +206,8 @@ static int drop_root(struct err *err)
     if (geteuid() != 0)
         return 0;
     pid_t parent = getppid();
-    if (setgroups(0, NULL) || setresgid(NOBODY, NOBODY, NOBODY) || setresuid(NOBODY, NOBODY, NOBODY))
+    if (setgroups(0, NULL) || setresgid(NOBODY, NOBODY, NOBODY) ||
+        setresuid(NOBODY, NOBODY, NOBODY))
         return err_set_errno(err, errno, "cannot give up root's rights");
     if (prctl(PR_SET_PDEATHSIG, SIGTERM) || getppid() != parent)
         return err_set(err, ERR_HOST, "whoever started the machine has gone");
@@ -185,7 +227,8 @@ static void allow_reading(int ruleset, const char *folder)
 // Landlock denies all that its rule set handles and no rule allows: there are none, or one for files in `readable`.
 static void deny_paths(const char *readable)
 {
-    struct landlock_ruleset_attr attr = {.handled_access_fs = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1};
+    struct landlock_ruleset_attr attr = {.handled_access_fs =
+                                             (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1};
     int fd = (int)syscall(SYS_landlock_create_ruleset, &attr, sizeof(attr), 0);
     if (fd < 0)
         return;

@@ -30,7 +30,8 @@ static void add_line(struct summary *summary, const char *line)
 {
     unsigned long long start, end, offset, inode, kib;
     unsigned major, minor;
-    if (sscanf(line, "%llx-%llx %*s %llx %x:%x %llu", &start, &end, &offset, &major, &minor, &inode) == 6)
+    if (sscanf(line, "%llx-%llx %*s %llx %x:%x %llu", &start, &end, &offset, &major, &minor,
+               &inode) == 6)
         summary->skip = summary->skipped_inode && inode == summary->skipped_inode;
     else if (!summary->skip && sscanf(line, "Pss: %llu kB", &kib) == 1)
         summary->bytes += kib * 1024;

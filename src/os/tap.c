@@ -15,7 +15,10 @@ int os_tap_open(const char *name, struct err *err)
 {
     // TUNSETIFF would make an interface that is missing, when the user may: a typing error must not.
     if (!if_nametoindex(name))
-        return err_set(err, ERR_NOT_FOUND, "there is no interface of this name; `ip tuntap add dev %s mode tap user NAME` makes one", name);
+        return err_set(err, ERR_NOT_FOUND,
+                       "there is no interface of this name; `ip tuntap add dev %s mode tap user "
+                       "NAME` makes one",
+                       name);
     int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
     if (fd < 0)
         return err_set_errno(err, errno, "cannot open /dev/net/tun");
@@ -34,6 +37,7 @@ int os_tap_set_offload(int tap, bool checksum, bool tso4, bool tso6)
 {
     unsigned long flags = 0;
     if (checksum)
-        flags |= TUN_F_CSUM | (tso4 ? (unsigned long)TUN_F_TSO4 : 0) | (tso6 ? (unsigned long)TUN_F_TSO6 : 0);
+        flags |= TUN_F_CSUM | (tso4 ? (unsigned long)TUN_F_TSO4 : 0) |
+                 (tso6 ? (unsigned long)TUN_F_TSO6 : 0);
     return ioctl(tap, TUNSETOFFLOAD, flags) < 0 ? -errno : 0;
 }

@@ -3,7 +3,8 @@
 
 #include <signal.h>
 
-int os_thread_start(pthread_t *thread, const char *name, void *(*main)(void *), void *argument, struct err *err)
+int os_thread_start(pthread_t *thread, const char *name, void *(*main)(void *), void *argument,
+                    struct err *err)
 {
     sigset_t all, before;
     sigfillset(&all);

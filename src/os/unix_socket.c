@@ -15,7 +15,8 @@ static int make_address(const char *path, struct sockaddr_un *address, struct er
 {
     *address = (struct sockaddr_un){.sun_family = AF_UNIX};
     if (strlen(path) >= sizeof(address->sun_path))
-        return err_set(err, ERR_USAGE, "socket path \"%s\" is longer than %zu bytes", path, sizeof(address->sun_path) - 1);
+        return err_set(err, ERR_USAGE, "socket path \"%s\" is longer than %zu bytes", path,
+                       sizeof(address->sun_path) - 1);
     memcpy(address->sun_path, path, strlen(path) + 1);
     return 0;
 }
@@ -27,7 +28,9 @@ static int remove_stale(const char *path, const struct sockaddr_un *address, str
     if (lstat(path, &st))
         return errno == ENOENT ? 0 : err_set_errno(err, errno, "cannot listen on \"%s\"", path);
     if (!S_ISSOCK(st.st_mode))
-        return err_set(err, ERR_EXISTS, "cannot listen on \"%s\": there is a file of that name that is no socket", path);
+        return err_set(err, ERR_EXISTS,
+                       "cannot listen on \"%s\": there is a file of that name that is no socket",
+                       path);
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return err_set_errno(err, errno, "cannot make a socket");
@@ -94,14 +97,18 @@ int os_unix_pair(int ends[2], bool datagrams, struct err *err)
     return 0;
 }
 
-ssize_t os_unix_receive(int socket, void *buffer, size_t length, int *fds, size_t fd_max, size_t *fd_count)
+ssize_t os_unix_receive(int socket, void *buffer, size_t length, int *fds, size_t fd_max,
+                        size_t *fd_count)
 {
     union {
         struct cmsghdr header;
         char bytes[CMSG_SPACE(MAX_FDS * sizeof(int))];
     } control;
     struct iovec iov = {buffer, length};
-    struct msghdr message = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+    struct msghdr message = {.msg_iov = &iov,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof(control)};
     *fd_count = 0;
     ssize_t n = recvmsg(socket, &message, MSG_CMSG_CLOEXEC);
     if (n < 0)

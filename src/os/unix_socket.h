@@ -21,9 +21,11 @@ int os_unix_pair(int ends[2], bool datagrams, struct err *err);
 
 // Like read(2) and write(2) on a socket without SIGPIPE, with up to `fd_max` descriptors received beside the bytes (close-on-exec; *fd_count
 // of them). -1 with errno.
-ssize_t os_unix_receive(int socket, void *buffer, size_t length, int *fds, size_t fd_max, size_t *fd_count);
+ssize_t os_unix_receive(int socket, void *buffer, size_t length, int *fds, size_t fd_max,
+                        size_t *fd_count);
 // What the other end takes now, without waiting: bytes, or -1 with errno.
 ssize_t os_unix_send_ready(int socket, const void *buffer, size_t length);
-ssize_t os_unix_send(int socket, const void *buffer, size_t length, const int *fds, size_t fd_count);
+ssize_t os_unix_send(int socket, const void *buffer, size_t length, const int *fds,
+                     size_t fd_count);
 
 #endif

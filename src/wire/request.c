@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "wire/request.h"
 
-int wire_request_parse(struct wire_request *request, const char *line, size_t length, struct err *err)
+int wire_request_parse(struct wire_request *request, const char *line, size_t length,
+                       struct err *err)
 {
     json_error_t error;
-    *request = (struct wire_request){.members = json_loadb(line, length, JSON_REJECT_DUPLICATES, &error)};
+    *request =
+        (struct wire_request){.members = json_loadb(line, length, JSON_REJECT_DUPLICATES, &error)};
     if (!request->members)
         return err_set(err, ERR_USAGE, "not a JSON object: %s", error.text);
     if (!json_is_object(request->members))

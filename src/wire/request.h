@@ -16,7 +16,8 @@ struct wire_request {
 
 // Reads `length` bytes without their newline. On failure -1 and *err; `id` is filled in as far as it could be read, so that the error can be
 // answered. wire_request_fini() in either case.
-int wire_request_parse(struct wire_request *request, const char *line, size_t length, struct err *err);
+int wire_request_parse(struct wire_request *request, const char *line, size_t length,
+                       struct err *err);
 void wire_request_fini(struct wire_request *request);
 
 #endif

@@ -8,8 +8,10 @@
 
 #define PATH_BYTES 160
 
-static const char *const type_names[] = {"a string", "a whole number", "true or false", "a list", "an object"};
-static_assert(sizeof(type_names) / sizeof(type_names[0]) == SCHEMA_TYPE_COUNT, "a name for each type");
+static const char *const type_names[] = {"a string", "a whole number", "true or false", "a list",
+                                         "an object"};
+static_assert(sizeof(type_names) / sizeof(type_names[0]) == SCHEMA_TYPE_COUNT,
+              "a name for each type");
 
 static bool has_type(const json_t *value, enum schema_type type)
 {
@@ -30,7 +32,8 @@ static bool has_type(const json_t *value, enum schema_type type)
     return false;
 }
 
-static int check_values(const struct schema_member *member, const char *text, const char *path, struct err *err)
+static int check_values(const struct schema_member *member, const char *text, const char *path,
+                        struct err *err)
 {
     char list[200] = "";
     size_t used = 0;
@@ -43,18 +46,20 @@ static int check_values(const struct schema_member *member, const char *text, co
     return err_set(err, ERR_USAGE, "%s: \"%.60s\" is none of %s", path, text, list);
 }
 
-static int check_string(const struct schema_member *member, const json_t *value, const char *path, struct err *err)
+static int check_string(const struct schema_member *member, const json_t *value, const char *path,
+                        struct err *err)
 {
     size_t length = json_string_length(value);
     if (strlen(json_string_value(value)) != length)
         return err_set(err, ERR_USAGE, "%s: contains a zero byte", path);
     if ((int64_t)length < member->min || (int64_t)length > member->max)
-        return err_set(err, ERR_USAGE, "%s: has %zu bytes, not %" PRId64 " to %" PRId64, path, length, member->min, member->max);
+        return err_set(err, ERR_USAGE, "%s: has %zu bytes, not %" PRId64 " to %" PRId64, path,
+                       length, member->min, member->max);
     return member->values ? check_values(member, json_string_value(value), path, err) : 0;
 }
 
-static int check_value(const struct schema_member *member, enum schema_type type, const json_t *value, const char *path,
-                       struct err *err)
+static int check_value(const struct schema_member *member, enum schema_type type,
+                       const json_t *value, const char *path, struct err *err)
 {
     assert(type < SCHEMA_TYPE_COUNT);
     if (!has_type(value, type))
@@ -66,16 +71,19 @@ static int check_value(const struct schema_member *member, enum schema_type type
     if (type == SCHEMA_INTEGER) {
         json_int_t n = json_integer_value(value);
         if (n < member->min || n > member->max)
-            return err_set(err, ERR_USAGE, "%s: %" JSON_INTEGER_FORMAT " is not in %" PRId64 " to %" PRId64, path, n, member->min,
-                           member->max);
+            return err_set(err, ERR_USAGE,
+                           "%s: %" JSON_INTEGER_FORMAT " is not in %" PRId64 " to %" PRId64, path,
+                           n, member->min, member->max);
     }
     return 0;
 }
 
-static int check_array(const struct schema_member *member, const json_t *array, const char *path, struct err *err)
+static int check_array(const struct schema_member *member, const json_t *array, const char *path,
+                       struct err *err)
 {
     if ((int64_t)json_array_size(array) > member->max)
-        return err_set(err, ERR_USAGE, "%s: has %zu entries, %" PRId64 " at most", path, json_array_size(array), member->max);
+        return err_set(err, ERR_USAGE, "%s: has %zu entries, %" PRId64 " at most", path,
+                       json_array_size(array), member->max);
     // The range of an array of strings or numbers is not given in the schema: elements may be any.
     struct schema_member element = *member;
     element.min = INT64_MIN;
@@ -101,7 +109,8 @@ static const struct schema_member *find_member(const struct schema_object *schem
     return NULL;
 }
 
-int schema_check(const struct schema_object *schema, const json_t *value, const char *path, struct err *err)
+int schema_check(const struct schema_object *schema, const json_t *value, const char *path,
+                 struct err *err)
 {
     if (!json_is_object(value))
         return err_set(err, ERR_USAGE, "%s%smust be an object", path, *path ? ": " : "");
@@ -114,7 +123,8 @@ int schema_check(const struct schema_object *schema, const json_t *value, const 
             return err_set(err, ERR_USAGE, "%.40s…: is nested too deep", path);
         const struct schema_member *member = find_member(schema, key);
         if (!member)
-            return err_set(err, ERR_USAGE, "%s: there is no such member in %s", inner, schema->name);
+            return err_set(err, ERR_USAGE, "%s: there is no such member in %s", inner,
+                           schema->name);
         if (check_value(member, member->type, member_value, inner, err))
             return -1;
         if (member->type == SCHEMA_ARRAY && check_array(member, member_value, inner, err))

@@ -54,7 +54,8 @@ extern const struct schema_command schema_commands[];
 extern const unsigned schema_command_count;
 
 // 0, or -1 with a text such as `disks[1].queues: 99 is not in 1 to 16`. `path` stands before the member's name ("" at the top).
-int schema_check(const struct schema_object *schema, const json_t *value, const char *path, struct err *err);
+int schema_check(const struct schema_object *schema, const json_t *value, const char *path,
+                 struct err *err);
 
 const struct schema_command *schema_find_command(const char *name); // NULL if there is none
 

@@ -41,7 +41,8 @@ struct acpi_fadt {
     uint32_t smi_command;
     uint8_t acpi_enable, acpi_disable, s4bios, pstate;
     uint32_t pm1a_event, pm1b_event, pm1a_control, pm1b_control, pm2_control, pm_timer, gpe0, gpe1;
-    uint8_t pm1_event_bytes, pm1_control_bytes, pm2_control_bytes, pm_timer_bytes, gpe0_bytes, gpe1_bytes, gpe1_base;
+    uint8_t pm1_event_bytes, pm1_control_bytes, pm2_control_bytes, pm_timer_bytes, gpe0_bytes,
+        gpe1_bytes, gpe1_base;
     uint8_t cst;
     uint16_t c2_latency, c3_latency, flush_size, flush_stride;
     uint8_t duty_offset, duty_width, day_alarm, month_alarm, century;
@@ -53,12 +54,14 @@ struct acpi_fadt {
     uint16_t arm_architecture;
     uint8_t minor;
     uint64_t x_facs, x_dsdt;
-    struct acpi_address x_pm1a_event, x_pm1b_event, x_pm1a_control, x_pm1b_control, x_pm2_control, x_pm_timer, x_gpe0,
-        x_gpe1;
+    struct acpi_address x_pm1a_event, x_pm1b_event, x_pm1a_control, x_pm1b_control, x_pm2_control,
+        x_pm_timer, x_gpe0, x_gpe1;
 } __attribute__((packed));
 static_assert(sizeof(struct acpi_fadt) == 244, "ACPI 4.0, table 5-9");
-static_assert(offsetof(struct acpi_fadt, facs) == ACPI_FADT_FACS && offsetof(struct acpi_fadt, dsdt) == ACPI_FADT_DSDT &&
-                  offsetof(struct acpi_fadt, x_facs) == ACPI_FADT_X_FACS && offsetof(struct acpi_fadt, x_dsdt) == ACPI_FADT_X_DSDT,
+static_assert(offsetof(struct acpi_fadt, facs) == ACPI_FADT_FACS &&
+                  offsetof(struct acpi_fadt, dsdt) == ACPI_FADT_DSDT &&
+                  offsetof(struct acpi_fadt, x_facs) == ACPI_FADT_X_FACS &&
+                  offsetof(struct acpi_fadt, x_dsdt) == ACPI_FADT_X_DSDT,
               "what the header says");
 
 enum {
@@ -72,10 +75,10 @@ enum {
     BOOT_NO_VGA = 1 << 2,
     MADT_PCAT_COMPAT = 1,
 };
-#define RESET_VALUE   6    // full reset through port 0xCF9
+#define RESET_VALUE   6 // full reset through port 0xCF9
 #define CMOS_CENTURY  0x32
 #define IOAPIC_ID     0
-#define ISO_LEVEL     0xD  // level triggered, active high
+#define ISO_LEVEL     0xD // level triggered, active high
 #define HPET_BLOCK_ID 0x8086A201u
 
 static uint8_t sum(const uint8_t *bytes, size_t length)
@@ -103,14 +106,17 @@ static void close_table(struct aml *out, size_t at, const char *signature, uint8
 {
     if (out->overflow)
         return;
-    struct acpi_header header = {
-        .length = (uint32_t)(out->length - at), .revision = revision, .oem_revision = 1, .creator_revision = 1};
+    struct acpi_header header = {.length = (uint32_t)(out->length - at),
+                                 .revision = revision,
+                                 .oem_revision = 1,
+                                 .creator_revision = 1};
     memcpy(header.signature, signature, 4);
     memcpy(header.oem_id, "WIRT  ", 6);
     memcpy(header.oem_table_id, "WIRTPC  ", 8);
     memcpy(header.creator_id, "WIRT", 4);
     memcpy(out->bytes + at, &header, sizeof(header));
-    out->bytes[at + offsetof(struct acpi_header, checksum)] = (uint8_t)-sum(out->bytes + at, header.length);
+    out->bytes[at + offsetof(struct acpi_header, checksum)] =
+        (uint8_t)-sum(out->bytes + at, header.length);
 }
 
 static size_t add_facs(struct aml *out, struct acpi_block *block)
@@ -136,7 +142,12 @@ static size_t add_dsdt(struct aml *out, struct acpi_block *block)
 
 static struct acpi_address io_address(uint64_t port, uint8_t bits)
 {
-    return (struct acpi_address){.space = 1, .bits = bits, .access = (uint8_t)(bits == 8 ? 1 : bits == 16 ? 2 : 3), .address = port};
+    return (struct acpi_address){.space = 1,
+                                 .bits = bits,
+                                 .access = (uint8_t)(bits == 8    ? 1
+                                                     : bits == 16 ? 2
+                                                                  : 3),
+                                 .address = port};
 }
 
 static size_t add_fadt(struct aml *out, struct acpi_block *block, uint64_t facs, uint64_t dsdt)
@@ -158,7 +169,8 @@ static size_t add_fadt(struct aml *out, struct acpi_block *block, uint64_t facs,
         .c3_latency = 0xFFF,
         .century = CMOS_CENTURY,
         .boot_architecture = BOOT_LEGACY_DEVICES | BOOT_8042 | BOOT_NO_VGA,
-        .flags = FADT_WBINVD | FADT_PROC_C1 | FADT_NO_SLEEP_BUTTON | FADT_TIMER_32 | FADT_RESET_REGISTER,
+        .flags =
+            FADT_WBINVD | FADT_PROC_C1 | FADT_NO_SLEEP_BUTTON | FADT_TIMER_32 | FADT_RESET_REGISTER,
         .reset = io_address(MAP_PORT_RESET, 8),
         .reset_value = RESET_VALUE,
         .x_facs = facs,
@@ -219,7 +231,8 @@ static size_t add_hpet(struct aml *out, struct acpi_block *block)
     return at;
 }
 
-static size_t add_xsdt(struct aml *out, struct acpi_block *block, uint64_t base, const size_t *tables, unsigned count)
+static size_t add_xsdt(struct aml *out, struct acpi_block *block, uint64_t base,
+                       const size_t *tables, unsigned count)
 {
     size_t at = open_table(out, block, "XSDT");
     for (unsigned i = 0; i < count; i++) {
@@ -241,7 +254,8 @@ static void write_rsdp(uint8_t *rsdp, uint64_t xsdt)
     rsdp[32] = (uint8_t)-sum(rsdp, RSDP_BYTES);
 }
 
-int acpi_build(const struct acpi_machine *machine, uint64_t base, struct acpi_block *block, struct err *err)
+int acpi_build(const struct acpi_machine *machine, uint64_t base, struct acpi_block *block,
+               struct err *err)
 {
     struct aml out = {.bytes = block->bytes, .capacity = block->capacity};
     static const uint8_t room[RSDP_BYTES];
@@ -255,7 +269,8 @@ int acpi_build(const struct acpi_machine *machine, uint64_t base, struct acpi_bl
     tables[3] = add_hpet(&out, block);
     size_t xsdt = add_xsdt(&out, block, base, tables, ARRAY_LENGTH(tables));
     if (out.overflow)
-        return err_set(err, ERR_LIMIT, "the ACPI tables do not fit into %zu bytes", block->capacity);
+        return err_set(err, ERR_LIMIT, "the ACPI tables do not fit into %zu bytes",
+                       block->capacity);
     write_rsdp(block->bytes, base + xsdt);
     block->length = out.length;
     return 0;

@@ -37,7 +37,8 @@ struct acpi_block {
 };
 
 // Build all tables into block->bytes for guest physical address `base`. The RSDP stands at the start.
-int acpi_build(const struct acpi_machine *machine, uint64_t base, struct acpi_block *block, struct err *err);
+int acpi_build(const struct acpi_machine *machine, uint64_t base, struct acpi_block *block,
+               struct err *err);
 
 // The DSDT's contents, behind its header (acpi_dsdt.c).
 struct aml;

@@ -29,9 +29,12 @@ static void build_bridge_windows(struct aml *aml)
     aml_resource_word_range(aml, AML_RANGE_IO, 0, MAP_PORT_PCI_CONFIG - 1);
     aml_resource_io(aml, MAP_PORT_PCI_CONFIG, 8);
     aml_resource_word_range(aml, AML_RANGE_IO, MAP_PORT_PCI_CONFIG + 8, 0xFFFF);
-    aml_resource_memory_range(aml, MAP_PCI_BAR32_START, MAP_PCI_BAR32_START + MAP_PCI_BAR32_LENGTH - 1);
-    aml_resource_memory_range(aml, MAP_ECAM_START + MAP_ECAM_LENGTH, MAP_IOAPIC_START - 1); // where firmware puts BARs
-    aml_resource_memory_range(aml, MAP_PCI_BAR64_START, MAP_PCI_BAR64_START + MAP_PCI_BAR64_LENGTH - 1);
+    aml_resource_memory_range(aml, MAP_PCI_BAR32_START,
+                              MAP_PCI_BAR32_START + MAP_PCI_BAR32_LENGTH - 1);
+    aml_resource_memory_range(aml, MAP_ECAM_START + MAP_ECAM_LENGTH,
+                              MAP_IOAPIC_START - 1); // where firmware puts BARs
+    aml_resource_memory_range(aml, MAP_PCI_BAR64_START,
+                              MAP_PCI_BAR64_START + MAP_PCI_BAR64_LENGTH - 1);
     aml_close_resources(aml, resources);
 }
 
@@ -52,7 +55,8 @@ static void build_interrupt_routing(struct aml *aml)
     aml_close(aml, table);
 }
 
-static void build_isa_device(struct aml *aml, const char *name, const char *id, uint16_t port, uint8_t ports, int irq)
+static void build_isa_device(struct aml *aml, const char *name, const char *id, uint16_t port,
+                             uint8_t ports, int irq)
 {
     size_t device = aml_open_device(aml, name);
     aml_name(aml, "_HID");

@@ -8,11 +8,31 @@
 
 // Opcodes (ACPI 6.4, 20.3 "AML Byte Stream Byte Values").
 enum {
-    OP_ZERO = 0x00, OP_ONE = 0x01, OP_NAME = 0x08, OP_BYTE = 0x0A, OP_WORD = 0x0B, OP_DWORD = 0x0C, OP_STRING = 0x0D,
-    OP_QWORD = 0x0E, OP_SCOPE = 0x10, OP_BUFFER = 0x11, OP_PACKAGE = 0x12, OP_METHOD = 0x14, OP_DUAL_NAME = 0x2E,
-    OP_MULTI_NAME = 0x2F, OP_EXTENDED = 0x5B, OP_LOCAL0 = 0x60,
-    OP_ARG0 = 0x68, OP_STORE = 0x70, OP_AND = 0x7B, OP_NOTIFY = 0x86, OP_IF = 0xA0, OP_RETURN = 0xA4,
-    EXT_REGION = 0x80, EXT_FIELD = 0x81, EXT_DEVICE = 0x82,
+    OP_ZERO = 0x00,
+    OP_ONE = 0x01,
+    OP_NAME = 0x08,
+    OP_BYTE = 0x0A,
+    OP_WORD = 0x0B,
+    OP_DWORD = 0x0C,
+    OP_STRING = 0x0D,
+    OP_QWORD = 0x0E,
+    OP_SCOPE = 0x10,
+    OP_BUFFER = 0x11,
+    OP_PACKAGE = 0x12,
+    OP_METHOD = 0x14,
+    OP_DUAL_NAME = 0x2E,
+    OP_MULTI_NAME = 0x2F,
+    OP_EXTENDED = 0x5B,
+    OP_LOCAL0 = 0x60,
+    OP_ARG0 = 0x68,
+    OP_STORE = 0x70,
+    OP_AND = 0x7B,
+    OP_NOTIFY = 0x86,
+    OP_IF = 0xA0,
+    OP_RETURN = 0xA4,
+    EXT_REGION = 0x80,
+    EXT_FIELD = 0x81,
+    EXT_DEVICE = 0x82,
 };
 #define PKG_LENGTH_BYTES 3u
 #define REGION_IO        1u
@@ -114,7 +134,8 @@ void aml_eisa_id(struct aml *aml, const char id[7])
     uint16_t digits = 0;
     for (unsigned i = 3; i < 7; i++)
         digits = (uint16_t)(digits << 4 | hex_digit(id[i]));
-    uint8_t bytes[4] = {(uint8_t)(letters >> 8), (uint8_t)letters, (uint8_t)(digits >> 8), (uint8_t)digits};
+    uint8_t bytes[4] = {(uint8_t)(letters >> 8), (uint8_t)letters, (uint8_t)(digits >> 8),
+                        (uint8_t)digits};
     aml_u8(aml, OP_DWORD);
     aml_bytes(aml, bytes, sizeof(bytes));
 }
@@ -306,7 +327,7 @@ void aml_resource_word_range(struct aml *aml, enum aml_range kind, uint16_t firs
     aml_u8(aml, 0x88); // large item: word address space
     put_u16(aml, 13);
     aml_u8(aml, (uint8_t)kind);
-    aml_u8(aml, 0x0C);                         // minimum and maximum are fixed, positive decode, producer
+    aml_u8(aml, 0x0C); // minimum and maximum are fixed, positive decode, producer
     aml_u8(aml, kind == AML_RANGE_IO ? 3 : 0); // the whole range, ISA and not
     put_u16(aml, 0);
     put_u16(aml, first);

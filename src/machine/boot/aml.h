@@ -40,12 +40,12 @@ void aml_close(struct aml *aml, size_t mark);
 void aml_return(struct aml *aml); // the value follows
 
 // Expressions. Operands and targets are written in order behind the opcode.
-void aml_store(struct aml *aml);                     // source, then target
-void aml_and(struct aml *aml);                       // two operands; no target: the value is the expression's
-void aml_notify(struct aml *aml);                    // object, then value
+void aml_store(struct aml *aml);  // source, then target
+void aml_and(struct aml *aml);    // two operands; no target: the value is the expression's
+void aml_notify(struct aml *aml); // object, then value
 void aml_local(struct aml *aml, unsigned number);    // Local0 to Local7
 void aml_argument(struct aml *aml, unsigned number); // Arg0 to Arg6
-void aml_end_and(struct aml *aml);                   // the absent target of aml_and(), after its operands
+void aml_end_and(struct aml *aml); // the absent target of aml_and(), after its operands
 
 // OperationRegion over I/O ports and a Field of equal-sized units in it.
 void aml_io_region(struct aml *aml, const char *name, uint16_t port, uint8_t length);
@@ -59,7 +59,8 @@ void aml_resource_irq(struct aml *aml, unsigned irq);
 void aml_resource_fixed_memory(struct aml *aml, uint32_t start, uint32_t length);
 enum aml_range { AML_RANGE_MEMORY = 0, AML_RANGE_IO = 1, AML_RANGE_BUS = 2 };
 void aml_resource_word_range(struct aml *aml, enum aml_range kind, uint16_t first, uint16_t last);
-void aml_resource_memory_range(struct aml *aml, uint64_t first, uint64_t last); // a quad-word range, not prefetchable
+void aml_resource_memory_range(struct aml *aml, uint64_t first,
+                               uint64_t last); // a quad-word range, not prefetchable
 void aml_close_resources(struct aml *aml, size_t mark);
 
 #endif

@@ -21,14 +21,14 @@
 #include "machine/cpu/cpu_state.h"
 #include "machine/memory/guest_memory.h"
 
-#define BOOT_GDT            0x500u
-#define BOOT_INFO           0x7000u
-#define BOOT_PAGE_TABLES    0x9000u
-#define BOOT_COMMAND_LINE   0x20000u
-#define BOOT_MODULES        0x30000u
-#define BOOT_TABLES         0xE0000u
-#define BOOT_TABLES_BYTES   0x20000u
-#define BOOT_EBDA           0x9FC00u
+#define BOOT_GDT          0x500u
+#define BOOT_INFO         0x7000u
+#define BOOT_PAGE_TABLES  0x9000u
+#define BOOT_COMMAND_LINE 0x20000u
+#define BOOT_MODULES      0x30000u
+#define BOOT_TABLES       0xE0000u
+#define BOOT_TABLES_BYTES 0x20000u
+#define BOOT_EBDA         0x9FC00u
 
 // The bytes of one file, borrowed. `name` is what the user called it, for messages.
 struct boot_file {
@@ -60,21 +60,23 @@ struct boot_entry {
 };
 
 // Recognizes bzImage, ELF with a PVH note, and multiboot 1, and loads it with its initrds or modules.
-int boot_load_kernel(struct guest_memory *memory, const struct boot_images *images, struct boot_entry *entry,
-                     struct err *err);
+int boot_load_kernel(struct guest_memory *memory, const struct boot_images *images,
+                     struct boot_entry *entry, struct err *err);
 
 // The kinds, for boot_load_kernel() and its tests. `_matches` looks at the magic numbers only.
 bool boot_bzimage_matches(const struct boot_file *file);
-int boot_load_bzimage(struct guest_memory *memory, const struct boot_images *images, struct boot_entry *entry,
-                      struct err *err);
+int boot_load_bzimage(struct guest_memory *memory, const struct boot_images *images,
+                      struct boot_entry *entry, struct err *err);
 bool boot_pvh_matches(const struct boot_file *file);
-int boot_load_pvh(struct guest_memory *memory, const struct boot_images *images, struct boot_entry *entry, struct err *err);
+int boot_load_pvh(struct guest_memory *memory, const struct boot_images *images,
+                  struct boot_entry *entry, struct err *err);
 bool boot_multiboot_matches(const struct boot_file *file);
-int boot_load_multiboot(struct guest_memory *memory, const struct boot_images *images, struct boot_entry *entry,
-                        struct err *err);
+int boot_load_multiboot(struct guest_memory *memory, const struct boot_images *images,
+                        struct boot_entry *entry, struct err *err);
 
 // Bring a reset bootstrap CPU into the entry's state; puts the descriptor table and page tables it needs into guest memory.
-int boot_entry_apply(const struct boot_entry *entry, struct guest_memory *memory, struct cpu_state *cpu, struct err *err);
+int boot_entry_apply(const struct boot_entry *entry, struct guest_memory *memory,
+                     struct cpu_state *cpu, struct err *err);
 
 // The memory map that kernels and firmware are told. Types as in ACPI 6.4, table 15-374.
 enum e820_type { E820_RAM = 1, E820_RESERVED = 2, E820_ACPI = 3 };
@@ -86,6 +88,7 @@ struct e820_entry {
 unsigned boot_e820(const struct guest_memory *memory, struct e820_entry entries[E820_MAX]);
 
 // Space for initrds or modules: below `limit`, above `floor`, in low RAM, page aligned, as high as possible. 0 if there is none.
-uint64_t boot_place_high(const struct guest_memory *memory, uint64_t floor, uint64_t limit, uint64_t length);
+uint64_t boot_place_high(const struct guest_memory *memory, uint64_t floor, uint64_t limit,
+                         uint64_t length);
 
 #endif

@@ -66,20 +66,25 @@ static int parse(const struct boot_file *file, struct bzimage *image, struct err
     const uint8_t *h = file->bytes;
     *image = (struct bzimage){.file = file, .version = load_le16(h + HDR_VERSION)};
     if (image->version < MIN_VERSION || !(h[HDR_LOADFLAGS] & LOADED_HIGH))
-        return err_set(err, ERR_INPUT, "Linux boot protocol %u.%02u is too old, 2.06 or later is needed",
+        return err_set(err, ERR_INPUT,
+                       "Linux boot protocol %u.%02u is too old, 2.06 or later is needed",
                        image->version >> 8, image->version & 0xFF);
     unsigned sectors = h[HDR_SETUP_SECTS] ? h[HDR_SETUP_SECTS] : 4;
     image->setup_bytes = (uint64_t)(sectors + 1) * SECTOR_BYTES;
     if (image->setup_bytes >= file->length)
-        return err_set(err, ERR_INPUT, "the file ends after %zu bytes, inside its setup part of %llu bytes", file->length,
-                       (unsigned long long)image->setup_bytes);
+        return err_set(err, ERR_INPUT,
+                       "the file ends after %zu bytes, inside its setup part of %llu bytes",
+                       file->length, (unsigned long long)image->setup_bytes);
     image->kernel_bytes = file->length - image->setup_bytes;
     // syssize counts 16-byte paragraphs of the protected-mode part: a shorter file was cut.
     uint64_t declared = (uint64_t)load_le32(h + 0x1F4) * 16;
     if (image->kernel_bytes + 15 < declared)
-        return err_set(err, ERR_INPUT, "the file is truncated: its header announces %llu bytes of kernel, %llu are there",
-                       (unsigned long long)declared, (unsigned long long)image->kernel_bytes);
-    image->entry_64 = image->version >= VERSION_XLOADFLAGS && (load_le16(h + HDR_XLOADFLAGS) & XLF_KERNEL_64);
+        return err_set(
+            err, ERR_INPUT,
+            "the file is truncated: its header announces %llu bytes of kernel, %llu are there",
+            (unsigned long long)declared, (unsigned long long)image->kernel_bytes);
+    image->entry_64 =
+        image->version >= VERSION_XLOADFLAGS && (load_le16(h + HDR_XLOADFLAGS) & XLF_KERNEL_64);
     return 0;
 }
 
@@ -101,16 +106,20 @@ static int place(struct guest_memory *memory, struct bzimage *image, struct err 
         return err_set(err, ERR_INPUT, "the kernel wants to be loaded at 0x%llx, below 1 MiB",
                        (unsigned long long)image->load_at);
     if (!range_within(image->load_at, image->memory_bytes, low))
-        return err_set(err, ERR_USAGE, "the kernel needs %llu MiB of memory at 0x%llx; give the machine more with --memory",
-                       (unsigned long long)((image->memory_bytes + MIB - 1) / MIB), (unsigned long long)image->load_at);
-    if (guest_memory_write(memory, gpa(image->load_at), image->file->bytes + image->setup_bytes, image->kernel_bytes))
+        return err_set(
+            err, ERR_USAGE,
+            "the kernel needs %llu MiB of memory at 0x%llx; give the machine more with --memory",
+            (unsigned long long)((image->memory_bytes + MIB - 1) / MIB),
+            (unsigned long long)image->load_at);
+    if (guest_memory_write(memory, gpa(image->load_at), image->file->bytes + image->setup_bytes,
+                           image->kernel_bytes))
         return err_set(err, ERR_LIMIT, "guest memory refused the kernel");
     return 0;
 }
 
 // All initrds, one after another, each on a 4-byte boundary (the format of initramfs buffers allows the zeros between).
-static int place_initrds(struct guest_memory *memory, const struct bzimage *image, const struct boot_images *images,
-                         uint8_t *params, struct err *err)
+static int place_initrds(struct guest_memory *memory, const struct bzimage *image,
+                         const struct boot_images *images, uint8_t *params, struct err *err)
 {
     uint64_t total = 0;
     for (unsigned i = 0; i < images->initrd_count; i++)
@@ -120,11 +129,14 @@ static int place_initrds(struct guest_memory *memory, const struct bzimage *imag
     uint64_t limit = (uint64_t)load_le32(image->file->bytes + HDR_INITRD_ADDR_MAX) + 1;
     uint64_t at = boot_place_high(memory, image->load_at + image->memory_bytes, limit, total);
     if (!at || total > UINT32_MAX)
-        return err_set(err, ERR_USAGE, "initrds of %llu MiB do not fit above the kernel; give the machine more with --memory",
-                       (unsigned long long)((total + MIB - 1) / MIB));
+        return err_set(
+            err, ERR_USAGE,
+            "initrds of %llu MiB do not fit above the kernel; give the machine more with --memory",
+            (unsigned long long)((total + MIB - 1) / MIB));
     uint64_t next = at;
     for (unsigned i = 0; i < images->initrd_count; i++) {
-        if (guest_memory_write(memory, gpa(next), images->initrds[i].bytes, images->initrds[i].length))
+        if (guest_memory_write(memory, gpa(next), images->initrds[i].bytes,
+                               images->initrds[i].length))
             return err_set(err, ERR_LIMIT, "guest memory refused the initrd");
         next += align_up(images->initrds[i].length, 4);
     }
@@ -133,22 +145,24 @@ static int place_initrds(struct guest_memory *memory, const struct bzimage *imag
     return 0;
 }
 
-static int place_command_line(struct guest_memory *memory, const struct bzimage *image, const char *text, uint8_t *params,
-                              struct err *err)
+static int place_command_line(struct guest_memory *memory, const struct bzimage *image,
+                              const char *text, uint8_t *params, struct err *err)
 {
     size_t length = strlen(text);
     uint32_t limit = load_le32(image->file->bytes + HDR_CMDLINE_SIZE);
     if (limit > BOOT_MODULES - BOOT_COMMAND_LINE - 1)
         limit = BOOT_MODULES - BOOT_COMMAND_LINE - 1;
     if (length > limit)
-        return err_set(err, ERR_USAGE, "--append is %zu bytes long; this kernel takes %u at most", length, limit);
+        return err_set(err, ERR_USAGE, "--append is %zu bytes long; this kernel takes %u at most",
+                       length, limit);
     if (guest_memory_write(memory, gpa(BOOT_COMMAND_LINE), text, length + 1))
         return err_set(err, ERR_LIMIT, "guest memory refused the command line");
     store_le32(params + HDR_CMD_LINE_PTR, BOOT_COMMAND_LINE);
     return 0;
 }
 
-static void fill_params(const struct guest_memory *memory, const struct bzimage *image, uint64_t rsdp, uint8_t *params)
+static void fill_params(const struct guest_memory *memory, const struct bzimage *image,
+                        uint64_t rsdp, uint8_t *params)
 {
     // The header ends where its jump instruction's displacement says (boot.rst, "The Real-Mode Kernel Header").
     size_t header_end = HDR_MAGIC + image->file->bytes[HDR_JUMP + 1];
@@ -156,7 +170,8 @@ static void fill_params(const struct guest_memory *memory, const struct bzimage 
         header_end = image->setup_bytes;
     if (header_end > PARAM_E820_TABLE)
         header_end = PARAM_E820_TABLE;
-    memcpy(params + HDR_SETUP_SECTS, image->file->bytes + HDR_SETUP_SECTS, header_end - HDR_SETUP_SECTS);
+    memcpy(params + HDR_SETUP_SECTS, image->file->bytes + HDR_SETUP_SECTS,
+           header_end - HDR_SETUP_SECTS);
     params[HDR_TYPE_OF_LOADER] = LOADER_UNDEFINED;
     params[HDR_LOADFLAGS] = (uint8_t)(params[HDR_LOADFLAGS] & ~CAN_USE_HEAP);
     store_le64(params + PARAM_ACPI_RSDP, rsdp);
@@ -166,8 +181,8 @@ static void fill_params(const struct guest_memory *memory, const struct bzimage 
     memcpy(params + PARAM_E820_TABLE, map, count * sizeof(map[0]));
 }
 
-int boot_load_bzimage(struct guest_memory *memory, const struct boot_images *images, struct boot_entry *entry,
-                      struct err *err)
+int boot_load_bzimage(struct guest_memory *memory, const struct boot_images *images,
+                      struct boot_entry *entry, struct err *err)
 {
     struct bzimage image;
     uint8_t params[PAGE_BYTES] = {0};

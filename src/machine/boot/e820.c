@@ -23,7 +23,8 @@ unsigned boot_e820(const struct guest_memory *memory, struct e820_entry entries[
     return n;
 }
 
-uint64_t boot_place_high(const struct guest_memory *memory, uint64_t floor, uint64_t limit, uint64_t length)
+uint64_t boot_place_high(const struct guest_memory *memory, uint64_t floor, uint64_t limit,
+                         uint64_t length)
 {
     uint64_t low = guest_memory_low_bytes(memory);
     uint64_t end = low < limit ? low : limit;

@@ -35,6 +35,7 @@ int elf_image_load(const struct elf_image *image, struct guest_memory *memory, s
 uint64_t elf_image_physical(const struct elf_image *image, uint64_t virtual);
 
 // Contents of the first note of that name and type with at least `min_bytes`, or NULL.
-const uint8_t *elf_image_note(const struct elf_image *image, const char *name, uint32_t type, size_t min_bytes);
+const uint8_t *elf_image_note(const struct elf_image *image, const char *name, uint32_t type,
+                              size_t min_bytes);
 
 #endif

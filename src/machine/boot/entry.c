@@ -16,7 +16,8 @@
 #define CODE32 0x00CF9B000000FFFFull
 #define DATA32 0x00CF93000000FFFFull
 
-static int put(struct guest_memory *memory, uint64_t at, const void *bytes, size_t length, struct err *err)
+static int put(struct guest_memory *memory, uint64_t at, const void *bytes, size_t length,
+               struct err *err)
 {
     if (guest_memory_write(memory, gpa(at), bytes, length))
         return err_set(err, ERR_USAGE, "guest memory is too small to boot");
@@ -35,7 +36,8 @@ static int put_page_tables(struct guest_memory *memory, struct err *err)
         return -1;
     for (unsigned directory = 0; directory < 4; directory++) {
         for (unsigned i = 0; i < 512; i++)
-            table[i] = ((uint64_t)directory << 30 | (uint64_t)i << 21) | PTE_LARGE | PTE_PRESENT_WRITE;
+            table[i] =
+                ((uint64_t)directory << 30 | (uint64_t)i << 21) | PTE_LARGE | PTE_PRESENT_WRITE;
         if (put(memory, BOOT_PAGE_TABLES + 0x2000 + directory * 0x1000, table, sizeof(table), err))
             return -1;
     }
@@ -51,7 +53,8 @@ static void set_flat_segments(const struct boot_entry *entry, struct cpu_state *
 {
     uint32_t common = SEG_P | SEG_S | SEG_G | SEG_ACCESSED | SEG_WRITABLE;
     bool long_mode = entry->mode == BOOT_LONG_64;
-    cpu->segment[SEG_CS] = flat(entry->code_selector, common | SEG_CODE | (long_mode ? SEG_L : SEG_DB));
+    cpu->segment[SEG_CS] =
+        flat(entry->code_selector, common | SEG_CODE | (long_mode ? SEG_L : SEG_DB));
     for (unsigned i = SEG_ES; i <= SEG_GS; i++)
         if (i != SEG_CS)
             cpu->segment[i] = flat(entry->data_selector, common | SEG_DB);
@@ -59,7 +62,8 @@ static void set_flat_segments(const struct boot_entry *entry, struct cpu_state *
     cpu->segment[SEG_LDTR] = (struct segment){.attributes = SEG_UNUSABLE};
 }
 
-int boot_entry_apply(const struct boot_entry *entry, struct guest_memory *memory, struct cpu_state *cpu, struct err *err)
+int boot_entry_apply(const struct boot_entry *entry, struct guest_memory *memory,
+                     struct cpu_state *cpu, struct err *err)
 {
     if (entry->mode == BOOT_RESET)
         return 0;

@@ -3,15 +3,16 @@
 
 static const struct {
     bool (*matches)(const struct boot_file *file);
-    int (*load)(struct guest_memory *memory, const struct boot_images *images, struct boot_entry *entry, struct err *err);
+    int (*load)(struct guest_memory *memory, const struct boot_images *images,
+                struct boot_entry *entry, struct err *err);
 } loaders[] = {
     {boot_bzimage_matches, boot_load_bzimage},
     {boot_multiboot_matches, boot_load_multiboot},
     {boot_pvh_matches, boot_load_pvh},
 };
 
-int boot_load_kernel(struct guest_memory *memory, const struct boot_images *images, struct boot_entry *entry,
-                     struct err *err)
+int boot_load_kernel(struct guest_memory *memory, const struct boot_images *images,
+                     struct boot_entry *entry, struct err *err)
 {
     for (size_t i = 0; i < sizeof(loaders) / sizeof(loaders[0]); i++)
         if (loaders[i].matches(&images->kernel)) {
@@ -19,6 +20,8 @@ int boot_load_kernel(struct guest_memory *memory, const struct boot_images *imag
                 return 0;
             return err_wrap(err, "kernel \"%s\"", images->kernel.name);
         }
-    return err_set(err, ERR_INPUT, "kernel \"%s\": neither a Linux bzImage, an ELF file with a PVH note, nor a multiboot image",
+    return err_set(err, ERR_INPUT,
+                   "kernel \"%s\": neither a Linux bzImage, an ELF file with a PVH note, nor a "
+                   "multiboot image",
                    images->kernel.name);
 }

@@ -20,7 +20,13 @@
 #define STRINGS_END    (BOOT_MODULES + 0x10000u)
 #define MAX_MODULES    64u
 
-enum { INFO_MEMORY = 1 << 0, INFO_COMMAND_LINE = 1 << 2, INFO_MODULES = 1 << 3, INFO_MAP = 1 << 6, INFO_LOADER_NAME = 1 << 9 };
+enum {
+    INFO_MEMORY = 1 << 0,
+    INFO_COMMAND_LINE = 1 << 2,
+    INFO_MODULES = 1 << 3,
+    INFO_MAP = 1 << 6,
+    INFO_LOADER_NAME = 1 << 9
+};
 
 // The information structure (section 3.3), as far as it is filled in.
 struct info {
@@ -58,7 +64,8 @@ bool boot_multiboot_matches(const struct boot_file *file)
     return find_header(file) >= 0;
 }
 
-static int put(struct guest_memory *memory, uint64_t at, const void *bytes, size_t length, struct err *err)
+static int put(struct guest_memory *memory, uint64_t at, const void *bytes, size_t length,
+               struct err *err)
 {
     if (guest_memory_write(memory, gpa(at), bytes, length))
         return err_set(err, ERR_USAGE, "guest memory is too small to boot");
@@ -66,10 +73,12 @@ static int put(struct guest_memory *memory, uint64_t at, const void *bytes, size
 }
 
 // A module's string is its file's name and the words behind it.
-static int put_string(struct guest_memory *memory, const struct boot_file *file, uint32_t *at, struct err *err)
+static int put_string(struct guest_memory *memory, const struct boot_file *file, uint32_t *at,
+                      struct err *err)
 {
     char text[4096 + 64];
-    int n = snprintf(text, sizeof(text), "%s%s%s", file->name, file->arguments ? " " : "", file->arguments ? file->arguments : "");
+    int n = snprintf(text, sizeof(text), "%s%s%s", file->name, file->arguments ? " " : "",
+                     file->arguments ? file->arguments : "");
     if (n < 0 || (size_t)n >= sizeof(text) || *at + (uint32_t)n + 1 > STRINGS_END)
         return err_set(err, ERR_USAGE, "the modules' words are too long");
     if (put(memory, *at, text, (size_t)n + 1, err))
@@ -78,19 +87,24 @@ static int put_string(struct guest_memory *memory, const struct boot_file *file,
     return 0;
 }
 
-static int put_modules(struct guest_memory *memory, const struct boot_images *images, uint64_t after, struct info *info, struct err *err)
+static int put_modules(struct guest_memory *memory, const struct boot_images *images,
+                       uint64_t after, struct info *info, struct err *err)
 {
     uint32_t string = STRINGS_AT;
     if (images->initrd_count > MAX_MODULES)
-        return err_set(err, ERR_USAGE, "%u modules are given, %u at most", images->initrd_count, MAX_MODULES);
+        return err_set(err, ERR_USAGE, "%u modules are given, %u at most", images->initrd_count,
+                       MAX_MODULES);
     for (unsigned i = 0; i < images->initrd_count; i++) {
         const struct boot_file *file = &images->initrds[i];
         uint64_t at = align_up(after, PAGE_BYTES);
         if (!range_within(at, file->length, guest_memory_low_bytes(memory)))
-            return err_set(err, ERR_USAGE, "module \"%s\" does not fit; give the machine more with --memory", file->name);
+            return err_set(err, ERR_USAGE,
+                           "module \"%s\" does not fit; give the machine more with --memory",
+                           file->name);
         const struct module module = {(uint32_t)at, (uint32_t)(at + file->length), string, 0};
         if (put(memory, at, file->bytes, file->length, err) ||
-            put(memory, MODULE_LIST_AT + i * sizeof(module), &module, sizeof(module), err) || put_string(memory, file, &string, err))
+            put(memory, MODULE_LIST_AT + i * sizeof(module), &module, sizeof(module), err) ||
+            put_string(memory, file, &string, err))
             return -1;
         after = at + file->length;
     }
@@ -106,7 +120,8 @@ static int put_map(struct guest_memory *memory, struct info *info, struct err *e
     struct map_entry to[E820_MAX];
     unsigned count = boot_e820(memory, from);
     for (unsigned i = 0; i < count; i++)
-        to[i] = (struct map_entry){sizeof(to[i]) - sizeof(to[i].size), from[i].start, from[i].length, from[i].type};
+        to[i] = (struct map_entry){sizeof(to[i]) - sizeof(to[i].size), from[i].start,
+                                   from[i].length, from[i].type};
     info->flags |= INFO_MEMORY | INFO_MAP;
     info->memory_lower = BOOT_EBDA / KIB;
     info->memory_upper = (uint32_t)((guest_memory_low_bytes(memory) - MIB) / KIB);
@@ -116,10 +131,12 @@ static int put_map(struct guest_memory *memory, struct info *info, struct err *e
 }
 
 // "FILE words" as GRUB passes it.
-static int put_command_line(struct guest_memory *memory, const struct boot_images *images, struct info *info, struct err *err)
+static int put_command_line(struct guest_memory *memory, const struct boot_images *images,
+                            struct info *info, struct err *err)
 {
     char text[BOOT_MODULES - BOOT_COMMAND_LINE];
-    int n = snprintf(text, sizeof(text), "%s%s%s", images->kernel.name, *images->command_line ? " " : "", images->command_line);
+    int n = snprintf(text, sizeof(text), "%s%s%s", images->kernel.name,
+                     *images->command_line ? " " : "", images->command_line);
     if (n < 0 || (size_t)n >= sizeof(text))
         return err_set(err, ERR_USAGE, "--append is too long, %zu bytes at most", sizeof(text) - 1);
     info->flags |= INFO_COMMAND_LINE;
@@ -127,20 +144,25 @@ static int put_command_line(struct guest_memory *memory, const struct boot_image
     return put(memory, BOOT_COMMAND_LINE, text, (size_t)n + 1, err);
 }
 
-int boot_load_multiboot(struct guest_memory *memory, const struct boot_images *images, struct boot_entry *entry, struct err *err)
+int boot_load_multiboot(struct guest_memory *memory, const struct boot_images *images,
+                        struct boot_entry *entry, struct err *err)
 {
     static const char name[] = "wirt";
     struct elf_image image;
     struct info info = {.flags = INFO_LOADER_NAME, .loader_name = NAME_AT};
     uint32_t flags = load_le32(images->kernel.bytes + find_header(&images->kernel) + 4);
     if (flags & UNKNOWN_FLAGS || flags & FLAG_VIDEO)
-        return err_set(err, ERR_UNSUPPORTED, "its multiboot header requires features (0x%x) that are not offered", flags & 0xFFFC);
+        return err_set(err, ERR_UNSUPPORTED,
+                       "its multiboot header requires features (0x%x) that are not offered",
+                       flags & 0xFFFC);
     if (!elf_image_matches(&images->kernel))
         return err_set(err, ERR_UNSUPPORTED, "it is a multiboot image, but not an ELF file%s",
-                       flags & FLAG_ADDRESSES ? " (load addresses in the header are not followed)" : "");
+                       flags & FLAG_ADDRESSES ? " (load addresses in the header are not followed)"
+                                              : "");
     if (elf_image_parse(&image, &images->kernel, err) || elf_image_load(&image, memory, err) ||
         put_modules(memory, images, image.high, &info, err) || put_map(memory, &info, err) ||
-        put_command_line(memory, images, &info, err) || put(memory, NAME_AT, name, sizeof(name), err) ||
+        put_command_line(memory, images, &info, err) ||
+        put(memory, NAME_AT, name, sizeof(name), err) ||
         put(memory, BOOT_INFO, &info, sizeof(info), err))
         return -1;
     *entry = (struct boot_entry){

@@ -29,7 +29,8 @@ struct map_entry {
     uint32_t type, reserved;
 };
 
-static bool parse(const struct boot_file *file, struct elf_image *image, uint32_t *entry, struct err *err)
+static bool parse(const struct boot_file *file, struct elf_image *image, uint32_t *entry,
+                  struct err *err)
 {
     if (!elf_image_matches(file) || elf_image_parse(image, file, err))
         return false;
@@ -46,24 +47,29 @@ bool boot_pvh_matches(const struct boot_file *file)
     return parse(file, &image, &entry, NULL);
 }
 
-static int put(struct guest_memory *memory, uint64_t at, const void *bytes, size_t length, struct err *err)
+static int put(struct guest_memory *memory, uint64_t at, const void *bytes, size_t length,
+               struct err *err)
 {
     if (guest_memory_write(memory, gpa(at), bytes, length))
         return err_set(err, ERR_USAGE, "guest memory is too small to boot");
     return 0;
 }
 
-static int put_modules(struct guest_memory *memory, const struct boot_images *images, uint64_t floor, struct err *err)
+static int put_modules(struct guest_memory *memory, const struct boot_images *images,
+                       uint64_t floor, struct err *err)
 {
     struct module modules[MAX_MODULES] = {0};
     uint64_t limit = GUEST_LOW_RAM_LIMIT;
     if (images->initrd_count > MAX_MODULES)
-        return err_set(err, ERR_USAGE, "%u initrds are given, %u at most", images->initrd_count, MAX_MODULES);
+        return err_set(err, ERR_USAGE, "%u initrds are given, %u at most", images->initrd_count,
+                       MAX_MODULES);
     for (unsigned i = 0; i < images->initrd_count; i++) {
         const struct boot_file *initrd = &images->initrds[i];
         uint64_t at = boot_place_high(memory, floor, limit, initrd->length);
         if (!at)
-            return err_set(err, ERR_USAGE, "initrd \"%s\" does not fit; give the machine more with --memory", initrd->name);
+            return err_set(err, ERR_USAGE,
+                           "initrd \"%s\" does not fit; give the machine more with --memory",
+                           initrd->name);
         if (put(memory, at, initrd->bytes, initrd->length, err))
             return -1;
         modules[i] = (struct module){.start = at, .bytes = initrd->length};
@@ -83,7 +89,8 @@ static int put_memory_map(struct guest_memory *memory, struct start_info *info, 
     return put(memory, MEMORY_MAP_AT, to, sizeof(to), err);
 }
 
-int boot_load_pvh(struct guest_memory *memory, const struct boot_images *images, struct boot_entry *entry, struct err *err)
+int boot_load_pvh(struct guest_memory *memory, const struct boot_images *images,
+                  struct boot_entry *entry, struct err *err)
 {
     struct elf_image image;
     uint32_t start;
@@ -93,7 +100,8 @@ int boot_load_pvh(struct guest_memory *memory, const struct boot_images *images,
         return -1;
     size_t length = strlen(images->command_line);
     if (length >= BOOT_MODULES - BOOT_COMMAND_LINE)
-        return err_set(err, ERR_USAGE, "--append is %zu bytes long, %u at most", length, BOOT_MODULES - BOOT_COMMAND_LINE - 1);
+        return err_set(err, ERR_USAGE, "--append is %zu bytes long, %u at most", length,
+                       BOOT_MODULES - BOOT_COMMAND_LINE - 1);
     struct start_info info = {
         .magic = START_MAGIC,
         .version = 1,
@@ -102,10 +110,13 @@ int boot_load_pvh(struct guest_memory *memory, const struct boot_images *images,
         .command_line = BOOT_COMMAND_LINE,
         .rsdp = images->rsdp,
     };
-    if (put(memory, BOOT_COMMAND_LINE, images->command_line, length + 1, err) || put_memory_map(memory, &info, err) ||
-        put(memory, BOOT_INFO, &info, sizeof(info), err))
+    if (put(memory, BOOT_COMMAND_LINE, images->command_line, length + 1, err) ||
+        put_memory_map(memory, &info, err) || put(memory, BOOT_INFO, &info, sizeof(info), err))
         return -1;
-    *entry = (struct boot_entry){
-        .mode = BOOT_PROTECTED_32, .rip = start, .rbx = BOOT_INFO, .code_selector = 0x08, .data_selector = 0x10};
+    *entry = (struct boot_entry){.mode = BOOT_PROTECTED_32,
+                                 .rip = start,
+                                 .rbx = BOOT_INFO,
+                                 .code_selector = 0x08,
+                                 .data_selector = 0x10};
     return 0;
 }

@@ -9,19 +9,21 @@
 #include <stdint.h>
 
 // X(enumerator suffix, name in --cpu and /proc/cpuinfo)
+// clang-format off (it never comes to rest on this list)
 #define CPU_FEATURES(X)                                                                            \
     X(BASE, "base") /* always there */                                                             \
     X(FPU, "fpu")                                                                                  \
     X(TSC, "tsc")                                                                                  \
-    X(CX8, "cx8") X(SEP, "sep") X(CMOV, "cmov") X(CLFLUSH, "clflush") X(MMX, "mmx")                \
-        X(FXSR, "fxsr") X(SSE, "sse") X(SSE2, "sse2") X(SSE3, "sse3") X(PCLMULQDQ, "pclmulqdq") X( \
-            MONITOR, "monitor") X(SSSE3, "ssse3") X(FMA, "fma") X(CX16, "cx16") X(PCID, "pcid")    \
-            X(SSE4_1, "sse4.1") X(SSE4_2, "sse4.2") X(X2APIC, "x2apic") X(MOVBE, "movbe") X(       \
-                POPCNT, "popcnt") X(TSC_DEADLINE, "tsc-deadline") X(AES, "aes") X(XSAVE, "xsave")  \
-                X(AVX, "avx") X(F16C, "f16c") X(RDRAND, "rdrand") X(FSGSBASE, "fsgsbase")          \
-                    X(BMI1, "bmi1") X(AVX2, "avx2") X(SMEP, "smep") X(BMI2, "bmi2") X(             \
-                        ERMS,                                                                      \
-                        "erms") X(INVPCID, "invpcid") X(RDSEED, "rdseed")                          \
+    X(CX8, "cx8")                                                                                  \
+    X(SEP, "sep")                                                                                  \
+    X(CMOV, "cmov") X(CLFLUSH, "clflush") X(MMX, "mmx") X(FXSR, "fxsr") X(SSE, "sse")              \
+        X(SSE2, "sse2") X(SSE3, "sse3") X(PCLMULQDQ, "pclmulqdq") X(MONITOR, "monitor")            \
+            X(SSSE3, "ssse3") X(FMA, "fma") X(CX16, "cx16") X(PCID, "pcid") X(SSE4_1, "sse4.1") X( \
+                SSE4_2, "sse4.2") X(X2APIC, "x2apic") X(MOVBE, "movbe") X(POPCNT, "popcnt")        \
+                X(TSC_DEADLINE, "tsc-deadline") X(AES, "aes") X(XSAVE, "xsave") X(AVX, "avx") X(   \
+                    F16C, "f16c") X(RDRAND, "rdrand") X(FSGSBASE, "fsgsbase") X(BMI1, "bmi1")      \
+                    X(AVX2, "avx2") X(SMEP, "smep") X(BMI2, "bmi2") X(ERMS, "erms") X(             \
+                        INVPCID, "invpcid") X(RDSEED, "rdseed")                                    \
                         X(ADX, "adx") X(SMAP, "smap") X(CLFLUSHOPT, "clflushopt") X(               \
                             CLWB,                                                                  \
                             "clwb") X(SHA, "sha") X(UMIP, "umip")                                  \
@@ -53,6 +55,7 @@
                                                                         X(MTRR, "mtrr")            \
                                                                             X(PAT, "pat")          \
                                                                                 X(PSE36, "pse36")
+// clang-format on
 
 enum cpu_feature {
 #define CPU_FEATURE_ENUM(name, text) CPU_FEATURE_##name,

@@ -25,7 +25,9 @@ static bool misaligned(const struct vcpu *vcpu, struct gva linear, unsigned byte
     const struct cpu_state *cpu = &vcpu->state;
     if (!(cpu->rflags & FLAG_AC) || !(cpu->cr0 & CR0_AM) || cpu_cpl(cpu) != 3 || bytes > 32)
         return false;
-    unsigned unit = bytes == 10 ? 8 : bytes < 16 ? bytes : 16; // of 32 bytes 16 suffice, of an extended real 8
+    unsigned unit = bytes == 10  ? 8
+                    : bytes < 16 ? bytes
+                                 : 16; // of 32 bytes 16 suffice, of an extended real 8
     return is_power_of_two(unit) && (linear.at & (unit - 1));
 }
 

@@ -80,7 +80,8 @@ static void *run_host(struct vcpu *vcpu, const struct repetition *rep, unsigned 
     uint64_t offset = at(vcpu, rep, pointer);
     void *host = memory_fast(vcpu, segment, offset, rep->bytes, write);
     if (host) {
-        uint64_t base = segment == SEG_FS || segment == SEG_GS ? vcpu->state.segment[segment].base : 0;
+        uint64_t base =
+            segment == SEG_FS || segment == SEG_GS ? vcpu->state.segment[segment].base : 0;
         uint64_t in_page = run_in_page(rep, offset + base);
         *elements = in_page < *elements ? in_page : *elements;
     }

@@ -3,7 +3,8 @@
 
 #include <assert.h>
 
-static const char *const names[] = {"port", "mmio", "halt", "interrupt", "exception", "msr", "control", "smc"};
+static const char *const names[] = {"port",      "mmio", "halt",    "interrupt",
+                                    "exception", "msr",  "control", "smc"};
 static_assert(sizeof(names) / sizeof(names[0]) == ENGINE_EXIT_COUNT, "a name for each reason");
 
 const char *engine_exit_name(enum engine_exit_reason reason)

@@ -43,7 +43,8 @@ static void skip_to_next_timer(struct vm *vm, struct vcpu *vcpu)
     }
     uint64_t now = vm_clock_now_ns(vm->clock);
     if (deadline > now)
-        vm_clock_advance(vm->clock, (deadline - now + VM_CLOCK_NS_PER_INSTRUCTION - 1) / VM_CLOCK_NS_PER_INSTRUCTION);
+        vm_clock_advance(vm->clock, (deadline - now + VM_CLOCK_NS_PER_INSTRUCTION - 1) /
+                                        VM_CLOCK_NS_PER_INSTRUCTION);
     vm_clock_run_timers(vm->clock);
 }
 

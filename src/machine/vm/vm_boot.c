@@ -21,7 +21,8 @@ static int put_tables(struct vm *vm, struct err *err)
     return 0;
 }
 
-static int map_file(const struct vm_file *from, const char *flag, struct boot_file *to, struct err *err)
+static int map_file(const struct vm_file *from, const char *flag, struct boot_file *to,
+                    struct err *err)
 {
     *to = (struct boot_file){.name = from->name, .arguments = from->arguments};
     if (os_file_map(from->fd, &to->bytes, &to->length, err))
@@ -33,7 +34,8 @@ static int load_kernel(struct vm *vm, struct boot_entry *entry, struct err *err)
 {
     const struct vm_config *config = vm->config;
     struct boot_file initrds[VM_MAX_INITRDS] = {0};
-    struct boot_images images = {.initrds = initrds, .command_line = config->append, .rsdp = BOOT_TABLES};
+    struct boot_images images = {
+        .initrds = initrds, .command_line = config->append, .rsdp = BOOT_TABLES};
     int result = map_file(&config->kernel, "--kernel", &images.kernel, err);
     for (unsigned i = 0; i < config->initrd_count && !result; i++, images.initrd_count++)
         result = map_file(&config->initrds[i], "--initrd", &initrds[i], err);

@@ -14,7 +14,8 @@ static const struct vcpu_backend_ops *choose_backend(enum vm_accel accel, struct
 {
     switch (accel) {
     case VM_ACCEL_KVM:
-        err_set(err, ERR_USAGE, "--accel kvm: KVM is not supported yet; engine runs guests without it");
+        err_set(err, ERR_USAGE,
+                "--accel kvm: KVM is not supported yet; engine runs guests without it");
         return NULL;
     case VM_ACCEL_INTERPRETER:
         return &interpreter_backend;
@@ -29,7 +30,8 @@ static const struct vcpu_backend_ops *choose_backend(enum vm_accel accel, struct
 static int build_board(struct vm *vm, struct err *err)
 {
     const struct vm_config *config = vm->config;
-    if (!(vm->loop = os_loop_create(err)) || !(vm->memory = guest_memory_create(config->memory_bytes, -1, err)))
+    if (!(vm->loop = os_loop_create(err)) ||
+        !(vm->memory = guest_memory_create(config->memory_bytes, -1, err)))
         return -1;
     vm->tsc_hz = config->deterministic ? DETERMINISTIC_TSC_HZ : os_clock_tsc_hz();
     vm->clock = vm_clock_create(config->deterministic, vm->tsc_hz, vm_clock_woken, vm);
@@ -79,8 +81,9 @@ struct vm *vm_create(const struct vm_config *config, struct err *err)
     vm->config = config;
     vm->start_ns = os_clock_monotonic_ns();
     vm_run_init(vm);
-    if (build_board(vm, err) || build_cpus(vm, err) || vm_console_create(vm, err) || vm_chips_create(vm, err) ||
-        vm_firmware_offer(vm, err) || vm_devices_create(vm, err) || vm_control_create(vm, err) || vm_gdb_create(vm, err) || vm_boot(vm, err)) {
+    if (build_board(vm, err) || build_cpus(vm, err) || vm_console_create(vm, err) ||
+        vm_chips_create(vm, err) || vm_firmware_offer(vm, err) || vm_devices_create(vm, err) ||
+        vm_control_create(vm, err) || vm_gdb_create(vm, err) || vm_boot(vm, err)) {
         vm_destroy(vm);
         return NULL;
     }

@@ -56,7 +56,8 @@ static int create_timers(struct vm *vm, struct vm_chips *chips, struct err *err)
         return -1;
     if (!(chips->rtc = rtc_create(vm->ports, vm->clock, (struct irq_line){irq, 8}, err)))
         return -1;
-    rtc_set_memory(chips->rtc, guest_memory_low_bytes(vm->memory), guest_memory_high_bytes(vm->memory));
+    rtc_set_memory(chips->rtc, guest_memory_low_bytes(vm->memory),
+                   guest_memory_high_bytes(vm->memory));
     rtc_set_cpus(chips->rtc, vm->config->cpus);
     chips->hpet = hpet_create(vm->mmio, vm->clock, irq, hpet_takes_lines, chips, err);
     return chips->hpet ? 0 : -1;
@@ -67,12 +68,16 @@ static int create_others(struct vm *vm, struct vm_chips *chips, struct err *err)
     const struct irq_controller *irq = &vm->irq;
     struct machine_events events = {&events_ops, vm};
     struct char_backend none = {0};
-    if (!(chips->acpi_pm = acpi_pm_create(vm->ports, vm->clock, (struct irq_line){irq, 9}, events, err)) ||
-        !(chips->i8042 = i8042_create(vm->ports, (struct irq_line){irq, 1}, (struct irq_line){irq, 12}, false, events, err)) ||
+    if (!(chips->acpi_pm =
+              acpi_pm_create(vm->ports, vm->clock, (struct irq_line){irq, 9}, events, err)) ||
+        !(chips->i8042 = i8042_create(vm->ports, (struct irq_line){irq, 1},
+                                      (struct irq_line){irq, 12}, false, events, err)) ||
         !(chips->fw_cfg = fw_cfg_create(vm->ports, vm->memory, err)) ||
-        !(chips->debug_ports = debug_ports_create(vm->ports, vm_console_debug_backend(vm), none, events, err)))
+        !(chips->debug_ports =
+              debug_ports_create(vm->ports, vm_console_debug_backend(vm), none, events, err)))
         return -1;
-    chips->uart = uart_create("uart0", vm->ports, UART_COM1_PORT, (struct irq_line){irq, UART_COM1_IRQ}, vm_console_backend(vm), err);
+    chips->uart = uart_create("uart0", vm->ports, UART_COM1_PORT,
+                              (struct irq_line){irq, UART_COM1_IRQ}, vm_console_backend(vm), err);
     return chips->uart ? 0 : -1;
 }
 
@@ -87,8 +92,14 @@ int vm_chips_create(struct vm *vm, struct err *err)
     if (create_timers(vm, chips, err) || create_others(vm, chips, err))
         return -1;
     struct device *devices[] = {
-        irqchip_pic_device(chips->irqchip), irqchip_ioapic_device(chips->irqchip), pit_device(chips->pit), rtc_device(chips->rtc),
-        hpet_device(chips->hpet), acpi_pm_device(chips->acpi_pm), i8042_device(chips->i8042), fw_cfg_device(chips->fw_cfg),
+        irqchip_pic_device(chips->irqchip),
+        irqchip_ioapic_device(chips->irqchip),
+        pit_device(chips->pit),
+        rtc_device(chips->rtc),
+        hpet_device(chips->hpet),
+        acpi_pm_device(chips->acpi_pm),
+        i8042_device(chips->i8042),
+        fw_cfg_device(chips->fw_cfg),
         uart_device(chips->uart),
     };
     _Static_assert(ARRAY_LENGTH(devices) == VM_CHIP_DEVICES, "every chip with state");

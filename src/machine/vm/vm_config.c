@@ -14,7 +14,8 @@
 static const char *const accel_names[] = {"auto", "kvm", "engine", "interpreter"};
 static const char *const console_names[] = {"stdio", "file", "socket", "none"};
 static const char *const net_names[] = {"user", "tap", "none"};
-static const char *const trace_names[] = {"exits", "interrupts", "faults", "modes", "translate", "hash"};
+static const char *const trace_names[] = {"exits", "interrupts", "faults",
+                                          "modes", "translate",  "hash"};
 static_assert(ARRAY_LENGTH(accel_names) == VM_ACCEL_COUNT, "a name for each");
 static_assert(ARRAY_LENGTH(console_names) == VM_CONSOLE_KIND_COUNT, "a name for each");
 static_assert(ARRAY_LENGTH(net_names) == VM_NET_KIND_COUNT, "a name for each");
@@ -44,7 +45,10 @@ static int descriptor(const json_t *object, const char *what, int *fd, struct er
 {
     const json_t *value = json_object_get(object, "fd");
     if (!value)
-        return err_set(err, ERR_USAGE, "%s: has no descriptor; machines are started by `wirt run` or wirtd, which open files", what);
+        return err_set(
+            err, ERR_USAGE,
+            "%s: has no descriptor; machines are started by `wirt run` or wirtd, which open files",
+            what);
     *fd = (int)json_integer_value(value);
     return 0;
 }
@@ -68,15 +72,16 @@ static int parse_boot(struct vm_config *config, const json_t *boot, struct err *
         return -1;
     size_t index;
     json_t *initrd;
-    json_array_foreach(json_object_get(boot, "initrds"), index, initrd)
-        if (parse_file(&config->initrds[config->initrd_count++], initrd, "boot.initrds", err))
-            return -1;
+    json_array_foreach(json_object_get(boot, "initrds"), index,
+                       initrd) if (parse_file(&config->initrds[config->initrd_count++], initrd,
+                                              "boot.initrds", err)) return -1;
     if (config->kernel.fd < 0 && config->firmware.fd < 0)
         return err_set(err, ERR_USAGE, "boot: neither a kernel nor firmware is given");
     return 0;
 }
 
-int vm_config_parse_disk(struct vm_disk_config *disk, const json_t *json, unsigned index, unsigned cpus, struct err *err)
+int vm_config_parse_disk(struct vm_disk_config *disk, const json_t *json, unsigned index,
+                         unsigned cpus, struct err *err)
 {
     snprintf(disk->default_id, sizeof(disk->default_id), "disk%u", index % 1000);
     disk->id = text(json, "id", NULL);
@@ -100,8 +105,11 @@ static int parse_mac(const char *mac, uint8_t bytes[6], struct err *err)
 {
     unsigned b[6];
     int used = 0;
-    if (sscanf(mac, "%2x:%2x:%2x:%2x:%2x:%2x%n", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &used) != 6 || mac[used])
-        return err_set(err, ERR_USAGE, "mac: \"%s\" is not an address such as 52:54:00:12:34:56", mac);
+    if (sscanf(mac, "%2x:%2x:%2x:%2x:%2x:%2x%n", &b[0], &b[1], &b[2], &b[3], &b[4], &b[5], &used) !=
+            6 ||
+        mac[used])
+        return err_set(err, ERR_USAGE, "mac: \"%s\" is not an address such as 52:54:00:12:34:56",
+                       mac);
     if (b[0] & 1)
         return err_set(err, ERR_USAGE, "mac: \"%s\" is a multicast address", mac);
     for (unsigned i = 0; i < 6; i++)
@@ -116,15 +124,18 @@ static void default_mac(const char *vm_name, unsigned index, uint8_t mac[6])
     for (const char *p = vm_name; *p; p++)
         hash = (hash ^ (uint8_t)*p) * 16777619u;
     hash = (hash ^ index) * 16777619u;
-    const uint8_t bytes[6] = {0x52, 0x54, 0x00, (uint8_t)(hash >> 16), (uint8_t)(hash >> 8), (uint8_t)hash};
+    const uint8_t bytes[6] = {0x52,         0x54, 0x00, (uint8_t)(hash >> 16), (uint8_t)(hash >> 8),
+                              (uint8_t)hash};
     memcpy(mac, bytes, sizeof(bytes));
 }
 
-int vm_config_parse_net(struct vm_net_config *net, const json_t *json, const char *vm_name, unsigned index, struct err *err)
+int vm_config_parse_net(struct vm_net_config *net, const json_t *json, const char *vm_name,
+                        unsigned index, struct err *err)
 {
     snprintf(net->default_id, sizeof(net->default_id), "net%u", index % 1000);
     net->id = text(json, "id", NULL);
-    net->kind = (enum vm_net_kind)name_index(text(json, "kind", "none"), net_names, VM_NET_KIND_COUNT);
+    net->kind =
+        (enum vm_net_kind)name_index(text(json, "kind", "none"), net_names, VM_NET_KIND_COUNT);
     net->fd = -1;
     default_mac(vm_name, index, net->mac);
     const char *mac = text(json, "mac", NULL);
@@ -137,12 +148,14 @@ static int parse_devices(struct vm_config *config, const json_t *json, struct er
 {
     size_t index;
     json_t *value;
-    json_array_foreach(json_object_get(json, "disks"), index, value)
-        if (vm_config_parse_disk(&config->disks[config->disk_count++], value, (unsigned)index, config->cpus, err))
-            return -1;
-    json_array_foreach(json_object_get(json, "nets"), index, value)
-        if (vm_config_parse_net(&config->nets[config->net_count++], value, config->name, (unsigned)index, err))
-            return -1;
+    json_array_foreach(json_object_get(json, "disks"), index,
+                       value) if (vm_config_parse_disk(&config->disks[config->disk_count++], value,
+                                                       (unsigned)index, config->cpus,
+                                                       err)) return -1;
+    json_array_foreach(json_object_get(json, "nets"), index,
+                       value) if (vm_config_parse_net(&config->nets[config->net_count++], value,
+                                                      config->name, (unsigned)index,
+                                                      err)) return -1;
     json_array_foreach(json_object_get(json, "ports"), index, value)
     {
         struct vm_port_config *port = &config->ports[config->port_count++];
@@ -155,7 +168,8 @@ static int parse_devices(struct vm_config *config, const json_t *json, struct er
 
 static int parse_console(struct vm_config *config, const json_t *console, struct err *err)
 {
-    config->console = (enum vm_console_kind)name_index(text(console, "kind", "stdio"), console_names, VM_CONSOLE_KIND_COUNT);
+    config->console = (enum vm_console_kind)name_index(text(console, "kind", "stdio"),
+                                                       console_names, VM_CONSOLE_KIND_COUNT);
     config->console_escape = json_is_true(json_object_get(console, "escape"));
     config->console_fd = -1;
     if (config->console == VM_CONSOLE_FILE || config->console == VM_CONSOLE_SOCKET)
@@ -168,7 +182,8 @@ static void parse_scalars(struct vm_config *config, const json_t *json)
     config->name = text(json, "name", "vm");
     config->cpus = (unsigned)number(json, "cpus", 1);
     config->memory_bytes = align_down(number(json, "memory", DEFAULT_MEMORY), MIB);
-    config->accel = (enum vm_accel)name_index(text(json, "accel", "auto"), accel_names, VM_ACCEL_COUNT);
+    config->accel =
+        (enum vm_accel)name_index(text(json, "accel", "auto"), accel_names, VM_ACCEL_COUNT);
     config->cpu = text(json, "cpu", "host");
     config->timeout_seconds = (unsigned)number(json, "timeout", 0);
     config->exit_on_reboot = !strcmp(text(json, "on_reboot", "restart"), "exit");
@@ -189,7 +204,10 @@ static int parse_trace(struct vm_config *config, const json_t *trace, struct err
             if (!strcmp(trace_names[i], json_string_value(value)))
                 bit = 1u << i;
         if (!bit)
-            return err_set(err, ERR_USAGE, "trace: \"%.40s\" is none of exits, interrupts, faults, modes, translate, hash", json_string_value(value));
+            return err_set(
+                err, ERR_USAGE,
+                "trace: \"%.40s\" is none of exits, interrupts, faults, modes, translate, hash",
+                json_string_value(value));
         config->trace |= bit;
     }
     return 0;
@@ -205,8 +223,10 @@ int vm_config_parse(struct vm_config *config, json_t *json, struct err *err)
     struct vm_file control, gdb;
     if (config->deterministic && config->cpus > 1)
         err_set(err, ERR_USAGE, "a deterministic machine has one vCPU, not %u", config->cpus);
-    else if (!parse_boot(config, json_object_get(json, "boot"), err) && !parse_devices(config, json, err) &&
-             !parse_console(config, json_object_get(json, "console"), err) && !parse_trace(config, json_object_get(json, "trace"), err) &&
+    else if (!parse_boot(config, json_object_get(json, "boot"), err) &&
+             !parse_devices(config, json, err) &&
+             !parse_console(config, json_object_get(json, "console"), err) &&
+             !parse_trace(config, json_object_get(json, "trace"), err) &&
              !parse_file(&control, json_object_get(json, "control"), "control", err) &&
              !parse_file(&gdb, json_object_get(json, "gdb"), "gdb", err)) {
         config->control_fd = control.fd;

@@ -16,8 +16,20 @@
 #define VM_MAX_PORTS   8
 #define VM_MAX_CPUS    8
 
-enum vm_accel { VM_ACCEL_AUTO, VM_ACCEL_KVM, VM_ACCEL_ENGINE, VM_ACCEL_INTERPRETER, VM_ACCEL_COUNT };
-enum vm_console_kind { VM_CONSOLE_STDIO, VM_CONSOLE_FILE, VM_CONSOLE_SOCKET, VM_CONSOLE_NONE, VM_CONSOLE_KIND_COUNT };
+enum vm_accel {
+    VM_ACCEL_AUTO,
+    VM_ACCEL_KVM,
+    VM_ACCEL_ENGINE,
+    VM_ACCEL_INTERPRETER,
+    VM_ACCEL_COUNT
+};
+enum vm_console_kind {
+    VM_CONSOLE_STDIO,
+    VM_CONSOLE_FILE,
+    VM_CONSOLE_SOCKET,
+    VM_CONSOLE_NONE,
+    VM_CONSOLE_KIND_COUNT
+};
 enum vm_net_kind { VM_NET_USER, VM_NET_TAP, VM_NET_NONE, VM_NET_KIND_COUNT };
 
 enum vm_trace {
@@ -70,8 +82,8 @@ struct vm_config {
     unsigned cpus;
     uint64_t memory_bytes;
     enum vm_accel accel;
-    const char *cpu;          // model and features as the user wrote them
-    struct vm_file kernel;    // fd -1: firmware boots
+    const char *cpu;       // model and features as the user wrote them
+    struct vm_file kernel; // fd -1: firmware boots
     struct vm_file firmware;
     struct vm_file initrds[VM_MAX_INITRDS];
     unsigned initrd_count;
@@ -85,7 +97,7 @@ struct vm_config {
     enum vm_console_kind console;
     int console_fd;
     bool console_escape;
-    int control_fd, gdb_fd; // listening, or -1
+    int control_fd, gdb_fd;   // listening, or -1
     unsigned timeout_seconds; // 0: none
     bool exit_on_reboot;
     bool deterministic;
@@ -98,7 +110,9 @@ int vm_config_parse(struct vm_config *config, json_t *json, struct err *err);
 void vm_config_fini(struct vm_config *config);
 
 // One disk or net of a `plug` command; `index` makes the default id.
-int vm_config_parse_disk(struct vm_disk_config *disk, const json_t *json, unsigned index, unsigned cpus, struct err *err);
-int vm_config_parse_net(struct vm_net_config *net, const json_t *json, const char *vm_name, unsigned index, struct err *err);
+int vm_config_parse_disk(struct vm_disk_config *disk, const json_t *json, unsigned index,
+                         unsigned cpus, struct err *err);
+int vm_config_parse_net(struct vm_net_config *net, const json_t *json, const char *vm_name,
+                        unsigned index, struct err *err);
 
 #endif

@@ -38,9 +38,9 @@ struct vm_console {
     // Main thread.
     struct os_loop_watch input_watch, output_watch, listen_watch;
     struct os_loop_post input_post, output_post;
-    bool input_polls;   // the loop can watch standard input (it is no regular file)
+    bool input_polls; // the loop can watch standard input (it is no regular file)
     bool input_ended;
-    bool menu;          // the escape key was pressed
+    bool menu; // the escape key was pressed
     uint8_t input[INPUT_BYTES];
     size_t input_used, input_length;
 
@@ -50,7 +50,8 @@ struct vm_console {
     bool out_gone; // the reader of standard output went away
 };
 
-static const char menu_text[] = "\r\n[wirt: p power button, r reset, k kill, s statistics, d detach, Ctrl-] itself, other keys go back] ";
+static const char menu_text[] = "\r\n[wirt: p power button, r reset, k kill, s statistics, d "
+                                "detach, Ctrl-] itself, other keys go back] ";
 static const char start_text[] = "[wirt: Ctrl-] opens the menu]\r\n";
 
 // ---- Output, on any thread.
@@ -59,7 +60,8 @@ static void write_clients(struct vm_console *console, const uint8_t *bytes, size
 {
     pthread_mutex_lock(&console->lock);
     for (unsigned i = 0; i < MAX_CLIENTS; i++)
-        if (console->clients[i].fd >= 0 && os_unix_send_ready(console->clients[i].fd, bytes, length) < (ssize_t)length)
+        if (console->clients[i].fd >= 0 &&
+            os_unix_send_ready(console->clients[i].fd, bytes, length) < (ssize_t)length)
             log_guest("a console connection does not keep up: bytes are lost to it");
     pthread_mutex_unlock(&console->lock);
 }
@@ -83,7 +85,8 @@ static size_t backend_write(void *context, const uint8_t *bytes, size_t length)
     struct vm_console *console = context;
     uint64_t none = 0;
     if (!console->vm->first_output_ns)
-        atomic_compare_exchange_strong(&console->vm->first_output_ns, &none, os_clock_monotonic_ns() - console->vm->start_ns);
+        atomic_compare_exchange_strong(&console->vm->first_output_ns, &none,
+                                       os_clock_monotonic_ns() - console->vm->start_ns);
     size_t taken = write_out(console, bytes, length);
     write_clients(console, bytes, taken);
     return taken;
@@ -101,7 +104,8 @@ static void output_ready(void *context, unsigned events)
 static void wait_for_room(void *context)
 {
     struct vm_console *console = context;
-    if (os_loop_watch(console->vm->loop, &console->output_watch, console->out_fd, OS_LOOP_WRITE, NULL))
+    if (os_loop_watch(console->vm->loop, &console->output_watch, console->out_fd, OS_LOOP_WRITE,
+                      NULL))
         uart_output_ready(console->vm->chips->uart);
 }
 
@@ -277,7 +281,8 @@ static void listen_ready(void *context, unsigned events)
 
 // ---- Making and ending.
 
-static const struct char_backend_ops backend_ops = {.write = backend_write, .input_wanted = backend_input_wanted};
+static const struct char_backend_ops backend_ops = {.write = backend_write,
+                                                    .input_wanted = backend_input_wanted};
 static const struct char_backend_ops debug_ops = {.write = backend_write};
 
 struct char_backend vm_console_backend(struct vm *vm)
@@ -298,7 +303,9 @@ int vm_console_create(struct vm *vm, struct err *err)
     console->vm = vm;
     console->escape = vm->config->console_escape;
     bool stdio = vm->config->console == VM_CONSOLE_STDIO;
-    console->out_fd = stdio ? 1 : vm->config->console == VM_CONSOLE_FILE ? vm->config->console_fd : -1;
+    console->out_fd = stdio                                    ? 1
+                      : vm->config->console == VM_CONSOLE_FILE ? vm->config->console_fd
+                                                               : -1;
     console->input_ended = !stdio;
     pthread_mutex_init(&console->lock, NULL);
     for (unsigned i = 0; i < MAX_CLIENTS; i++) {
@@ -311,7 +318,8 @@ int vm_console_create(struct vm *vm, struct err *err)
     console->input_post = (struct os_loop_post){.function = input_posted, .context = console};
     console->output_post = (struct os_loop_post){.function = wait_for_room, .context = console};
     if (vm->config->console == VM_CONSOLE_SOCKET)
-        return os_loop_watch(vm->loop, &console->listen_watch, vm->config->console_fd, OS_LOOP_READ, err);
+        return os_loop_watch(vm->loop, &console->listen_watch, vm->config->console_fd, OS_LOOP_READ,
+                             err);
     return 0;
 }
 

@@ -26,7 +26,7 @@
 struct connection {
     struct vm_control *control;
     struct os_loop_watch watch;
-    int fd; // -1: free
+    int fd;                 // -1: free
     int passed[MAX_PASSED]; // descriptors that came and were not used yet, owned
     size_t passed_count;
     size_t used;
@@ -75,49 +75,59 @@ void vm_control_event(struct vm *vm, const char *event, json_t *members)
 
 // ---- Commands. Each returns the members of its reply, a new reference, or NULL and *err.
 
-static json_t *do_hello(struct vm *vm, const json_t *request, struct vm_passed *passed, struct err *err)
+static json_t *do_hello(struct vm *vm, const json_t *request, struct vm_passed *passed,
+                        struct err *err)
 {
-    return json_pack("{s:s, s:s, s:i}", "program", "wirt-vm", "version", WIRT_VERSION, "protocol", PROTOCOL_VERSION);
+    return json_pack("{s:s, s:s, s:i}", "program", "wirt-vm", "version", WIRT_VERSION, "protocol",
+                     PROTOCOL_VERSION);
 }
 
-static json_t *do_status(struct vm *vm, const json_t *request, struct vm_passed *passed, struct err *err)
+static json_t *do_status(struct vm *vm, const json_t *request, struct vm_passed *passed,
+                         struct err *err)
 {
-    return json_pack("{s:s, s:s, s:s, s:i, s:I, s:I, s:i}", "name", vm->config->name, "state", vm_state_name(vm->state), "accel",
-                     vm->system.backend->name, "cpus", (int)vm->config->cpus, "memory", (json_int_t)vm->config->memory_bytes, "uptime_ns",
-                     (json_int_t)vm_clock_now_ns(vm->clock), "pid", os_self_pid());
+    return json_pack("{s:s, s:s, s:s, s:i, s:I, s:I, s:i}", "name", vm->config->name, "state",
+                     vm_state_name(vm->state), "accel", vm->system.backend->name, "cpus",
+                     (int)vm->config->cpus, "memory", (json_int_t)vm->config->memory_bytes,
+                     "uptime_ns", (json_int_t)vm_clock_now_ns(vm->clock), "pid", os_self_pid());
 }
 
-static json_t *do_pause(struct vm *vm, const json_t *request, struct vm_passed *passed, struct err *err)
+static json_t *do_pause(struct vm *vm, const json_t *request, struct vm_passed *passed,
+                        struct err *err)
 {
     vm_pause(vm);
     return json_object();
 }
 
-static json_t *do_resume(struct vm *vm, const json_t *request, struct vm_passed *passed, struct err *err)
+static json_t *do_resume(struct vm *vm, const json_t *request, struct vm_passed *passed,
+                         struct err *err)
 {
     vm_resume(vm);
     return json_object();
 }
 
-static json_t *do_power_button(struct vm *vm, const json_t *request, struct vm_passed *passed, struct err *err)
+static json_t *do_power_button(struct vm *vm, const json_t *request, struct vm_passed *passed,
+                               struct err *err)
 {
     vm_power_button(vm);
     return json_object();
 }
 
-static json_t *do_reset(struct vm *vm, const json_t *request, struct vm_passed *passed, struct err *err)
+static json_t *do_reset(struct vm *vm, const json_t *request, struct vm_passed *passed,
+                        struct err *err)
 {
     vm_request_reset(vm);
     return json_object();
 }
 
-static json_t *do_stop(struct vm *vm, const json_t *request, struct vm_passed *passed, struct err *err)
+static json_t *do_stop(struct vm *vm, const json_t *request, struct vm_passed *passed,
+                       struct err *err)
 {
     vm_request_end(vm, VM_END_STOP, 0);
     return json_object();
 }
 
-static json_t *do_statistics(struct vm *vm, const json_t *request, struct vm_passed *passed, struct err *err)
+static json_t *do_statistics(struct vm *vm, const json_t *request, struct vm_passed *passed,
+                             struct err *err)
 {
     return vm_statistics(vm);
 }
@@ -126,15 +136,14 @@ static const struct {
     const char *name;
     json_t *(*run)(struct vm *vm, const json_t *request, struct vm_passed *passed, struct err *err);
 } handlers[] = {
-    {"hello", do_hello},   {"status", do_status},
-    {"pause", do_pause},   {"resume", do_resume},
-    {"reset", do_reset},   {"power-button", do_power_button},
-    {"stop", do_stop},     {"statistics", do_statistics},
-    {"plug", vm_do_plug},  {"unplug", vm_do_unplug},
-    {"balloon", vm_do_balloon},
+    {"hello", do_hello},      {"status", do_status},         {"pause", do_pause},
+    {"resume", do_resume},    {"reset", do_reset},           {"power-button", do_power_button},
+    {"stop", do_stop},        {"statistics", do_statistics}, {"plug", vm_do_plug},
+    {"unplug", vm_do_unplug}, {"balloon", vm_do_balloon},
 };
 
-static json_t *run_command(struct connection *c, const char *name, const json_t *request, struct err *err)
+static json_t *run_command(struct connection *c, const char *name, const json_t *request,
+                           struct err *err)
 {
     struct vm_passed passed = {c->passed, &c->passed_count};
     for (size_t i = 0; i < sizeof(handlers) / sizeof(handlers[0]); i++)
@@ -151,7 +160,9 @@ static void answer(struct connection *c, json_t *id, json_t *ok, const struct er
     if (ok)
         json_object_set_new(object, "ok", ok);
     else
-        json_object_set_new(object, "error", json_pack("{s:s, s:s}", "code", err_code_name(err->code), "message", err->text));
+        json_object_set_new(
+            object, "error",
+            json_pack("{s:s, s:s}", "code", err_code_name(err->code), "message", err->text));
     send_line(c, object);
     json_decref(object);
 }
@@ -193,8 +204,8 @@ static void connection_ready(void *context, unsigned events)
     struct connection *c = context;
     size_t count = 0;
     (void)events;
-    ssize_t n = os_unix_receive(c->fd, c->line + c->used, LINE_BYTES - c->used, c->passed + c->passed_count,
-                                MAX_PASSED - c->passed_count, &count);
+    ssize_t n = os_unix_receive(c->fd, c->line + c->used, LINE_BYTES - c->used,
+                                c->passed + c->passed_count, MAX_PASSED - c->passed_count, &count);
     if (n < 0 && errno == EAGAIN)
         return;
     if (n <= 0) {

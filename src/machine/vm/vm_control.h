@@ -16,7 +16,9 @@ struct vm_passed {
 
 // vm_devices.c. A new reference, or NULL and *err.
 json_t *vm_do_plug(struct vm *vm, const json_t *request, struct vm_passed *passed, struct err *err);
-json_t *vm_do_unplug(struct vm *vm, const json_t *request, struct vm_passed *passed, struct err *err);
-json_t *vm_do_balloon(struct vm *vm, const json_t *request, struct vm_passed *passed, struct err *err);
+json_t *vm_do_unplug(struct vm *vm, const json_t *request, struct vm_passed *passed,
+                     struct err *err);
+json_t *vm_do_balloon(struct vm *vm, const json_t *request, struct vm_passed *passed,
+                      struct err *err);
 
 #endif

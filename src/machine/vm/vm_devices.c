@@ -22,7 +22,8 @@ struct vm_device *vm_device_find(struct vm *vm, const char *id)
     return device;
 }
 
-struct vm_device *vm_device_create(struct vm *vm, const struct vm_device_ops *ops, const char *id, struct err *err)
+struct vm_device *vm_device_create(struct vm *vm, const struct vm_device_ops *ops, const char *id,
+                                   struct err *err)
 {
     if (vm_device_find(vm, id)) {
         err_set(err, ERR_EXISTS, "there is a device %s already", id);
@@ -92,11 +93,13 @@ static void begin_io_loop(void *context)
 
 static int start_io(struct vm *vm, struct vm_devices *devices, struct err *err)
 {
-    devices->environment = (struct virtio_environment){.memory = vm->memory, .devices = &devices->saved};
+    devices->environment =
+        (struct virtio_environment){.memory = vm->memory, .devices = &devices->saved};
     if (!vm->config->deterministic) {
         if (!(devices->io_loop = os_loop_create(err)))
             return -1;
-        devices->io_thread = (struct os_loop_thread){.loop = devices->io_loop, .begin = begin_io_loop};
+        devices->io_thread =
+            (struct os_loop_thread){.loop = devices->io_loop, .begin = begin_io_loop};
         if (os_loop_thread_start(&devices->io_thread, "io", err))
             return -1;
         devices->io_running = true;

@@ -49,7 +49,8 @@ struct vm_devices {
 };
 
 // A new device with this id, not yet in the list. NULL and *err when the id is taken.
-struct vm_device *vm_device_create(struct vm *vm, const struct vm_device_ops *ops, const char *id, struct err *err);
+struct vm_device *vm_device_create(struct vm *vm, const struct vm_device_ops *ops, const char *id,
+                                   struct err *err);
 // Into the list and a PCI slot; hot when the machine has run already. Destroys it on failure.
 int vm_device_plug(struct vm_device *device, struct err *err);
 void vm_device_destroy(struct vm_device *device); // out of the list; its function was unplugged

@@ -16,17 +16,17 @@
 #include "machine/vm/vm_internal.h"
 #include "os/file_map.h"
 
-#define TABLES_FILE       "etc/acpi/tables"
-#define RSDP_FILE         "etc/acpi/rsdp"
-#define RSDP_BYTES        36u
-#define RSDP_XSDT         24u
-#define TABLES_CAPACITY   0x10000u
-#define MIN_FIRMWARE      0x20000u
-#define LOW_FIRMWARE      0x40000u // what of the image's end stands below 1 MiB, at the most
-#define MAX_FIRMWARE      (8 * MIB)
-#define MAX_COMMANDS      64u
-#define FILE_NAME_BYTES   56u
-#define CHECKSUM_AT       9u
+#define TABLES_FILE     "etc/acpi/tables"
+#define RSDP_FILE       "etc/acpi/rsdp"
+#define RSDP_BYTES      36u
+#define RSDP_XSDT       24u
+#define TABLES_CAPACITY 0x10000u
+#define MIN_FIRMWARE    0x20000u
+#define LOW_FIRMWARE    0x40000u // what of the image's end stands below 1 MiB, at the most
+#define MAX_FIRMWARE    (8 * MIB)
+#define MAX_COMMANDS    64u
+#define FILE_NAME_BYTES 56u
+#define CHECKSUM_AT     9u
 
 enum loader_command_kind { LOADER_ALLOCATE = 1, LOADER_ADD_POINTER = 2, LOADER_ADD_CHECKSUM = 3 };
 enum loader_zone { ZONE_HIGH = 1, ZONE_FSEG = 2 };
@@ -58,7 +58,8 @@ struct loader_script {
     unsigned count;
 };
 
-static struct loader_command *next_command(struct loader_script *script, enum loader_command_kind kind)
+static struct loader_command *next_command(struct loader_script *script,
+                                           enum loader_command_kind kind)
 {
     assert(script->count < MAX_COMMANDS);
     struct loader_command *command = &script->commands[script->count++];
@@ -72,7 +73,8 @@ static void set_name(char name[FILE_NAME_BYTES], const char *text)
     memcpy(name, text, strlen(text) + 1);
 }
 
-static void allocate(struct loader_script *script, const char *file, uint32_t alignment, enum loader_zone zone)
+static void allocate(struct loader_script *script, const char *file, uint32_t alignment,
+                     enum loader_zone zone)
 {
     struct loader_command *command = next_command(script, LOADER_ALLOCATE);
     set_name(command->allocate.file, file);
@@ -90,7 +92,8 @@ static void relocate(struct loader_script *script, const char *file, size_t offs
     command->pointer.size = (uint8_t)size;
 }
 
-static void mend_checksum(struct loader_script *script, const char *file, size_t result, size_t start, size_t length)
+static void mend_checksum(struct loader_script *script, const char *file, size_t result,
+                          size_t start, size_t length)
 {
     struct loader_command *command = next_command(script, LOADER_ADD_CHECKSUM);
     set_name(command->checksum.file, file);
@@ -99,7 +102,8 @@ static void mend_checksum(struct loader_script *script, const char *file, size_t
     command->checksum.length = (uint32_t)length;
 }
 
-static void relocate_table(struct loader_script *script, const struct acpi_block *block, unsigned index)
+static void relocate_table(struct loader_script *script, const struct acpi_block *block,
+                           unsigned index)
 {
     size_t at = block->table_offset[index];
     uint32_t length = load_le32(block->bytes + at + 4);
@@ -137,7 +141,8 @@ static int offer_tables(struct vm *vm, struct err *err)
         struct fw_cfg *fw_cfg = vm->chips->fw_cfg;
         result = fw_cfg_add_file(fw_cfg, TABLES_FILE, bytes, block.length, err) ||
                  fw_cfg_add_file(fw_cfg, RSDP_FILE, bytes, RSDP_BYTES, err) ||
-                 fw_cfg_add_file(fw_cfg, "etc/table-loader", script->commands, script->count * sizeof(script->commands[0]), err);
+                 fw_cfg_add_file(fw_cfg, "etc/table-loader", script->commands,
+                                 script->count * sizeof(script->commands[0]), err);
     }
     free(bytes);
     free(script);
@@ -159,13 +164,14 @@ static int offer_memory_map(struct vm *vm, struct err *err)
 int vm_firmware_offer(struct vm *vm, struct err *err)
 {
     struct fw_cfg *fw_cfg = vm->chips->fw_cfg;
-    const uint16_t console = UART_COM1_PORT; // text output of guests goes to the serial port: there is no screen
+    const uint16_t console =
+        UART_COM1_PORT; // text output of guests goes to the serial port: there is no screen
     if (fw_cfg_add_u16(fw_cfg, FW_CFG_NB_CPUS, (uint16_t)vm->config->cpus, err) ||
         fw_cfg_add_u16(fw_cfg, FW_CFG_MAX_CPUS, (uint16_t)vm->config->cpus, err) ||
         fw_cfg_add_u64(fw_cfg, FW_CFG_RAM_SIZE, guest_memory_ram_bytes(vm->memory), err) ||
         fw_cfg_add_u16(fw_cfg, FW_CFG_NOGRAPHIC, 1, err) ||
-        fw_cfg_add_file(fw_cfg, "etc/sercon-port", &console, sizeof(console), err) || offer_memory_map(vm, err) ||
-        offer_tables(vm, err))
+        fw_cfg_add_file(fw_cfg, "etc/sercon-port", &console, sizeof(console), err) ||
+        offer_memory_map(vm, err) || offer_tables(vm, err))
         return err_wrap(err, "firmware");
     return 0;
 }
@@ -176,8 +182,11 @@ static int place(struct vm *vm, const uint8_t *bytes, size_t length, bool first,
 {
     uint64_t low = length < LOW_FIRMWARE ? length : LOW_FIRMWARE;
     if (length < MIN_FIRMWARE || length > MAX_FIRMWARE || length % PAGE_BYTES)
-        return err_set(err, ERR_INPUT, "%zu bytes are no PC firmware: it has 128 KiB to 8 MiB in whole pages", length);
-    if (first && guest_memory_add_rom(vm->memory, gpa(GUEST_HIGH_RAM_START - length), bytes, length, err))
+        return err_set(err, ERR_INPUT,
+                       "%zu bytes are no PC firmware: it has 128 KiB to 8 MiB in whole pages",
+                       length);
+    if (first &&
+        guest_memory_add_rom(vm->memory, gpa(GUEST_HIGH_RAM_START - length), bytes, length, err))
         return -1;
     if (guest_memory_write(vm->memory, gpa(MIB - low), bytes + length - low, low))
         return err_set(err, ERR_USAGE, "guest memory is too small for firmware");

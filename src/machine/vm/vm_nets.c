@@ -15,12 +15,15 @@ static json_t *net_statistics(struct vm_device *device)
 {
     struct virtio_net_stats stats;
     virtio_net_stats(device->kind, &stats);
-    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "sent_frames", (json_int_t)stats.sent_frames, "sent_bytes",
-                     (json_int_t)stats.sent_bytes, "received_frames", (json_int_t)stats.received_frames, "received_bytes",
-                     (json_int_t)stats.received_bytes, "dropped_frames", (json_int_t)stats.dropped_frames);
+    return json_pack("{s:I, s:I, s:I, s:I, s:I}", "sent_frames", (json_int_t)stats.sent_frames,
+                     "sent_bytes", (json_int_t)stats.sent_bytes, "received_frames",
+                     (json_int_t)stats.received_frames, "received_bytes",
+                     (json_int_t)stats.received_bytes, "dropped_frames",
+                     (json_int_t)stats.dropped_frames);
 }
 
-static const struct vm_device_ops net_ops = {.kind = "net", .destroy = destroy_net, .statistics = net_statistics};
+static const struct vm_device_ops net_ops = {
+    .kind = "net", .destroy = destroy_net, .statistics = net_statistics};
 
 struct end_request {
     struct vm *vm;
@@ -58,7 +61,8 @@ int vm_add_net(struct vm *vm, const struct vm_net_config *config, struct err *er
         create_end(&request);
     if (!request.end)
         return err_wrap(err, "--net");
-    struct vm_device *device = vm_device_create(vm, &net_ops, config->id ? config->id : config->default_id, err);
+    struct vm_device *device =
+        vm_device_create(vm, &net_ops, config->id ? config->id : config->default_id, err);
     if (!device) {
         if (vm->devices->io_loop)
             os_loop_call(vm->devices->io_loop, destroy_end, request.end);

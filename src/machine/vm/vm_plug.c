@@ -14,7 +14,8 @@ static int take_passed(struct vm_passed *passed, json_t *object, struct err *err
     const json_t *number = json_object_get(object, "fd");
     json_int_t index = number ? json_integer_value(number) : -1;
     if (index < 0 || (size_t)index >= *passed->count || passed->fds[index] < 0)
-        return err_set(err, ERR_USAGE, "fd: no descriptor came beside the request under this number");
+        return err_set(err, ERR_USAGE,
+                       "fd: no descriptor came beside the request under this number");
     int fd = passed->fds[index];
     passed->fds[index] = -1;
     json_object_set_new(object, "fd", json_integer(fd));
@@ -30,7 +31,8 @@ static void free_id(struct vm *vm, const char *kind, char id[12])
     while (vm_device_find(vm, id));
 }
 
-static int plug_disk(struct vm *vm, json_t *json, struct vm_passed *passed, char id[32], struct err *err)
+static int plug_disk(struct vm *vm, json_t *json, struct vm_passed *passed, char id[32],
+                     struct err *err)
 {
     struct vm_disk_config config = {.fd = -1};
     int result = -1;
@@ -45,7 +47,8 @@ static int plug_disk(struct vm *vm, json_t *json, struct vm_passed *passed, char
     return result;
 }
 
-static int plug_net(struct vm *vm, json_t *json, struct vm_passed *passed, char id[32], struct err *err)
+static int plug_net(struct vm *vm, json_t *json, struct vm_passed *passed, char id[32],
+                    struct err *err)
 {
     struct vm_net_config config = {.fd = -1};
     bool cable = json_object_get(json, "fd");
@@ -90,7 +93,8 @@ static void on_ejected(void *context, struct pci_function *function)
     os_loop_post(device->vm->loop, &device->ejected);
 }
 
-json_t *vm_do_unplug(struct vm *vm, const json_t *request, struct vm_passed *passed, struct err *err)
+json_t *vm_do_unplug(struct vm *vm, const json_t *request, struct vm_passed *passed,
+                     struct err *err)
 {
     const char *id = json_string_value(json_object_get(request, "device"));
     struct vm_device *device = vm_device_find(vm, id);

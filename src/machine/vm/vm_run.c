@@ -12,7 +12,8 @@
 #define NS_PER_SECOND 1000000000ull
 
 static const char *const state_names[] = {"prepared", "running", "paused", "stopped"};
-static_assert(sizeof(state_names) / sizeof(state_names[0]) == VM_STATE_COUNT, "a name for each state");
+static_assert(sizeof(state_names) / sizeof(state_names[0]) == VM_STATE_COUNT,
+              "a name for each state");
 
 const char *vm_state_name(enum vm_state state)
 {
@@ -181,7 +182,8 @@ int vm_run(struct vm *vm, struct err *err)
         return -1;
     }
     if (vm->config->timeout_seconds)
-        os_loop_timer_arm(vm->loop, &vm->timeout_timer, os_clock_monotonic_ns() + vm->config->timeout_seconds * NS_PER_SECOND);
+        os_loop_timer_arm(vm->loop, &vm->timeout_timer,
+                          os_clock_monotonic_ns() + vm->config->timeout_seconds * NS_PER_SECOND);
     if (!vm->gdb) // a debugger says when to begin
         vm_resume(vm);
     os_loop_run(vm->loop);
@@ -190,6 +192,7 @@ int vm_run(struct vm *vm, struct err *err)
     enum vm_end end = atomic_load(&vm->end);
     int status = vm_end_status(end, vm->debug_value);
     set_state(vm, VM_STOPPED);
-    vm_control_event(vm, "shutdown", json_pack("{s:s, s:i}", "reason", vm_end_name(end), "status", status));
+    vm_control_event(vm, "shutdown",
+                     json_pack("{s:s, s:i}", "reason", vm_end_name(end), "status", status));
     return status;
 }

@@ -18,7 +18,8 @@ static json_t *exits_by_reason(const struct vm *vm)
         uint64_t total = 0;
         for (unsigned i = 0; i < vm->config->cpus; i++)
             total += engine_cpu_of(vm->vcpus[i])->exits[reason];
-        json_object_set_new(exits, engine_exit_name((enum engine_exit_reason)reason), json_integer((json_int_t)total));
+        json_object_set_new(exits, engine_exit_name((enum engine_exit_reason)reason),
+                            json_integer((json_int_t)total));
     }
     return exits;
 }
@@ -29,15 +30,17 @@ json_t *vm_statistics(struct vm *vm)
     for (unsigned i = 0; i < vm->config->cpus; i++)
         for (unsigned tier = 0; tier < TIER_COUNT; tier++)
             tiers[tier] += engine_cpu_of(vm->vcpus[i])->retired[tier];
-    return json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:I}",                                                //
-                     "wall_ns", (json_int_t)(os_clock_monotonic_ns() - vm->start_ns),                           //
-                     "first_instruction_ns", (json_int_t)vm->first_instruction_ns,                              //
-                     "first_output_ns", (json_int_t)vm->first_output_ns,                                        //
-                     "instructions", (json_int_t)(tiers[TIER_INTERPRETED] + tiers[TIER_TRANSLATED]),            //
-                     "instructions_interpreted", (json_int_t)tiers[TIER_INTERPRETED],                           //
-                     "instructions_translated", (json_int_t)tiers[TIER_TRANSLATED], "exits", exits_by_reason(vm), //
-                     "disks", vm_devices_statistics(vm, "disk"), "nets", vm_devices_statistics(vm, "net"),      //
-                     "host_memory_bytes", (json_int_t)os_self_memory_bytes(guest_memory_fd(vm->memory)));
+    return json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:I}",                           //
+        "wall_ns", (json_int_t)(os_clock_monotonic_ns() - vm->start_ns),                //
+        "first_instruction_ns", (json_int_t)vm->first_instruction_ns,                   //
+        "first_output_ns", (json_int_t)vm->first_output_ns,                             //
+        "instructions", (json_int_t)(tiers[TIER_INTERPRETED] + tiers[TIER_TRANSLATED]), //
+        "instructions_interpreted", (json_int_t)tiers[TIER_INTERPRETED],                //
+        "instructions_translated", (json_int_t)tiers[TIER_TRANSLATED], "exits",
+        exits_by_reason(vm),                                                                  //
+        "disks", vm_devices_statistics(vm, "disk"), "nets", vm_devices_statistics(vm, "net"), //
+        "host_memory_bytes", (json_int_t)os_self_memory_bytes(guest_memory_fd(vm->memory)));
 }
 
 static void print_member(const char *name, const json_t *value)
@@ -72,8 +75,7 @@ void vm_print_statistics(struct vm *vm, bool as_json)
         const char *name;
         json_t *value;
         fputs("statistics:\n", stderr);
-        json_object_foreach(statistics, name, value)
-            print_member(name, value);
+        json_object_foreach(statistics, name, value) print_member(name, value);
     }
     json_decref(statistics);
 }

@@ -22,7 +22,8 @@ static void sizes_are_binary_and_exact(void **state)
 
 static void anything_else_is_refused(void **state)
 {
-    static const char *const wrong[] = {"", "G", "-1", "1.5G", "1GB", "1 G", "0x10", "18446744073709551616", "99999999T"};
+    static const char *const wrong[] = {
+        "", "G", "-1", "1.5G", "1GB", "1 G", "0x10", "18446744073709551616", "99999999T"};
     for (size_t i = 0; i < ARRAY_LENGTH(wrong); i++) {
         uint64_t n;
         assert_false(units_parse_size(wrong[i], 1, &n));

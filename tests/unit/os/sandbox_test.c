@@ -74,7 +74,8 @@ static int try_in_child(enum os_sandbox_thread kind, void (*act)(void))
 
 static void a_forbidden_call_kills_on_every_kind_of_thread(void **state)
 {
-    void (*const forbidden[])(void) = {open_a_file, make_a_socket, run_a_program, signal_the_parent, map_writable_code};
+    void (*const forbidden[])(void) = {open_a_file, make_a_socket, run_a_program, signal_the_parent,
+                                       map_writable_code};
     for (int kind = 0; kind <= (int)NO_THREAD; kind++)
         for (size_t i = 0; i < sizeof(forbidden) / sizeof(forbidden[0]); i++)
             assert_int_equal(try_in_child((enum os_sandbox_thread)kind, forbidden[i]), SIGSYS);

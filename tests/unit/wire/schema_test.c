@@ -20,10 +20,11 @@ static void expect_refused(const char *text, const char *reason)
 
 static void a_full_configuration_passes(void **state)
 {
-    json_t *config = json_loads("{\"cpus\": 2, \"memory\": 536870912, \"boot\": {\"kernel\": {\"file\": \"vmlinuz\"}},"
-                                " \"disks\": [{\"file\": \"a.img\", \"readonly\": true}], \"trace\": [\"exits\"],"
-                                " \"nets\": [{\"kind\": \"user\", \"forward\": [{\"host_port\": 1, \"guest_port\": 2}]}]}",
-                                0, NULL);
+    json_t *config = json_loads(
+        "{\"cpus\": 2, \"memory\": 536870912, \"boot\": {\"kernel\": {\"file\": \"vmlinuz\"}},"
+        " \"disks\": [{\"file\": \"a.img\", \"readonly\": true}], \"trace\": [\"exits\"],"
+        " \"nets\": [{\"kind\": \"user\", \"forward\": [{\"host_port\": 1, \"guest_port\": 2}]}]}",
+        0, NULL);
     assert_int_equal(schema_check(&schema_config, config, "", NULL), 0);
     json_decref(config);
 }
@@ -33,9 +34,11 @@ static void what_is_wrong_is_named(void **state)
     expect_refused("{\"cpu\": 1}", "cpu: must be a string");
     expect_refused("{\"cpus\": 9}", "cpus: 9 is not in 1 to 8");
     expect_refused("{\"colour\": 1}", "colour: there is no such member in config");
-    expect_refused("{\"disks\": [{\"file\": \"a\"}, {\"queues\": 99}]}", "disks[1].queues: 99 is not in 1 to 16");
+    expect_refused("{\"disks\": [{\"file\": \"a\"}, {\"queues\": 99}]}",
+                   "disks[1].queues: 99 is not in 1 to 16");
     expect_refused("{\"nets\": [{}]}", "nets[0].kind: is missing");
-    expect_refused("{\"accel\": \"magic\"}", "accel: \"magic\" is none of auto, kvm, engine, interpreter");
+    expect_refused("{\"accel\": \"magic\"}",
+                   "accel: \"magic\" is none of auto, kvm, engine, interpreter");
     expect_refused("{\"trace\": [3]}", "trace[0]: must be a string");
     expect_refused("{\"name\": \"\"}", "name: has 0 bytes, not 1 to 63");
 }
