@@ -9,7 +9,8 @@
 #include <stdint.h>
 
 // X(enumerator suffix, name in --cpu and /proc/cpuinfo)
-// clang-format off (it never comes to rest on this list)
+// clang-format never comes to rest on this list.
+// clang-format off
 #define CPU_FEATURES(X)                                                                            \
     X(BASE, "base") /* always there */                                                             \
     X(FPU, "fpu")                                                                                  \
