@@ -212,7 +212,7 @@ int disk_rebase(const struct disk_words *w, int *status, struct err *err)
         snprintf(backing.name, sizeof(backing.name), "%s", w->backing);
         snprintf(backing.format, sizeof(backing.format), "%s", base_chain.image[0].format);
     }
-    if (!rc && ops)
+    if (!rc && ops && ops->set_backing)
         rc = ops->set_backing(block_disk_node(disk), &backing, err);
     block_disk_close(base);
     block_chain_close(&base_chain);

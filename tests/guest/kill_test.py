@@ -29,11 +29,18 @@ def host(*command, good=(0,)):
     return done.stdout
 
 
+def words(path):
+    with open(path, encoding="ascii") as file:
+        return file.read().split()
+
+
 def kill_machine(launcher):
     """Kills wirt-vm as nothing in it can expect; the launcher then ends by itself."""
-    children = host("ps", "-o", "pid=,comm=", "--ppid", str(launcher)).split()
-    pid = next(int(pid) for pid, name in zip(children[::2], children[1::2]) if name == "wirt-vm")
-    os.kill(pid, signal.SIGKILL)
+    for pid in words(f"/proc/{launcher}/task/{launcher}/children"):
+        if words(f"/proc/{pid}/comm") == ["wirt-vm"]:
+            os.kill(int(pid), signal.SIGKILL)
+            return
+    raise AssertionError("the launcher has no wirt-vm")
 
 
 with tempfile.TemporaryDirectory() as folder:

@@ -118,7 +118,7 @@ int elf_image_load(const struct elf_image *image, struct guest_memory *memory, s
                            "it wants memory from 0x%llx to 0x%llx, which is not all RAM above 1 "
                            "MiB; try more --memory",
                            (unsigned long long)s->physical,
-                           (unsigned long long)(s->physical + s->memory_bytes));
+                           (unsigned long long)s->physical + s->memory_bytes);
         if (guest_memory_write(memory, gpa(s->physical), image->file->bytes + s->offset,
                                s->file_bytes) ||
             put_zeros(memory, s->physical + s->file_bytes, s->memory_bytes - s->file_bytes))

@@ -64,7 +64,7 @@ static int address_of(struct vcpu *vcpu, const struct stack *stack, uint64_t poi
 int stack_push(struct vcpu *vcpu, struct stack *stack, uint64_t value, unsigned size)
 {
     uint64_t mask = mask_of(stack), pointer = (stack->pointer - size) & mask;
-    struct gva linear;
+    struct gva linear = gva(0);
 
     if (address_of(vcpu, stack, pointer, size, &linear) != 0 ||
         mmu_write(vcpu, linear, &value, size, stack->privilege) != 0)
@@ -75,7 +75,7 @@ int stack_push(struct vcpu *vcpu, struct stack *stack, uint64_t value, unsigned 
 
 int stack_pop(struct vcpu *vcpu, struct stack *stack, uint64_t *value, unsigned size)
 {
-    struct gva linear;
+    struct gva linear = gva(0);
 
     *value = 0;
     if (address_of(vcpu, stack, stack->pointer & mask_of(stack), size, &linear) != 0 ||
