@@ -171,7 +171,7 @@ static struct operand show_memory(const struct insn *insn)
                             .base = insn->base,
                             .index = insn->index,
                             .scale =
-                                insn->index == INSN_REG_NONE ? 0 : (uint8_t)(1u << insn->scale),
+                                (uint8_t)(insn->index == INSN_REG_NONE ? 0 : 1u << insn->scale),
                             .displacement = insn->displacement};
 }
 
