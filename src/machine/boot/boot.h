@@ -87,6 +87,10 @@ struct e820_entry {
 #define E820_MAX 16
 unsigned boot_e820(const struct guest_memory *memory, struct e820_entry entries[E820_MAX]);
 
+// For loaders: a copy of bytes that must fit into low memory. -1 and *err when the machine has too little.
+int boot_put(struct guest_memory *memory, uint64_t at, const void *bytes, size_t length,
+             struct err *err);
+
 // Space for initrds or modules: below `limit`, above `floor`, in low RAM, page aligned, as high as possible. 0 if there is none.
 uint64_t boot_place_high(const struct guest_memory *memory, uint64_t floor, uint64_t limit,
                          uint64_t length);

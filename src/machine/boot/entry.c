@@ -16,29 +16,22 @@
 #define CODE32 0x00CF9B000000FFFFull
 #define DATA32 0x00CF93000000FFFFull
 
-static int put(struct guest_memory *memory, uint64_t at, const void *bytes, size_t length,
-               struct err *err)
-{
-    if (guest_memory_write(memory, gpa(at), bytes, length))
-        return err_set(err, ERR_USAGE, "guest memory is too small to boot");
-    return 0;
-}
-
 static int put_page_tables(struct guest_memory *memory, struct err *err)
 {
     uint64_t table[512] = {BOOT_PAGE_TABLES + 0x1000 + PTE_PRESENT_WRITE};
-    if (put(memory, BOOT_PAGE_TABLES, table, sizeof(table), err))
+    if (boot_put(memory, BOOT_PAGE_TABLES, table, sizeof(table), err))
         return -1;
     table[0] = 0;
     for (unsigned i = 0; i < 4; i++)
         table[i] = BOOT_PAGE_TABLES + 0x2000 + i * 0x1000 + PTE_PRESENT_WRITE;
-    if (put(memory, BOOT_PAGE_TABLES + 0x1000, table, sizeof(table), err))
+    if (boot_put(memory, BOOT_PAGE_TABLES + 0x1000, table, sizeof(table), err))
         return -1;
     for (unsigned directory = 0; directory < 4; directory++) {
         for (unsigned i = 0; i < 512; i++)
             table[i] =
                 ((uint64_t)directory << 30 | (uint64_t)i << 21) | PTE_LARGE | PTE_PRESENT_WRITE;
-        if (put(memory, BOOT_PAGE_TABLES + 0x2000 + directory * 0x1000, table, sizeof(table), err))
+        if (boot_put(memory, BOOT_PAGE_TABLES + 0x2000 + directory * 0x1000, table, sizeof(table),
+                     err))
             return -1;
     }
     return 0;
@@ -71,7 +64,7 @@ int boot_entry_apply(const struct boot_entry *entry, struct guest_memory *memory
     assert(entry->code_selector / 8 < GDT_ENTRIES && entry->data_selector / 8 < GDT_ENTRIES);
     gdt[entry->code_selector / 8] = entry->mode == BOOT_LONG_64 ? CODE64 : CODE32;
     gdt[entry->data_selector / 8] = DATA32;
-    if (put(memory, BOOT_GDT, gdt, sizeof(gdt), err))
+    if (boot_put(memory, BOOT_GDT, gdt, sizeof(gdt), err))
         return -1;
     cpu->gdtr = (struct descriptor_table){BOOT_GDT, sizeof(gdt) - 1};
     cpu->idtr = (struct descriptor_table){0, 0};

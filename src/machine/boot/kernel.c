@@ -11,6 +11,14 @@ static const struct {
     {boot_pvh_matches, boot_load_pvh},
 };
 
+int boot_put(struct guest_memory *memory, uint64_t at, const void *bytes, size_t length,
+             struct err *err)
+{
+    if (guest_memory_write(memory, gpa(at), bytes, length))
+        return err_set(err, ERR_USAGE, "guest memory is too small to boot");
+    return 0;
+}
+
 int boot_load_kernel(struct guest_memory *memory, const struct boot_images *images,
                      struct boot_entry *entry, struct err *err)
 {

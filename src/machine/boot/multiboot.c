@@ -64,14 +64,6 @@ bool boot_multiboot_matches(const struct boot_file *file)
     return find_header(file) >= 0;
 }
 
-static int put(struct guest_memory *memory, uint64_t at, const void *bytes, size_t length,
-               struct err *err)
-{
-    if (guest_memory_write(memory, gpa(at), bytes, length))
-        return err_set(err, ERR_USAGE, "guest memory is too small to boot");
-    return 0;
-}
-
 // A module's string is its file's name and the words behind it.
 static int put_string(struct guest_memory *memory, const struct boot_file *file, uint32_t *at,
                       struct err *err)
@@ -81,7 +73,7 @@ static int put_string(struct guest_memory *memory, const struct boot_file *file,
                      file->arguments ? file->arguments : "");
     if (n < 0 || (size_t)n >= sizeof(text) || *at + (uint32_t)n + 1 > STRINGS_END)
         return err_set(err, ERR_USAGE, "the modules' words are too long");
-    if (put(memory, *at, text, (size_t)n + 1, err))
+    if (boot_put(memory, *at, text, (size_t)n + 1, err))
         return -1;
     *at += (uint32_t)n + 1;
     return 0;
@@ -102,8 +94,8 @@ static int put_modules(struct guest_memory *memory, const struct boot_images *im
                            "module \"%s\" does not fit; give the machine more with --memory",
                            file->name);
         const struct module module = {(uint32_t)at, (uint32_t)(at + file->length), string, 0};
-        if (put(memory, at, file->bytes, file->length, err) ||
-            put(memory, MODULE_LIST_AT + i * sizeof(module), &module, sizeof(module), err) ||
+        if (boot_put(memory, at, file->bytes, file->length, err) ||
+            boot_put(memory, MODULE_LIST_AT + i * sizeof(module), &module, sizeof(module), err) ||
             put_string(memory, file, &string, err))
             return -1;
         after = at + file->length;
@@ -127,7 +119,7 @@ static int put_map(struct guest_memory *memory, struct info *info, struct err *e
     info->memory_upper = (uint32_t)((guest_memory_low_bytes(memory) - MIB) / KIB);
     info->map = MAP_AT;
     info->map_bytes = (uint32_t)(count * sizeof(to[0]));
-    return put(memory, MAP_AT, to, info->map_bytes, err);
+    return boot_put(memory, MAP_AT, to, info->map_bytes, err);
 }
 
 // "FILE words" as GRUB passes it.
@@ -141,7 +133,7 @@ static int put_command_line(struct guest_memory *memory, const struct boot_image
         return err_set(err, ERR_USAGE, "--append is too long, %zu bytes at most", sizeof(text) - 1);
     info->flags |= INFO_COMMAND_LINE;
     info->command_line = BOOT_COMMAND_LINE;
-    return put(memory, BOOT_COMMAND_LINE, text, (size_t)n + 1, err);
+    return boot_put(memory, BOOT_COMMAND_LINE, text, (size_t)n + 1, err);
 }
 
 int boot_load_multiboot(struct guest_memory *memory, const struct boot_images *images,
@@ -162,8 +154,8 @@ int boot_load_multiboot(struct guest_memory *memory, const struct boot_images *i
     if (elf_image_parse(&image, &images->kernel, err) || elf_image_load(&image, memory, err) ||
         put_modules(memory, images, image.high, &info, err) || put_map(memory, &info, err) ||
         put_command_line(memory, images, &info, err) ||
-        put(memory, NAME_AT, name, sizeof(name), err) ||
-        put(memory, BOOT_INFO, &info, sizeof(info), err))
+        boot_put(memory, NAME_AT, name, sizeof(name), err) ||
+        boot_put(memory, BOOT_INFO, &info, sizeof(info), err))
         return -1;
     *entry = (struct boot_entry){
         .mode = BOOT_PROTECTED_32,

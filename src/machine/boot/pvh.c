@@ -47,14 +47,6 @@ bool boot_pvh_matches(const struct boot_file *file)
     return parse(file, &image, &entry, NULL);
 }
 
-static int put(struct guest_memory *memory, uint64_t at, const void *bytes, size_t length,
-               struct err *err)
-{
-    if (guest_memory_write(memory, gpa(at), bytes, length))
-        return err_set(err, ERR_USAGE, "guest memory is too small to boot");
-    return 0;
-}
-
 static int put_modules(struct guest_memory *memory, const struct boot_images *images,
                        uint64_t floor, struct err *err)
 {
@@ -70,12 +62,12 @@ static int put_modules(struct guest_memory *memory, const struct boot_images *im
             return err_set(err, ERR_USAGE,
                            "initrd \"%s\" does not fit; give the machine more with --memory",
                            initrd->name);
-        if (put(memory, at, initrd->bytes, initrd->length, err))
+        if (boot_put(memory, at, initrd->bytes, initrd->length, err))
             return -1;
         modules[i] = (struct module){.start = at, .bytes = initrd->length};
         limit = at;
     }
-    return put(memory, MODULES_AT, modules, sizeof(modules), err);
+    return boot_put(memory, MODULES_AT, modules, sizeof(modules), err);
 }
 
 static int put_memory_map(struct guest_memory *memory, struct start_info *info, struct err *err)
@@ -86,7 +78,7 @@ static int put_memory_map(struct guest_memory *memory, struct start_info *info, 
     info->memory_map_entries = boot_e820(memory, from);
     for (unsigned i = 0; i < info->memory_map_entries; i++)
         to[i] = (struct map_entry){from[i].start, from[i].length, from[i].type, 0};
-    return put(memory, MEMORY_MAP_AT, to, sizeof(to), err);
+    return boot_put(memory, MEMORY_MAP_AT, to, sizeof(to), err);
 }
 
 int boot_load_pvh(struct guest_memory *memory, const struct boot_images *images,
@@ -110,8 +102,8 @@ int boot_load_pvh(struct guest_memory *memory, const struct boot_images *images,
         .command_line = BOOT_COMMAND_LINE,
         .rsdp = images->rsdp,
     };
-    if (put(memory, BOOT_COMMAND_LINE, images->command_line, length + 1, err) ||
-        put_memory_map(memory, &info, err) || put(memory, BOOT_INFO, &info, sizeof(info), err))
+    if (boot_put(memory, BOOT_COMMAND_LINE, images->command_line, length + 1, err) ||
+        put_memory_map(memory, &info, err) || boot_put(memory, BOOT_INFO, &info, sizeof(info), err))
         return -1;
     *entry = (struct boot_entry){.mode = BOOT_PROTECTED_32,
                                  .rip = start,
