@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Three arrays (blocks, fault sites, pages) are filled from the front like the code itself, and emptied by a flush only; two hash tables of
-// pointers lead into them. A reader of the hash needs no lock because an entry is complete before it is linked in and stays in place
+// numbers lead into them. A reader of the hash needs no lock because an entry is complete before it is linked in and stays in place
 // until no vCPU is in the cache.
 #include "machine/engine/code_cache.h"
 
@@ -25,11 +25,32 @@
 #define FAR_RESERVE  (48u * 1024u)
 
 struct code_page {
-    uint64_t physical;
-    struct block *blocks;
-    struct code_page *next;
-    unsigned idle_writes; // since the last translation: writes that changed no translated byte
+    uint32_t frame;       // physical address, in pages
+    uint32_t blocks;      // first of its blocks
+    uint32_t next;        // page in the same bucket, counted from 1
+    uint32_t idle_writes; // since the last translation: writes that changed no translated byte
 };
+
+static struct block *block_of(const struct code_cache *cache, uint32_t number)
+{
+    return number ? &cache->blocks[number - 1] : NULL;
+}
+
+static uint32_t number_of(const struct code_cache *cache, const struct block *block)
+{
+    return (uint32_t)(block - cache->blocks) + 1;
+}
+
+// Links are counted through: two to a block.
+static struct block *source_of(const struct code_cache *cache, uint32_t link)
+{
+    return &cache->blocks[(link - 1) / 2];
+}
+
+static struct link *link_of(const struct code_cache *cache, uint32_t link)
+{
+    return &source_of(cache, link)->links[(link - 1) % 2];
+}
 
 static uint32_t hash_of(uint64_t rip, uint64_t physical, uint32_t mode)
 {
@@ -37,13 +58,13 @@ static uint32_t hash_of(uint64_t rip, uint64_t physical, uint32_t mode)
     return (uint32_t)(mixed >> (64 - HASH_BITS));
 }
 
-static struct code_page **page_slot(struct code_cache *cache, uint64_t page)
+// Where the number of the page's record stands, or would.
+static uint32_t *page_slot(struct code_cache *cache, uint32_t frame)
 {
-    uint32_t bucket = (uint32_t)((page >> 12) * 0x9E3779B1u) >> (32 - PAGE_HASH_BITS);
-    struct code_page **slot = &cache->page_hash[bucket];
+    uint32_t *slot = &cache->page_hash[frame * 0x9E3779B1u >> (32 - PAGE_HASH_BITS)];
 
-    while (*slot && (*slot)->physical != page)
-        slot = &(*slot)->next;
+    while (*slot && cache->pages[*slot - 1].frame != frame)
+        slot = &cache->pages[*slot - 1].next;
     return slot;
 }
 
@@ -70,7 +91,8 @@ static int map_tables(struct code_cache *cache, struct err *err)
     size_t blocks = align_up(BLOCKS_MAX * sizeof(struct block), 4096);
     size_t sites = align_up(SITES_MAX * sizeof(struct fault_site), 4096);
     size_t pages = align_up(PAGES_MAX * sizeof(struct code_page), 4096);
-    size_t hash = sizeof(void *) << HASH_BITS, page_hash = sizeof(void *) << PAGE_HASH_BITS;
+    size_t hash = sizeof(*cache->hash) << HASH_BITS;
+    size_t page_hash = sizeof(*cache->page_hash) << PAGE_HASH_BITS;
 
     cache->tables_bytes = blocks + sites + pages + hash + page_hash;
     uint8_t *at = os_memory_reserve(cache->tables_bytes, err);
@@ -137,38 +159,43 @@ bool code_cache_commit(struct code_cache *cache, struct block *block, const stru
     if (near->overflow || far->overflow)
         return false;
 
-    struct code_page **slot = page_slot(cache, align_down(block->physical, 4096));
+    uint32_t number = number_of(cache, block);
+    uint32_t code_bytes = code_cache_offset(cache, near->at) - block->code;
+    assert(code_bytes <= UINT16_MAX);
+    uint32_t *slot = page_slot(cache, block->frame);
     if (!*slot) {
-        *slot = &cache->pages[cache->page_count++];
-        **slot = (struct code_page){.physical = align_down(block->physical, 4096)};
+        cache->pages[cache->page_count] = (struct code_page){.frame = block->frame};
+        *slot = ++cache->page_count;
     }
-    (*slot)->idle_writes = 0;
-    block->page_next = (*slot)->blocks;
-    (*slot)->blocks = block;
+    struct code_page *page = &cache->pages[*slot - 1];
+    page->idle_writes = 0;
+    block->page_next = page->blocks;
+    page->blocks = number;
 
     memcpy(&cache->sites[cache->site_count], sites, site_count * sizeof(*sites));
     cache->site_count += site_count;
-    block->site_count = (uint16_t)site_count;
-    block->code_bytes = code_cache_offset(cache, near->at) - block->code;
+    block->site_count = (uint8_t)site_count;
+    block->code_bytes = (uint16_t)code_bytes;
     cache->near_at = (uint32_t)align_up(code_cache_offset(cache, near->at), 16);
     cache->far_at = (uint32_t)align_up(code_cache_offset(cache, far->at), 8);
 
-    struct block *_Atomic *bucket = &cache->hash[hash_of(block->rip, block->physical, block->mode)];
+    _Atomic uint32_t *bucket =
+        &cache->hash[hash_of(block->rip, block_physical(block), block->mode)];
     atomic_store_explicit(&block->hash_next, *bucket, memory_order_relaxed);
-    atomic_store_explicit(&cache->block_count, (uint32_t)(block - cache->blocks) + 1,
-                          memory_order_release);
-    atomic_store_explicit(bucket, block, memory_order_release);
+    atomic_store_explicit(&cache->block_count, number, memory_order_release);
+    atomic_store_explicit(bucket, number, memory_order_release);
     return true;
 }
 
 struct block *code_cache_find(struct code_cache *cache, uint64_t rip, uint64_t physical,
                               uint32_t mode)
 {
-    struct block *block =
-        atomic_load_explicit(&cache->hash[hash_of(rip, physical, mode)], memory_order_acquire);
+    _Atomic uint32_t *at = &cache->hash[hash_of(rip, physical, mode)];
+    struct block *block;
 
-    while (block && (block->rip != rip || block->physical != physical || block->mode != mode))
-        block = atomic_load_explicit(&block->hash_next, memory_order_acquire);
+    while ((block = block_of(cache, atomic_load_explicit(at, memory_order_acquire))) &&
+           (block->rip != rip || block_physical(block) != physical || block->mode != mode))
+        at = &block->hash_next;
     return block;
 }
 
@@ -210,44 +237,55 @@ static void point_jump(struct code_cache *cache, uint32_t patch, uint32_t target
                           memory_order_release);
 }
 
-void code_cache_link(struct code_cache *cache, struct link *link, struct block *target)
+void code_cache_link(struct code_cache *cache, struct block *source, unsigned number,
+                     struct block *target)
 {
+    struct link *link = &source->links[number];
+
     if (link->target || target->dropped)
         return;
-    link->target = target;
+    link->target = number_of(cache, target);
     link->next = target->incoming;
-    target->incoming = link;
-    point_jump(cache, link->patch, link->vectors ? target->entry_vectors : target->entry);
+    target->incoming = (number_of(cache, source) - 1) * 2 + number + 1;
+    point_jump(cache, link->patch, source->vectors ? block_entry_vectors(target) : target->code);
 }
 
 // Take the link out of its target's list; the jump itself is the caller's affair.
-static void forget_link(struct link *link)
+static void forget_link(struct code_cache *cache, struct link *link)
 {
-    struct link **at = &link->target->incoming;
+    uint32_t *at = &block_of(cache, link->target)->incoming;
 
-    while (*at != link)
-        at = &(*at)->next;
+    while (link_of(cache, *at) != link)
+        at = &link_of(cache, *at)->next;
     *at = link->next;
-    link->target = NULL;
+    link->target = 0;
+}
+
+static void forget_block(struct code_cache *cache, const struct block *block)
+{
+    uint32_t number = number_of(cache, block);
+    _Atomic uint32_t *at = &cache->hash[hash_of(block->rip, block_physical(block), block->mode)];
+
+    while (*at != number)
+        at = &block_of(cache, *at)->hash_next;
+    atomic_store_explicit(at, block->hash_next, memory_order_release);
 }
 
 static void drop_block(struct code_cache *cache, struct block *block)
 {
-    for (struct link *link = block->incoming; link; link = link->next) {
+    for (uint32_t number = block->incoming; number; number = link_of(cache, number)->next) {
+        struct link *link = link_of(cache, number);
         point_jump(cache, link->patch, link->exit);
-        link->target = NULL;
+        link->target = 0;
     }
-    block->incoming = NULL;
+    block->incoming = 0;
     for (unsigned i = 0; i < 2; i++) {
         if (block->links[i].target)
-            forget_link(&block->links[i]);
+            forget_link(cache, &block->links[i]);
         if (block->links[i].patch)
             point_jump(cache, block->links[i].patch, block->links[i].exit);
     }
-    struct block *_Atomic *at = &cache->hash[hash_of(block->rip, block->physical, block->mode)];
-    while (*at != block)
-        at = &(*at)->hash_next;
-    atomic_store_explicit(at, block->hash_next, memory_order_release);
+    forget_block(cache, block);
     block->dropped = true;
     cache->drops++;
 }
@@ -255,20 +293,21 @@ static void drop_block(struct code_cache *cache, struct block *block)
 unsigned code_cache_drop(struct code_cache *cache, uint64_t physical, uint32_t length,
                          unsigned *dropped)
 {
-    struct code_page *page = *page_slot(cache, align_down(physical, 4096));
+    uint32_t number = *page_slot(cache, (uint32_t)(physical >> 12));
+    struct code_page *page = &cache->pages[number - 1];
     unsigned left = 0;
 
     *dropped = 0;
-    if (!page)
+    if (!number)
         return 0;
     if (page->idle_writes >= IDLE_WRITES_MAX) {
-        physical = page->physical;
+        physical = align_down(physical, 4096);
         length = 4096;
     }
-    for (struct block **at = &page->blocks; *at;) {
-        struct block *block = *at;
-        if (block->physical < physical + length &&
-            physical < block->physical + block->guest_bytes) {
+    for (uint32_t *at = &page->blocks; *at;) {
+        struct block *block = block_of(cache, *at);
+        uint64_t start = block_physical(block);
+        if (start < physical + length && physical < start + block->guest_bytes) {
             *at = block->page_next;
             drop_block(cache, block);
             (*dropped)++;
@@ -285,9 +324,9 @@ void code_cache_flush(struct code_cache *cache, void (*page_done)(void *context,
                       void *context)
 {
     for (uint32_t i = 0; i < cache->page_count; i++)
-        page_done(context, cache->pages[i].physical);
-    memset(cache->hash, 0, sizeof(void *) << HASH_BITS);
-    memset(cache->page_hash, 0, sizeof(void *) << PAGE_HASH_BITS);
+        page_done(context, (uint64_t)cache->pages[i].frame << 12);
+    memset(cache->hash, 0, sizeof(*cache->hash) << HASH_BITS);
+    memset(cache->page_hash, 0, sizeof(*cache->page_hash) << PAGE_HASH_BITS);
     cache->near_at = cache->near_start;
     cache->far_at = cache->far_start;
     atomic_store_explicit(&cache->block_count, 0, memory_order_release);

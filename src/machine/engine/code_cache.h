@@ -30,41 +30,40 @@
 #include "base/err.h"
 #include "machine/engine/emit.h"
 
-struct block;
+// Blocks are known by their number and direct jumps by theirs, two to a block, both counted from 1 so that 0 is none. A machine has a hundred thousand
+// blocks: their records are kept small.
 
 // A direct jump out of a block.
 struct link {
-    struct block *target; // NULL: leads to the exit
-    struct link *next;    // in target->incoming
-    uint32_t patch;       // cache offset of the jump's displacement, 0: no such link
-    uint32_t exit;        // cache offset of the code that leaves the cache
-    bool vectors;         // the source has checked that the vector registers are loaded
+    uint32_t target; // block; none: leads to the exit
+    uint32_t next;   // link, in the target's `incoming`
+    uint32_t patch;  // cache offset of the jump's displacement, 0: no such link
+    uint32_t exit;   // cache offset of the code that leaves the cache
 };
 
 struct block {
-    uint64_t rip;      // linear address of the first byte
-    uint64_t physical; // and its physical address
-    uint32_t mode;     // TRANSLATE_MODE_*
-    uint32_t code;     // near code: cache offset and length
-    uint32_t code_bytes;
-    uint32_t
-        entry; // cache offset of the entry; when jumping from a block that holds vector registers, entry_vectors
-    uint32_t entry_vectors;
-    uint32_t first_site; // fault sites: index and count
-    uint16_t site_count;
-    uint16_t guest_bytes;
-    uint16_t instructions;
-    bool dropped;
-    struct block *_Atomic hash_next;
-    struct block *page_next;
-    struct link *incoming;
+    uint64_t rip;               // linear address of the first byte
+    uint32_t frame;             // physical address of its page, in pages
+    uint32_t code;              // cache offset of the near code, which is also the entry
+    uint32_t first_site;        // fault sites: index and count
+    _Atomic uint32_t hash_next; // blocks
+    uint32_t page_next;
+    uint32_t incoming; // first of the links that lead here
     struct link links[2];
+    uint16_t mode; // TRANSLATE_MODE_*
+    uint16_t code_bytes;
+    uint16_t entry_vectors; // behind `code`: the entry for blocks that hold vector registers
+    uint16_t guest_bytes;
+    uint8_t instructions;
+    uint8_t site_count;
+    bool vectors; // has the vector registers loaded where it jumps
+    bool dropped;
 };
 
 // A host instruction that may fault, by its offset in the block's near code: the guest instruction it belongs to, and which guest registers are in
 // the context instead of their host registers there.
 struct fault_site {
-    uint32_t host_offset;
+    uint16_t host_offset;
     uint16_t guest_offset;
     uint16_t evicted;
 };
@@ -83,8 +82,8 @@ struct code_cache {
     uint32_t site_count;
     struct code_page *pages;
     uint32_t page_count;
-    struct block *_Atomic *hash;
-    struct code_page **page_hash;
+    _Atomic uint32_t *hash;
+    uint32_t *page_hash;
     void *tables; // one reservation for the arrays above
     size_t tables_bytes;
     int fd;
@@ -112,7 +111,9 @@ struct block *code_cache_block_at(struct code_cache *cache, uint64_t pc);
 const struct fault_site *code_cache_site_at(struct code_cache *cache, const struct block *block,
                                             uint64_t pc);
 
-void code_cache_link(struct code_cache *cache, struct link *link, struct block *target);
+// Join the jump links[link] of `source` to the target.
+void code_cache_link(struct code_cache *cache, struct block *source, unsigned link,
+                     struct block *target);
 
 // Drop the blocks of the page that overlap [physical, physical + length). Returns how many blocks the page has left; *dropped how many went.
 unsigned code_cache_drop(struct code_cache *cache, uint64_t physical, uint32_t length,
@@ -121,6 +122,16 @@ unsigned code_cache_drop(struct code_cache *cache, uint64_t physical, uint32_t l
 // Forget everything; `page_done` hears of every page that had translations.
 void code_cache_flush(struct code_cache *cache, void (*page_done)(void *context, uint64_t page),
                       void *context);
+
+static inline uint64_t block_physical(const struct block *block)
+{
+    return (uint64_t)block->frame << 12 | (block->rip & 4095);
+}
+
+static inline uint32_t block_entry_vectors(const struct block *block)
+{
+    return block->code + block->entry_vectors;
+}
 
 static inline bool code_cache_contains(const struct code_cache *cache, uint64_t pc)
 {

@@ -300,7 +300,8 @@ void translate_fault_site(struct translation *t)
     if (!may_fault(&p->insn))
         return;
     t->sites[t->site_count++] = (struct fault_site){
-        .host_offset = code_cache_offset(&t->translator->cache, t->near.at) - t->block->code,
+        .host_offset =
+            (uint16_t)(code_cache_offset(&t->translator->cache, t->near.at) - t->block->code),
         .guest_offset = (uint16_t)(p->rip - t->insns[0].rip),
         .evicted = t->evicted,
     };
@@ -382,7 +383,7 @@ static void emit_vector_check(struct translation *t)
         emit_target(e, present, e->at);
     }
     exit->resume = code_cache_offset(&t->translator->cache, e->at);
-    t->block->entry_vectors = exit->resume;
+    t->block->entry_vectors = (uint16_t)(exit->resume - t->block->code);
 }
 
 // --stats: the block's instructions are counted when it is entered. Those it does not come to, by a fault, are counted, too.
@@ -404,7 +405,7 @@ static void emit_count(struct translation *t)
 
 static void emit_block(struct translation *t)
 {
-    t->block->entry = t->block->entry_vectors = t->block->code;
+    t->block->vectors = t->uses_vectors;
     if (t->uses_vectors)
         emit_vector_check(t);
     if (t->translator->counts)
@@ -451,14 +452,14 @@ struct block *translate_block(struct vcpu *vcpu, uint64_t rip, uint64_t physical
     if (!t->block)
         return NULL;
     t->block->rip = rip;
-    t->block->physical = physical;
-    t->block->mode = mode;
+    t->block->frame = (uint32_t)(physical >> 12);
+    t->block->mode = (uint16_t)mode;
     if (gather(t, rip, mode))
         find_live_flags(t);
     else
         plan_single_step(t, rip);
     t->block->guest_bytes = (uint16_t)(t->end_rip - rip);
-    t->block->instructions = (uint16_t)t->count;
+    t->block->instructions = (uint8_t)t->count;
     emit_block(t);
     if (!code_cache_commit(&translator->cache, t->block, &t->near, &t->far, t->sites,
                            t->site_count))

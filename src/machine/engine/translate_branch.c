@@ -44,10 +44,8 @@ static void add_link(struct translation *t, uint8_t *displacement, uint64_t targ
 
     exit->link = (uint8_t)link;
     translate_exit_jump(exit, displacement);
-    if (!t->near.overflow) {
+    if (!t->near.overflow)
         t->block->links[link].patch = code_cache_offset(&t->translator->cache, displacement);
-        t->block->links[link].vectors = t->uses_vectors;
-    }
 }
 
 // Leave for `target` if an event is pending. Registers are home.

@@ -119,7 +119,7 @@ static void remember_jump(struct vcpu *vcpu, const struct block *block)
     translate->executed[mode][page_bit / 64] |= BIT(page_bit % 64);
     translate->jumps[mode][block->rip % JUMP_ENTRIES] = (struct jump_entry){
         .key = -(block->rip + translate->jump_bias[mode]),
-        .code = (uint64_t)(uintptr_t)(translate->translator->cache.execute + block->entry),
+        .code = (uint64_t)(uintptr_t)(translate->translator->cache.execute + block->code),
     };
 }
 
@@ -303,7 +303,6 @@ static const void *link_blocks(struct vcpu *vcpu, const struct exit_record *reco
 {
     struct translator *translator = translator_of(vcpu);
     struct block *source = record->block;
-    struct link *link = &source->links[record->link];
     uint64_t flushes = translator->cache.flushes;
 
     vcpu->state.rip = record->rip;
@@ -316,11 +315,11 @@ static const void *link_blocks(struct vcpu *vcpu, const struct exit_record *reco
     translator_lock(translator, vcpu);
     bool flushed = translator->cache.flushes != flushes;
     if (!flushed && !source->dropped)
-        code_cache_link(&translator->cache, link, target);
+        code_cache_link(&translator->cache, source, record->link, target);
     translator_unlock(translator);
     if (flushed)
         return NULL;
-    return translator->cache.execute + target->entry;
+    return translator->cache.execute + target->code;
 }
 
 // What generated code left for. *code is where to go on, NULL: by state.rip.
@@ -399,7 +398,7 @@ static enum vcpu_exit run_loop(struct vcpu *vcpu)
             }
             if (engine_cpu_of(vcpu)->translate.code_dropped)
                 continue; // the cache was flushed to make room: the jump table is stale
-            code = translator_of(vcpu)->cache.execute + block->entry;
+            code = translator_of(vcpu)->cache.execute + block->code;
         }
         enter(vcpu, code);
         if (handle_exit(vcpu, &code, &exit) == STEP_LEAVE)

@@ -54,7 +54,7 @@ static void print_block(void *context, const struct code_cache *cache, const str
     ZydisDecoderInit(&decoder, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
     ZydisFormatterInit(&formatter, ZYDIS_FORMATTER_STYLE_INTEL);
     fprintf(to, "translate %llx (physical %llx, mode %x): %u instructions, %u bytes become %u\n",
-            (unsigned long long)block->rip, (unsigned long long)block->physical, block->mode,
+            (unsigned long long)block->rip, (unsigned long long)block_physical(block), block->mode,
             block->instructions, block->guest_bytes, block->code_bytes);
     print_code(to, &decoder, &formatter, (struct line){block->rip, guest, block->guest_bytes},
                "  ");
