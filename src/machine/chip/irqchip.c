@@ -37,6 +37,22 @@ static void send_msi(void *context, uint64_t address, uint32_t data)
     apic_bus_send_msi(irqchip->system, address, data);
 }
 
+// The backend's own controllers, wired the same way; the chips here hold what is saved of them.
+static void set_backend_line(void *context, unsigned line, bool level)
+{
+    struct irqchip *irqchip = context;
+    if (line != CASCADE_LINE)
+        irqchip->system->backend->interrupts->set_line(irqchip->system, line, level);
+}
+
+static void send_backend_msi(void *context, uint64_t address, uint32_t data)
+{
+    struct irqchip *irqchip = context;
+    irqchip->system->backend->interrupts->send_msi(irqchip->system, address, data);
+}
+
+static const struct irq_controller_ops backend_controller_ops = {set_backend_line,
+                                                                 send_backend_msi};
 static const struct irq_controller_ops controller_ops = {set_line, send_msi};
 
 // The bootstrap CPU's LINT0 is where INTR is wired to.
@@ -61,7 +77,9 @@ struct irqchip *irqchip_create(struct cpu_system *system, struct err *err)
         return NULL;
     }
     irqchip->system = system;
-    irqchip->controller = (struct irq_controller){&controller_ops, irqchip};
+    bool own = !system->backend || !system->backend->interrupts;
+    irqchip->controller =
+        (struct irq_controller){own ? &controller_ops : &backend_controller_ops, irqchip};
     irqchip->pic = pic_create(system->ports, pic_changed, irqchip, err);
     irqchip->ioapic = irqchip->pic ? ioapic_create(system->mmio, send, irqchip, err) : NULL;
     if (!irqchip->ioapic) {

@@ -456,6 +456,9 @@ static int check(const void *device, struct err *err)
 static void loaded(void *device)
 {
     struct lapic *lapic = device;
+    vcpu_lapic_changed(lapic->vcpu);
+    if (lapic->vcpu->system->backend->owns_apic)
+        return;
     lapic_timer_loaded(lapic);
     vcpu_raise(lapic->vcpu, VCPU_EVENT_INTERRUPT);
 }
@@ -538,4 +541,5 @@ void lapic_reset(struct lapic *lapic, bool init_only)
     // A kernel that is started without firmware finds the PIC connected through, as firmware would leave it.
     if (lapic->vcpu->index == 0)
         lapic->lvt[LVT_LINT0] = LVT_MODE_EXTINT;
+    vcpu_lapic_changed(lapic->vcpu);
 }

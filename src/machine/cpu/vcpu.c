@@ -62,8 +62,16 @@ void vcpu_state_changed(struct vcpu *vcpu)
         vcpu->system->backend->state_changed(vcpu);
 }
 
+void vcpu_lapic_changed(struct vcpu *vcpu)
+{
+    if (vcpu->system->backend->lapic_changed)
+        vcpu->system->backend->lapic_changed(vcpu);
+}
+
 void vcpu_clock_resumed(struct vcpu *vcpu)
 {
+    if (vcpu->system->backend->owns_apic)
+        return;
     pvclock_update(vcpu);
     lapic_timer_loaded(vcpu->lapic);
 }

@@ -17,6 +17,8 @@
 
 #include "machine/cpu/cpu_state.h"
 #include "machine/device/device.h"
+#include "machine/device/irq.h"
+#include "os/sandbox.h"
 
 struct bus;
 struct cpu_model;
@@ -51,9 +53,32 @@ enum vcpu_exit {
     VCPU_EXIT_COUNT
 };
 
-// A way to execute a vCPU. One instance per machine; `vcpu->backend_data` is the backend's per vCPU.
+// What a backend counts for --stats.
+enum vcpu_tier { TIER_INTERPRETED, TIER_TRANSLATED, TIER_COUNT };
+
+// A way to execute vCPUs; the machine around it does not know which it has. NULL: nothing to do. `vcpu->backend_data` is the backend's per vCPU,
+// `system->backend_data` per machine.
 struct vcpu_backend_ops {
     const char *name; // "interpreter", "engine", "kvm"
+    // Local APICs, the paravirtual clock and waiting (HLT, for a SIPI) are the backend's; what cpu/ has of them holds what is saved.
+    bool owns_apic;
+    enum os_sandbox_thread sandbox; // what the vCPUs' threads may call
+
+    // ---- The machine, on the main thread.
+    // Before the vCPUs are made; `accel_fd` of the system is taken over.
+    int (*machine_init)(struct cpu_system *system, struct err *err);
+    void (*machine_fini)(struct cpu_system *system); // after the vCPUs have gone
+    // All memory is there; before the first vCPU's thread is started.
+    int (*machine_start)(struct cpu_system *system, struct err *err);
+    // The vCPUs stand still. save_begin: bring the state of interrupt controllers that the backend keeps into the machine's own.
+    // chips_changed: that was reset or loaded. resume: they are about to go on.
+    void (*save_begin)(struct cpu_system *system);
+    void (*chips_changed)(struct cpu_system *system);
+    void (*resume)(struct cpu_system *system);
+    // Interrupt controllers of the backend's own; the system is their `controller`. NULL: the machine's chips, which raise VCPU_EVENT_INTERRUPT.
+    const struct irq_controller_ops *interrupts;
+
+    // ---- A vCPU.
     size_t
         context_bytes; // vcpu_create() places this many zeroed bytes, 64-byte aligned, in the same block as struct
                        // vcpu, right behind it (VCPU_CONTEXT_OFFSET), and sets backend_data to them
@@ -63,8 +88,15 @@ struct vcpu_backend_ops {
     enum vcpu_exit (*run)(struct vcpu *vcpu);
     // `state` was changed from outside while stopped (load, debugger, INIT): caches derived from it are stale.
     void (*state_changed)(struct vcpu *vcpu);
+    void (*lapic_changed)(struct vcpu *vcpu); // likewise the local APIC (load, reset)
     // Make a running vcpu notice its events soon. Any thread. NULL: it polls.
     void (*kick)(struct vcpu *vcpu);
+
+    // ---- Counters of a vCPU: exits by reason, and the instructions that a tier of the engine has executed.
+    unsigned exit_reasons;
+    const char *(*exit_name)(unsigned reason);
+    uint64_t (*exits)(const struct vcpu *vcpu, unsigned reason);
+    uint64_t (*instructions)(const struct vcpu *vcpu, enum vcpu_tier tier);
 };
 
 // What all vCPUs of a machine share. Filled in by vm/ before the vCPUs are made; borrowed pointers.
@@ -78,7 +110,8 @@ struct cpu_system {
     struct vcpu **vcpus;
     unsigned vcpu_count;
     const struct vcpu_backend_ops *backend;
-    void *backend_data;      // the engine's per-machine part
+    void *backend_data;      // the backend's per-machine part
+    int accel_fd;            // /dev/kvm for the backend that needs it
     bool count_instructions; // for --stats, where counting costs something
     // The legacy PIC, asked by the bootstrap CPU when LINT0 is ExtINT: next vector or -1; acknowledging.
     int (*pic_vector)(void *pic);
@@ -119,6 +152,7 @@ void vcpu_destroy(struct vcpu *vcpu);
 
 // `state` was changed from outside while the vCPU does not run: tells the backend.
 void vcpu_state_changed(struct vcpu *vcpu);
+void vcpu_lapic_changed(struct vcpu *vcpu); // likewise
 
 // Guest time stood still while the TSC went on (the machine was paused): the guest's time record and the APIC's timer follow. While the vCPU does
 // not run.

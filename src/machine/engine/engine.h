@@ -82,8 +82,6 @@ struct engine_exception {
     uint64_t dr6; // #DB: bits to be set
 };
 
-enum engine_tier { TIER_INTERPRETED, TIER_TRANSLATED, TIER_COUNT };
-
 struct engine_trace;
 struct interp_cpu;
 

@@ -495,9 +495,14 @@ void interp_cpu_fini(struct vcpu *vcpu)
 
 const struct vcpu_backend_ops interpreter_backend = {
     .name = "interpreter",
+    .sandbox = OS_SANDBOX_VCPU,
     .context_bytes = sizeof(struct engine_cpu),
     .vcpu_init = interp_cpu_init,
     .vcpu_fini = interp_cpu_fini,
     .run = interp_run,
     .state_changed = engine_state_changed,
+    .exit_reasons = ENGINE_EXIT_COUNT,
+    .exit_name = engine_exit_name,
+    .exits = engine_exits,
+    .instructions = engine_instructions,
 };

@@ -4,6 +4,8 @@
 #ifndef WIRT_MACHINE_ENGINE_STATS_H
 #define WIRT_MACHINE_ENGINE_STATS_H
 
+#include "machine/cpu/vcpu.h"
+
 enum engine_exit_reason {
     ENGINE_EXIT_PORT,      // IN, OUT and their string forms
     ENGINE_EXIT_MMIO,      // an access to a device's memory
@@ -16,6 +18,9 @@ enum engine_exit_reason {
     ENGINE_EXIT_COUNT
 };
 
-const char *engine_exit_name(enum engine_exit_reason reason); // "port", …
+// For the backends' tables.
+const char *engine_exit_name(unsigned reason); // "port", …
+uint64_t engine_exits(const struct vcpu *vcpu, unsigned reason);
+uint64_t engine_instructions(const struct vcpu *vcpu, enum vcpu_tier tier);
 
 #endif

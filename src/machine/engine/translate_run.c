@@ -513,9 +513,14 @@ static void state_changed(struct vcpu *vcpu)
 
 const struct vcpu_backend_ops engine_backend = {
     .name = "engine",
+    .sandbox = OS_SANDBOX_VCPU,
     .context_bytes = sizeof(struct engine_cpu),
     .vcpu_init = vcpu_init,
     .vcpu_fini = vcpu_fini,
     .run = run,
     .state_changed = state_changed,
+    .exit_reasons = ENGINE_EXIT_COUNT,
+    .exit_name = engine_exit_name,
+    .exits = engine_exits,
+    .instructions = engine_instructions,
 };

@@ -91,7 +91,7 @@ static void *vcpu_main(void *argument)
     char name[16];
     snprintf(name, sizeof(name), "vcpu%u", vcpu->index);
     os_thread_set_name(name);
-    if (os_sandbox_thread(OS_SANDBOX_VCPU, &err)) {
+    if (os_sandbox_thread(vm->system.backend->sandbox, &err)) {
         log_error("vCPU %u: %s", vcpu->index, err.text);
         vm_request_end(vm, VM_END_FAILURE, 0);
     }
@@ -101,7 +101,8 @@ static void *vcpu_main(void *argument)
                 break;
             continue;
         }
-        if (vcpu->state.run_state == CPU_WAIT_FOR_SIPI && !atomic_load(&vcpu->events))
+        if (!vm->system.backend->owns_apic && vcpu->state.run_state == CPU_WAIT_FOR_SIPI &&
+            !atomic_load(&vcpu->events))
             vcpu_wait(vcpu);
         else
             handle_exit(vm, vcpu, vm->system.backend->run(vcpu));
@@ -111,6 +112,9 @@ static void *vcpu_main(void *argument)
 
 int vm_threads_start(struct vm *vm, struct err *err)
 {
+    const struct vcpu_backend_ops *backend = vm->system.backend;
+    if (backend->machine_start && backend->machine_start(&vm->system, err))
+        return -1;
     vm->park = true;
     for (unsigned i = 0; i < vm->config->cpus; i++) {
         vcpu_raise(vm->vcpus[i], VCPU_EVENT_PAUSE);
@@ -138,6 +142,8 @@ void vm_threads_release(struct vm *vm)
 {
     if (!vm->first_instruction_ns)
         vm->first_instruction_ns = os_clock_monotonic_ns() - vm->start_ns;
+    if (vm->system.backend->resume)
+        vm->system.backend->resume(&vm->system);
     pthread_mutex_lock(&vm->park_lock);
     vm->park = false;
     pthread_cond_broadcast(&vm->parked_changed);

@@ -72,6 +72,6 @@ int vm_boot(struct vm *vm, struct err *err)
     if (boot_entry_apply(&entry, vm->memory, &vm->vcpus[0]->state, err))
         return -1;
     for (unsigned i = 0; i < vm->config->cpus; i++)
-        vm->system.backend->state_changed(vm->vcpus[i]);
+        vcpu_state_changed(vm->vcpus[i]);
     return 0;
 }

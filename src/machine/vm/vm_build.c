@@ -62,7 +62,10 @@ static int build_cpus(struct vm *vm, struct err *err)
         .model = vm->model,
         .vcpus = vm->vcpus,
         .backend = backend,
+        .accel_fd = -1,
     };
+    if (backend->machine_init && backend->machine_init(&vm->system, err))
+        return -1;
     for (unsigned i = 0; i < config->cpus; i++) {
         if (!(vm->vcpus[i] = vcpu_create(&vm->system, i, err)))
             return -1;
@@ -104,6 +107,8 @@ void vm_destroy(struct vm *vm)
     vm_chips_destroy(vm);
     for (unsigned i = 0; i < VM_MAX_CPUS; i++)
         vcpu_destroy(vm->vcpus[i]);
+    if (vm->system.backend && vm->system.backend->machine_fini)
+        vm->system.backend->machine_fini(&vm->system);
     cpu_model_destroy(vm->model);
     bus_destroy(vm->mmio);
     bus_destroy(vm->ports);

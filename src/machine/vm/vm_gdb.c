@@ -182,7 +182,7 @@ static void read_registers(struct vm_gdb *gdb, const char *text)
 
 static void state_written(struct vm_gdb *gdb)
 {
-    gdb->vm->system.backend->state_changed(selected(gdb));
+    vcpu_state_changed(selected(gdb));
     ok(gdb);
 }
 
@@ -293,7 +293,7 @@ static void set_pc_if_given(struct vm_gdb *gdb, const char *text)
     if (!gdb_take_number(&text, &address))
         return;
     selected(gdb)->state.rip = address;
-    gdb->vm->system.backend->state_changed(selected(gdb));
+    vcpu_state_changed(selected(gdb));
 }
 
 static void go(struct vm_gdb *gdb, const char *text)

@@ -101,6 +101,8 @@ static void reset(struct vm *vm)
     vm_devices_pause(vm);
     vm_devices_reset(vm);
     vm_chips_reset(vm);
+    if (vm->system.backend->chips_changed)
+        vm->system.backend->chips_changed(&vm->system);
     vm_devices_resume(vm);
     if (vm_boot(vm, &err)) {
         log_error("reset: %s", err.text);

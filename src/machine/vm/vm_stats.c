@@ -4,32 +4,30 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "machine/engine/engine.h"
-#include "machine/engine/stats.h"
 #include "machine/vm/vm_internal.h"
 #include "os/clock.h"
 #include "os/self.h"
 
-// Names of enum engine_exit_reason, for people and programs.
 static json_t *exits_by_reason(const struct vm *vm)
 {
+    const struct vcpu_backend_ops *backend = vm->system.backend;
     json_t *exits = json_object();
-    for (unsigned reason = 0; reason < ENGINE_EXIT_COUNT; reason++) {
+    for (unsigned reason = 0; reason < backend->exit_reasons; reason++) {
         uint64_t total = 0;
         for (unsigned i = 0; i < vm->config->cpus; i++)
-            total += engine_cpu_of(vm->vcpus[i])->exits[reason];
-        json_object_set_new(exits, engine_exit_name((enum engine_exit_reason)reason),
-                            json_integer((json_int_t)total));
+            total += backend->exits(vm->vcpus[i], reason);
+        json_object_set_new(exits, backend->exit_name(reason), json_integer((json_int_t)total));
     }
     return exits;
 }
 
 json_t *vm_statistics(struct vm *vm)
 {
+    const struct vcpu_backend_ops *backend = vm->system.backend;
     uint64_t tiers[TIER_COUNT] = {0};
     for (unsigned i = 0; i < vm->config->cpus; i++)
-        for (unsigned tier = 0; tier < TIER_COUNT; tier++)
-            tiers[tier] += engine_cpu_of(vm->vcpus[i])->retired[tier];
+        for (enum vcpu_tier tier = 0; tier < TIER_COUNT; tier++)
+            tiers[tier] += backend->instructions(vm->vcpus[i], tier);
     return json_pack(
         "{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:I}",                           //
         "wall_ns", (json_int_t)(os_clock_monotonic_ns() - vm->start_ns),                //
