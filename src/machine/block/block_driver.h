@@ -21,11 +21,13 @@
 #include "machine/block/block.h"
 #include "machine/block/vec.h"
 
+struct block_bitmap;
 struct block_node;
 struct os_file_facts;
 
 struct block_ops {
     const char *name; // of the format or filter, as users write it
+    bool filter;      // looks like the node it stands on
 
     int (*read)(struct block_node *node, uint64_t offset, struct block_vec vec); // next
     int (*write)(struct block_node *node, uint64_t offset, struct block_vec vec,
@@ -37,6 +39,11 @@ struct block_ops {
     int (*zero)(struct block_node *node, uint64_t offset, uint64_t length, uint32_t flags); // next
     // One whole cluster, or what is left of the disk, stored compressed. NULL: the format has none.
     int (*write_compressed)(struct block_node *node, uint64_t offset, struct block_vec vec);
+    // Make a range of whole clusters (but for the disk's end) this image's own: what a backing image holds of it is read into `vec` and
+    // written, beside other requests as if it were none. With `keep_holes`, what reads as zeros stays as it is. NULL: the format has
+    // no backing images.
+    int (*populate)(struct block_node *node, uint64_t offset, struct block_vec vec,
+                    bool keep_holes);
     // One stretch from `offset` on. `depth` counts from this node.
     int (*extent)(struct block_node *node, uint64_t offset, uint64_t length,
                   struct block_extent *extent);                             // next
@@ -53,6 +60,7 @@ struct block_node {
     struct block_node *backing; // owned: what holds what this image does not; may be NULL
     char *name;                 // owned: for messages
     _Atomic uint64_t size;      // guest-visible bytes
+    struct block_bitmap *bitmaps; // owned: a list; marked by what changes this node (bitmap.h)
     struct block_limits limits; // constant after opening
     uint64_t memory_limit;      // bound on what this node may allocate
     bool read_only;
@@ -165,5 +173,13 @@ const struct block_format *block_format_probe(const uint8_t *header, size_t leng
 struct block_disk *block_disk_on(struct block_node *node, const struct block_options *options,
                                  struct err *err);
 struct block_node *block_disk_node(struct block_disk *disk);
+// Where the disk's topmost node hangs: for those who change a live stack (stack.h).
+struct block_node **block_disk_link(struct block_disk *disk);
+// One job at a time has the stack: false when another has it. Nobody resizes the disk meanwhile.
+bool block_disk_claim(struct block_disk *disk);
+void block_disk_unclaim(struct block_disk *disk);
+// An image as a node, alone. The descriptor is the node's, or closed.
+struct block_node *block_image_open(const struct block_image *image, bool read_only, bool repair,
+                                    uint64_t memory_bytes, struct err *err);
 
 #endif

@@ -41,6 +41,10 @@ struct block_disk *block_chain_disk(struct block_chain *chain, const struct bloc
 // Lock as QEMU does. `name` is for the message, which names the holder when it can be found.
 int block_lock_take(int fd, bool write, const char *name, struct err *err);
 
+// From reader's to writer's locks or back on one descriptor; when that is refused they are what they were.
+int block_lock_change(int fd, bool write, const char *name, struct err *err);
+void block_lock_give_up(int fd);
+
 enum block_preallocate {
     BLOCK_PREALLOCATE_OFF,
     BLOCK_PREALLOCATE_METADATA,

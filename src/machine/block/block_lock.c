@@ -56,6 +56,30 @@ static int refused(int fd, bool write, const char *name, struct err *err)
                    name, name);
 }
 
+void block_lock_give_up(int fd)
+{
+    (void)os_file_unlock(fd, USED_BASE, RIGHT_COUNT);
+    (void)os_file_unlock(fd, FORBIDDEN_BASE, RIGHT_COUNT);
+}
+
+// One's own locks never stand in one's own way: the shared ones of a reader are among a writer's.
+int block_lock_change(int fd, bool write, const char *name, struct err *err)
+{
+    if (!block_lock_take(fd, write, name, err)) {
+        for (unsigned right = 0; right < RIGHT_COUNT && !write; right++) {
+            if (!(reader_uses & BIT(right)))
+                (void)os_file_unlock(fd, USED_BASE + right, 1);
+        }
+        return 0;
+    }
+    // Refused: what was there before is a reader's, which nobody had reason to refuse.
+    if (write) {
+        (void)take_bytes(fd, USED_BASE, reader_uses);
+        (void)take_bytes(fd, FORBIDDEN_BASE, both_forbid);
+    }
+    return -1;
+}
+
 int block_lock_take(int fd, bool write, const char *name, struct err *err)
 {
     unsigned uses = write ? writer_uses : reader_uses;
@@ -68,8 +92,7 @@ int block_lock_take(int fd, bool write, const char *name, struct err *err)
         rc = look_for(fd, USED_BASE, both_forbid);
     if (!rc)
         return 0;
-    (void)os_file_unlock(fd, USED_BASE, RIGHT_COUNT);
-    (void)os_file_unlock(fd, FORBIDDEN_BASE, RIGHT_COUNT);
+    block_lock_give_up(fd);
     if (rc == -EAGAIN)
         return refused(fd, write, name, err);
     return err_set_errno(err, -rc, "cannot lock '%s'", name);

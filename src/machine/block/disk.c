@@ -46,6 +46,7 @@ struct block_disk {
     struct request_list waiting; // submitted while paused
     struct request_list held;    // failed under BLOCK_ERROR_STOP
     struct block_stats stats;
+    bool claimed; // a job has the stack
 };
 
 static const char *const op_names[] = {"read", "write", "flush", "discard", "write-zeroes"};
@@ -373,9 +374,14 @@ int block_disk_resize(struct block_disk *disk, uint64_t size, struct err *err)
 {
     if (disk->node->read_only)
         return err_set(err, ERR_DENIED, "'%s' is read-only", disk->node->name);
+    if (!block_disk_claim(disk))
+        return err_set(err, ERR_BUSY,
+                       "'%s': a job is at work on the disk; wait for it or cancel it",
+                       disk->node->name);
     block_disk_pause(disk);
     int rc = block_node_resize(disk->node, size, err);
     block_disk_resume(disk);
+    block_disk_unclaim(disk);
     return rc;
 }
 
@@ -392,28 +398,54 @@ struct block_node *block_disk_node(struct block_disk *disk)
     return disk->node;
 }
 
+struct block_node **block_disk_link(struct block_disk *disk)
+{
+    return &disk->node;
+}
+
+bool block_disk_claim(struct block_disk *disk)
+{
+    pthread_mutex_lock(&disk->lock);
+    bool mine = !disk->claimed;
+    disk->claimed = true;
+    pthread_mutex_unlock(&disk->lock);
+    return mine;
+}
+
+void block_disk_unclaim(struct block_disk *disk)
+{
+    pthread_mutex_lock(&disk->lock);
+    disk->claimed = false;
+    pthread_mutex_unlock(&disk->lock);
+}
+
 // ---- Opening and closing
+
+struct block_node *block_image_open(const struct block_image *image, bool read_only, bool repair,
+                                    uint64_t memory_bytes, struct err *err)
+{
+    uint64_t memory = memory_bytes ? memory_bytes : DEFAULT_METADATA_BYTES;
+    const struct block_format *format = block_format_find(image->format);
+    int fd = image->fd;
+    if (!format) {
+        err_set(err, ERR_USAGE, "'%s': there is no image format '%s'", image->name, image->format);
+        os_file_close(&fd);
+        return NULL;
+    }
+    struct block_node *node = block_file_open(fd, image->name, read_only, memory, err);
+    if (!node)
+        return NULL;
+    node->repair = repair;
+    return format->open(node, read_only, err);
+}
 
 // Put the image at `index` on top of those below it.
 static struct block_node *stack_image(const struct block_options *options, size_t index,
                                       struct block_node *backing, struct err *err)
 {
-    const struct block_image *image = &options->chain[index];
-    bool read_only = index > 0 || options->read_only;
-    uint64_t memory = options->metadata_bytes ? options->metadata_bytes : DEFAULT_METADATA_BYTES;
-    const struct block_format *format = block_format_find(image->format);
-    struct block_node *node = NULL;
-    int fd = image->fd;
-    if (format) {
-        node = block_file_open(fd, image->name, read_only, memory, err);
-    } else {
-        err_set(err, ERR_USAGE, "'%s': there is no image format '%s'", image->name, image->format);
-        os_file_close(&fd);
-    }
-    if (node) {
-        node->repair = options->repair && index == 0;
-        node = format->open(node, read_only, err);
-    }
+    struct block_node *node =
+        block_image_open(&options->chain[index], index > 0 || options->read_only,
+                         options->repair && index == 0, options->metadata_bytes, err);
     if (!node) {
         block_node_close(backing);
         return NULL;

@@ -113,6 +113,7 @@ static void log_release(struct block_node *node)
 
 static const struct block_ops log_ops = {
     .name = "log",
+    .filter = true,
     .write = log_write,
     .flush = log_flush,
     .discard = log_discard,
@@ -191,6 +192,7 @@ static int fault_zero(struct block_node *node, uint64_t offset, uint64_t length,
 
 static const struct block_ops fault_ops = {
     .name = "fault",
+    .filter = true,
     .read = fault_read,
     .write = fault_write,
     .flush = fault_flush,
@@ -247,6 +249,7 @@ static int delay_flush(struct block_node *node)
 
 static const struct block_ops delay_ops = {
     .name = "delay",
+    .filter = true,
     .read = delay_read,
     .write = delay_write,
     .flush = delay_flush,

@@ -7,6 +7,8 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/err.h"
+#include "machine/block/bitmap.h"
 #include "machine/block/block_driver.h"
 
 struct block_node *block_node_create(size_t struct_size, const struct block_ops *ops,
@@ -44,6 +46,11 @@ int block_node_close(struct block_node *node)
         if (!result)
             result = rc;
         struct block_node *next = node->next;
+        while (node->bitmaps) {
+            struct block_bitmap *bitmap = node->bitmaps;
+            node->bitmaps = bitmap->next;
+            block_bitmap_destroy(bitmap);
+        }
         free(node->name);
         free(node);
         node = next;
@@ -62,7 +69,10 @@ int block_node_write(struct block_node *node, uint64_t offset, struct block_vec 
 {
     while (!node->ops->write)
         node = node->next;
-    return vec.length ? node->ops->write(node, offset, vec, flags) : 0;
+    int rc = vec.length ? node->ops->write(node, offset, vec, flags) : 0;
+    if (node->bitmaps)
+        block_bitmap_mark_all(node->bitmaps, offset, vec.length);
+    return rc;
 }
 
 void block_node_grew(struct block_node *node, uint64_t end)
@@ -83,7 +93,10 @@ int block_node_discard(struct block_node *node, uint64_t offset, uint64_t length
 {
     while (!node->ops->discard)
         node = node->next;
-    return length ? node->ops->discard(node, offset, length) : 0;
+    int rc = length ? node->ops->discard(node, offset, length) : 0;
+    if (node->bitmaps)
+        block_bitmap_mark_all(node->bitmaps, offset, length);
+    return rc;
 }
 
 // Write zeros from one small block of them, as many times as one call takes.
@@ -111,6 +124,8 @@ int block_node_zero(struct block_node *node, uint64_t offset, uint64_t length, u
     while (!at->ops->zero)
         at = at->next;
     int rc = length ? at->ops->zero(at, offset, length, flags) : 0;
+    if (at->bitmaps)
+        block_bitmap_mark_all(at->bitmaps, offset, length);
     return rc == -EOPNOTSUPP ? block_node_write_zeros(node, offset, length) : rc;
 }
 
@@ -122,10 +137,19 @@ int block_node_extent(struct block_node *node, uint64_t offset, uint64_t length,
     return node->ops->extent(node, offset, length, extent);
 }
 
+static int resize_bitmaps(struct block_node *node, struct err *err)
+{
+    for (struct block_bitmap *b = node->bitmaps; b; b = b->next) {
+        if (block_bitmap_resize(b, node->size))
+            return err_set(err, ERR_LIMIT, "no memory for a larger dirty bitmap");
+    }
+    return 0;
+}
+
 int block_node_resize(struct block_node *node, uint64_t size, struct err *err)
 {
     if (node->ops->resize)
-        return node->ops->resize(node, size, err);
+        return node->ops->resize(node, size, err) ? -1 : resize_bitmaps(node, err);
     if (block_node_resize(node->next, size, err))
         return -1;
     node->size = node->next->size;

@@ -175,6 +175,7 @@ int qcow2_write(struct block_node *node, uint64_t offset, struct block_vec vec, 
 int qcow2_discard(struct block_node *node, uint64_t offset, uint64_t length);
 // Unmap the whole clusters of a range: a backing image shows through.
 int qcow2_empty(struct qcow2 *q, uint64_t offset, uint64_t length);
+int qcow2_populate(struct block_node *node, uint64_t offset, struct block_vec vec, bool keep_holes);
 int qcow2_zero(struct block_node *node, uint64_t offset, uint64_t length, uint32_t flags);
 int qcow2_extent(struct block_node *node, uint64_t offset, uint64_t length,
                  struct block_extent *extent);

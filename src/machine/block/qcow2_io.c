@@ -146,6 +146,12 @@ static int write_with_copy(struct qcow2 *q, const struct copy_on_write *c)
     return rc;
 }
 
+// Also when the backing image is not open: a backup is written without looking at what it stands on.
+static bool has_backing(const struct qcow2 *q)
+{
+    return q->node.backing || q->header.backing_name[0];
+}
+
 static bool was_zeros(const struct qcow2 *q, const struct qcow2_run *run)
 {
     return run->kind == QCOW2_ZEROS || (run->kind == QCOW2_UNALLOCATED && !q->node.backing);
@@ -249,6 +255,56 @@ int qcow2_write(struct block_node *node, uint64_t offset, struct block_vec vec, 
     return rc;
 }
 
+// ---- Populate
+
+// One run that a backing image decides. Lock held, released meanwhile.
+static int populate_run(struct qcow2 *q, const struct qcow2_run *run, uint64_t offset,
+                        struct block_vec vec, bool keep_holes, size_t *done)
+{
+    *done = run->length;
+    pthread_mutex_unlock(&q->lock);
+    int rc = block_node_read_padded(q->node.backing, offset, vec);
+    bool zeros = !rc && block_vec_is_zero(vec);
+    pthread_mutex_lock(&q->lock);
+    if (rc || (zeros && keep_holes))
+        return rc;
+    if (!zeros || q->header.version < 3)
+        return write_new(q, run, offset, vec, done);
+    uint64_t slice = (uint64_t)(q->slice_bytes / q->entry_bytes) << q->cluster_bits;
+    uint64_t left = slice - (offset & (slice - 1));
+    if (*done > left)
+        *done = left;
+    return qcow2_set_entries(q, offset, (unsigned)qcow2_clusters(q, *done), QCOW2_ZERO);
+}
+
+int qcow2_populate(struct block_node *node, uint64_t offset, struct block_vec vec, bool keep_holes)
+{
+    struct qcow2 *q = qcow2_of(node);
+    struct range_lock range;
+    int rc = 0;
+    pthread_mutex_lock(&q->lock);
+    lock_range(q, &range, offset, vec.length, true);
+    pthread_mutex_unlock(&q->lock);
+    while (vec.length && !rc) {
+        struct qcow2_run run = {.length = 0};
+        rc = qcow2_lock_room(q);
+        if (rc)
+            break;
+        rc = qcow2_lookup(q, offset, vec.length, &run);
+        size_t done = run.length;
+        if (!rc && run.kind == QCOW2_UNALLOCATED && node->backing)
+            rc = populate_run(q, &run, offset, block_vec_slice(vec, 0, run.length), keep_holes,
+                              &done);
+        offset += done;
+        vec = block_vec_slice(vec, done, vec.length - done);
+        pthread_mutex_unlock(&q->lock);
+    }
+    pthread_mutex_lock(&q->lock);
+    range_lock_release(&q->ranges, &range);
+    pthread_mutex_unlock(&q->lock);
+    return rc;
+}
+
 // ---- Discard and zero: whole clusters, run by run
 
 enum qcow2_clear {
@@ -264,7 +320,7 @@ static bool cleared_value(const struct qcow2 *q, const struct qcow2_run *run, ui
 {
     *value = q->header.version >= 3 && clear != CLEAR_EMPTY ? QCOW2_ZERO : 0;
     if (run->kind == QCOW2_UNALLOCATED) // a discard shall not make the image larger
-        return q->node.backing && (clear == CLEAR_ZERO || clear == CLEAR_ZERO_UNMAP);
+        return has_backing(q) && (clear == CLEAR_ZERO || clear == CLEAR_ZERO_UNMAP);
     if (clear == CLEAR_EMPTY)
         return true;
     if (run->kind == QCOW2_ZEROS)
@@ -342,7 +398,7 @@ int qcow2_discard(struct block_node *node, uint64_t offset, uint64_t length)
     struct qcow2 *q = qcow2_of(node);
     uint64_t start, end;
     // Version 2 cannot say "zeros here" above a backing image.
-    if ((q->header.version < 3 && node->backing) ||
+    if ((q->header.version < 3 && has_backing(q)) ||
         !whole_clusters(q, offset, length, &start, &end))
         return 0;
     return clear_clusters(q, start, end, CLEAR_DISCARD);
@@ -353,7 +409,7 @@ int qcow2_zero(struct block_node *node, uint64_t offset, uint64_t length, uint32
     struct qcow2 *q = qcow2_of(node);
     uint64_t start, end;
     bool v2 = q->header.version < 3;
-    if ((v2 && (node->backing || !(flags & BLOCK_UNMAP))) ||
+    if ((v2 && (has_backing(q) || !(flags & BLOCK_UNMAP))) ||
         !whole_clusters(q, offset, length, &start, &end))
         return -EOPNOTSUPP;
     int rc = 0;

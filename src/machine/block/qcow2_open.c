@@ -56,6 +56,7 @@ static const struct block_ops qcow2_ops = {
     .discard = qcow2_discard,
     .zero = qcow2_zero,
     .write_compressed = qcow2_write_compressed,
+    .populate = qcow2_populate,
     .extent = qcow2_extent,
     .resize = qcow2_resize,
     .finish = qcow2_finish,
