@@ -66,6 +66,7 @@ struct fault_site {
     uint16_t host_offset;
     uint16_t guest_offset;
     uint16_t evicted;
+    uint8_t undone; // instructions of the block from that one on
 };
 
 struct code_page;

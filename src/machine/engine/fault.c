@@ -29,6 +29,7 @@ static bool on_fault(struct os_fault *fault)
             fault->gpr[reg] = vcpu->state.gpr[reg];
     }
     translate->fault_rip = block->rip + site->guest_offset;
+    translate->fault_undone = site->undone;
     fault->pc = (uint64_t)(uintptr_t)translate->translator->trampolines.fault;
     return true;
 }

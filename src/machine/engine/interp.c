@@ -11,6 +11,7 @@
 // timers of a deterministic machine and looks at limits and the debugger.
 #include "machine/engine/interp.h"
 
+#include <assert.h>
 #include <emmintrin.h>
 #include <stdlib.h>
 
@@ -29,6 +30,7 @@ struct interp_cpu {
     // Slice of instructions: see above.
     uint64_t slice; // since the last publication
     uint64_t left;
+    uint64_t translated; // of those that are not published: by tier 1
     bool resumed; // run() has executed nothing yet: a breakpoint here has been reported already
     struct interp_vector *vector; // owned
     struct bound_insn uncached;   // for an instruction that cannot be decoded
@@ -359,7 +361,9 @@ void engine_sync_clock(struct vcpu *vcpu)
     if (!done)
         return;
     interp->slice = interp->left;
-    cpu->retired[TIER_INTERPRETED] += done;
+    cpu->retired[TIER_INTERPRETED] += done - interp->translated;
+    cpu->retired[TIER_TRANSLATED] += interp->translated;
+    interp->translated = 0;
     // Only this thread writes it: no need for an atomic addition.
     atomic_store_explicit(&vcpu->instructions,
                           atomic_load_explicit(&vcpu->instructions, memory_order_relaxed) + done,
@@ -380,7 +384,7 @@ static bool at_breakpoint(const struct vcpu *vcpu)
 }
 
 // The slice is used up. Starts the next; true when the caller has to leave run() with *exit.
-static bool next_slice(struct vcpu *vcpu, enum vcpu_exit *exit)
+bool interp_next_slice(struct vcpu *vcpu, enum vcpu_exit *exit)
 {
     struct interp_cpu *interp = engine_cpu_of(vcpu)->interp;
     struct vm_clock *clock = vcpu->system->clock;
@@ -426,7 +430,7 @@ static bool skip_to_next_timer(struct vcpu *vcpu)
 }
 
 // Events and waiting. True when the caller has to leave run() with *exit.
-static bool attend(struct vcpu *vcpu, enum vcpu_exit *exit)
+bool interp_attend(struct vcpu *vcpu, enum vcpu_exit *exit)
 {
     bool deterministic = vm_clock_is_deterministic(vcpu->system->clock);
     engine_sync_clock(vcpu);
@@ -436,21 +440,41 @@ static bool attend(struct vcpu *vcpu, enum vcpu_exit *exit)
     return false;
 }
 
+void interp_begin(struct vcpu *vcpu)
+{
+    struct interp_cpu *interp = engine_cpu_of(vcpu)->interp;
+    interp->slice = interp->left = 0;
+    interp->resumed = true;
+}
+
+uint64_t interp_left(struct vcpu *vcpu)
+{
+    return engine_cpu_of(vcpu)->interp->left;
+}
+
+void interp_retire(struct vcpu *vcpu, uint64_t instructions, enum engine_tier tier)
+{
+    struct interp_cpu *interp = engine_cpu_of(vcpu)->interp;
+    assert(instructions <= interp->left);
+    interp->left -= instructions;
+    if (tier == TIER_TRANSLATED)
+        interp->translated += instructions;
+}
+
 enum vcpu_exit interp_run(struct vcpu *vcpu)
 {
     struct engine_cpu *cpu = engine_cpu_of(vcpu);
     struct interp_cpu *interp = cpu->interp;
     enum vcpu_exit exit;
-    interp->slice = interp->left = 0;
-    interp->resumed = true;
-    if (vcpu->state.run_state != CPU_RUNNING && attend(vcpu, &exit))
+    interp_begin(vcpu);
+    if (vcpu->state.run_state != CPU_RUNNING && interp_attend(vcpu, &exit))
         return exit;
     for (;;) {
-        if (__builtin_expect(interp->left == 0, 0) && next_slice(vcpu, &exit))
+        if (__builtin_expect(interp->left == 0, 0) && interp_next_slice(vcpu, &exit))
             return exit;
         if (__builtin_expect(
                 atomic_load_explicit(&vcpu->events, memory_order_relaxed) | cpu->debug_hits, 0) &&
-            attend(vcpu, &exit))
+            interp_attend(vcpu, &exit))
             break;
         enum interp_step result = step(vcpu);
         if (__builtin_expect(result == INTERP_STEP_PART, 0))
@@ -459,7 +483,7 @@ enum vcpu_exit interp_run(struct vcpu *vcpu)
         if (__builtin_expect(result == INTERP_STEP_DONE, 1))
             continue;
         exit = VCPU_EXIT_SHUTDOWN;
-        if (result == INTERP_STEP_SHUTDOWN || attend(vcpu, &exit))
+        if (result == INTERP_STEP_SHUTDOWN || interp_attend(vcpu, &exit))
             break;
     }
     engine_sync_clock(vcpu);

@@ -30,6 +30,15 @@ enum interp_step interp_step(struct vcpu *vcpu);
 // Tier 0's run loop: vcpu_backend_ops.run of the interpreter.
 enum vcpu_exit interp_run(struct vcpu *vcpu);
 
+// What tier 1 needs to count exactly in a deterministic machine, as interp_run() does it: a slice of instructions is begun
+// when the last one is used up; each retired instruction is told; events and waiting are attended to between instructions.
+void interp_begin(struct vcpu *vcpu);                            // at the start of run()
+uint64_t interp_left(struct vcpu *vcpu);                         // of the slice
+bool interp_next_slice(struct vcpu *vcpu, enum vcpu_exit *exit); // nothing left; true: leave run()
+void interp_retire(struct vcpu *vcpu, uint64_t instructions,
+                   enum engine_tier tier);                   // at most what is left
+bool interp_attend(struct vcpu *vcpu, enum vcpu_exit *exit); // true: leave run()
+
 // Timers of a deterministic machine run when the count of retired instructions is a multiple of this: the first one at or after
 // their deadline.
 #define INTERP_QUANTUM 1000u

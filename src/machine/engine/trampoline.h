@@ -22,6 +22,7 @@ enum exit_kind {
     EXIT_LINK, // a direct jump to `rip` that is not linked yet: block->links[link]
     EXIT_JUMP, // a jump through the table to state.rip by the instruction at `rip`, which has changed RSP by -(next_rip)
     EXIT_EVENT,   // events are pending; at `rip`
+    EXIT_BUDGET,  // the block at `rip` has more instructions than may be executed
     EXIT_VECTORS, // the block at `rip` needs the vector registers loaded, and goes on at `resume`
     EXIT_FAULT,   // its host code faulted: execute the instruction at translate.fault_rip by tier 0
     EXIT_KIND_COUNT
@@ -34,6 +35,8 @@ struct exit_record {
     uint32_t resume; // cache offset, 0: none
     uint8_t kind;
     uint8_t link;
+    uint8_t
+        undone; // instructions of the block that come after, or are, the one at `rip`: not executed
 };
 
 struct trampolines {

@@ -234,6 +234,10 @@ struct far_exit *translate_exit(struct translation *t, enum exit_kind kind, uint
     assert(t->exit_count < FAR_EXITS_MAX);
     struct far_exit *exit = &t->exits[t->exit_count++];
     *exit = (struct far_exit){.kind = (uint8_t)kind, .rip = rip, .evicted = t->evicted};
+    if (kind == EXIT_INTERPRET)
+        exit->undone = (uint8_t)(t->count - t->current);
+    else if (kind == EXIT_LINK || kind == EXIT_EVENT || kind == EXIT_JUMP)
+        exit->undone = (uint8_t)(t->count - t->current - 1);
     return exit;
 }
 
@@ -256,8 +260,8 @@ static void emit_far_exit(struct translation *t, const struct far_exit *exit)
 {
     struct code_cache *cache = &t->translator->cache;
     struct emitter *e = &t->far;
-    struct exit_record record = {exit->rip,    exit->next_rip, t->block,
-                                 exit->resume, exit->kind,     exit->link};
+    struct exit_record record = {exit->rip,  exit->next_rip, t->block,    exit->resume,
+                                 exit->kind, exit->link,     exit->undone};
 
     if (!exit->jump_count)
         return;
@@ -304,6 +308,7 @@ void translate_fault_site(struct translation *t)
             (uint16_t)(code_cache_offset(&t->translator->cache, t->near.at) - t->block->code),
         .guest_offset = (uint16_t)(p->rip - t->insns[0].rip),
         .evicted = t->evicted,
+        .undone = (uint8_t)(t->count - t->current),
     };
 }
 
@@ -403,6 +408,26 @@ static void emit_count(struct translation *t)
     emit_store(e, count, RCX);
 }
 
+// A deterministic machine: the block's instructions are taken from the budget on entry, and given back where it is left early. It is not
+// entered when there are too few.
+static void emit_budget(struct translation *t)
+{
+    struct emitter *e = &t->near;
+    struct host_memory budget = host_context(CONTEXT_ENGINE(translate.budget));
+    struct far_exit *exit = translate_exit(t, EXIT_BUDGET, t->insns[0].rip);
+
+    exit->undone = (uint8_t)t->count;
+    translate_evict(t, RCX);
+    exit->evicted = t->evicted;
+    emit_load(e, RCX, budget);
+    emit_lea(e, true, RCX, host_base(RCX, -(int32_t)t->count));
+    emit_store(e, budget, RCX);
+    emit_pext_memory(e, RCX, RCX, host_context(CONTEXT_ENGINE(translate.masks) + 8u * MASK_SIGN));
+    uint8_t *enough = emit_jrcxz(e);
+    translate_exit_jump(exit, emit_jmp(e));
+    emit_target8(e, enough);
+}
+
 static void emit_block(struct translation *t)
 {
     t->block->vectors = t->uses_vectors;
@@ -410,6 +435,8 @@ static void emit_block(struct translation *t)
         emit_vector_check(t);
     if (t->translator->counts)
         emit_count(t);
+    if (t->translator->exact)
+        emit_budget(t);
     for (unsigned i = 0; i < t->count; i++)
         emit_insn(t, i);
     if (t->open_end)

@@ -56,6 +56,8 @@ struct translator {
     struct cpu_system *system; // borrowed
     bool real_time;            // the TSC is the host's
     bool counts;               // instructions are counted, approximately (--stats)
+    bool
+        exact; // a deterministic machine: no more instructions are executed than translate.budget says
     unsigned users;            // vCPUs; the last one destroys it
     translate_trace *trace;
     void *trace_context;
@@ -94,6 +96,7 @@ struct far_exit {
     uint16_t evicted; // guest registers to load first
     uint8_t kind;
     uint8_t link;
+    uint8_t undone;
     uint64_t rip;
     uint64_t next_rip;
     uint32_t resume;

@@ -26,7 +26,15 @@ struct jump_entry {
 #define EXECUTED_BITS 4096u
 
 // Constants for PEXT and PDEP.
-enum translate_mask { MASK_STATUS, MASK_PUSHED, MASK_NOT_IF, MASK_NOT_DF, MASK_NOT_AC, MASK_COUNT };
+enum translate_mask {
+    MASK_STATUS,
+    MASK_PUSHED,
+    MASK_NOT_IF,
+    MASK_NOT_DF,
+    MASK_NOT_AC,
+    MASK_SIGN,
+    MASK_COUNT
+};
 
 struct translate_cpu {
     uint64_t host_rsp;     // while in the cache
@@ -37,11 +45,13 @@ struct translate_cpu {
     uint64_t index_mask;   // (TLB_ENTRIES - 1) << 12
     uint64_t masks[MASK_COUNT];
     uint64_t jump_bias[JUMP_TABLES];
+    uint64_t budget;    // deterministic machines: instructions that may still be executed
     uint64_t fault_rip; // guest RIP of the instruction whose host code faulted
     uint32_t exit;      // why the code left: cache offset of an exit record
     uint32_t
         vectors_live; // 1: the vector and x87 registers are in the host's registers, 0: in state.xsave
     // Not touched by generated code.
+    uint32_t fault_undone;     // exit_record.undone of EXIT_FAULT
     uint64_t mapping_changes;  // counts what may have changed the mapping of code
     _Atomic bool code_dropped; // translations were dropped, the jump table is stale
     _Atomic uint32_t

@@ -238,14 +238,51 @@ static struct block *find_block(struct vcpu *vcpu, uint32_t mode)
 
 // ---- Leaving and coming back ----
 
-static void enter(struct vcpu *vcpu, const void *code)
+static const struct exit_record *exit_record(const struct vcpu *vcpu)
+{
+    const struct translate_cpu *translate = &engine_cpu_of((void *)(uintptr_t)vcpu)->translate;
+    return (const void *)(translate->translator->cache.execute + translate->exit);
+}
+
+static bool exact(struct vcpu *vcpu)
+{
+    return translator_of(vcpu)->exact;
+}
+
+// Instructions that the block which was left has taken from the budget and not executed.
+static unsigned undone(const struct vcpu *vcpu)
+{
+    const struct exit_record *record = exit_record(vcpu);
+
+    switch ((enum exit_kind)record->kind) {
+    case EXIT_FAULT:
+        return engine_cpu_of((void *)(uintptr_t)vcpu)->translate.fault_undone;
+    case EXIT_JUMP: // to an address that is not canonical: the branch faults
+        return record->undone + !address_is_canonical(vcpu, vcpu->state.rip);
+    case EXIT_INTERPRET:
+    case EXIT_LINK:
+    case EXIT_EVENT:
+    case EXIT_BUDGET:
+    case EXIT_VECTORS:
+    case EXIT_KIND_COUNT:
+        break;
+    }
+    return record->undone;
+}
+
+// `ahead`: instructions of the block that `code` lies in the middle of, to be taken from the budget now.
+static void enter(struct vcpu *vcpu, const void *code, unsigned ahead)
 {
     struct translate_cpu *translate = &engine_cpu_of(vcpu)->translate;
+    uint64_t left = exact(vcpu) ? interp_left(vcpu) : 0;
 
+    translate->budget = left - ahead;
     translate->flags = (vcpu->state.rflags & FLAGS_STATUS) | FLAG_FIXED1 | FLAG_IF;
     translate->translator->trampolines.enter(code);
     vcpu->state.rflags =
         (vcpu->state.rflags & ~(uint64_t)FLAGS_STATUS) | (translate->flags & FLAGS_STATUS);
+    if (exact(vcpu))
+        interp_retire(vcpu, left - translate->budget - undone(vcpu), TIER_TRANSLATED);
 }
 
 enum step { STEP_ON, STEP_LEAVE };
@@ -254,14 +291,18 @@ enum step { STEP_ON, STEP_LEAVE };
 static enum step step(struct vcpu *vcpu, enum vcpu_exit *exit)
 {
     vectors_put_away(vcpu);
-    engine_cpu_of(vcpu)->retired[TIER_INTERPRETED]++;
-    switch (interp_step(vcpu)) {
+    enum interp_step result = interp_step(vcpu);
+    if (!exact(vcpu))
+        engine_cpu_of(vcpu)->retired[TIER_INTERPRETED]++;
+    else if (result != INTERP_STEP_PART)
+        interp_retire(vcpu, 1, TIER_INTERPRETED);
+    switch (result) {
     case INTERP_STEP_DONE:
     case INTERP_STEP_PART:
         return STEP_ON;
     case INTERP_STEP_HALT:
         *exit = VCPU_EXIT_HALT;
-        return STEP_LEAVE;
+        return exact(vcpu) && !interp_attend(vcpu, exit) ? STEP_ON : STEP_LEAVE;
     case INTERP_STEP_SHUTDOWN:
         *exit = VCPU_EXIT_SHUTDOWN;
         return STEP_LEAVE;
@@ -275,11 +316,18 @@ static bool attention(struct vcpu *vcpu)
     const struct engine_cpu *engine = engine_cpu_of(vcpu);
 
     return atomic_load_explicit(&vcpu->events, memory_order_relaxed) || engine->debug_hits ||
-           engine->step_checks || engine->translate.code_dropped || vcpu->state.interrupt_shadow;
+           engine->step_checks || engine->translate.code_dropped || vcpu->state.interrupt_shadow ||
+           (exact(vcpu) && !interp_left(vcpu));
 }
 
-static enum step interpret(struct vcpu *vcpu, const struct exit_record *record, const void **code,
-                           enum vcpu_exit *exit)
+// Where the run loop goes on: in the cache, or by state.rip.
+struct onward {
+    const void *code; // NULL: by state.rip
+    unsigned ahead;   // see enter()
+};
+
+static enum step interpret(struct vcpu *vcpu, const struct exit_record *record,
+                           struct onward *onward, enum vcpu_exit *exit)
 {
     struct engine_cpu *engine = engine_cpu_of(vcpu);
     uint32_t mode = translate_mode(vcpu);
@@ -294,7 +342,8 @@ static enum step interpret(struct vcpu *vcpu, const struct exit_record *record, 
         translate_mode(vcpu) == mode && engine->translate.mapping_changes == mappings) {
         if (live)
             vectors_load(vcpu);
-        *code = engine->translate.translator->cache.execute + record->resume;
+        onward->code = engine->translate.translator->cache.execute + record->resume;
+        onward->ahead = record->undone - 1u;
     }
     return STEP_ON;
 }
@@ -322,19 +371,18 @@ static const void *link_blocks(struct vcpu *vcpu, const struct exit_record *reco
     return translator->cache.execute + target->code;
 }
 
-// What generated code left for. *code is where to go on, NULL: by state.rip.
-static enum step handle_exit(struct vcpu *vcpu, const void **code, enum vcpu_exit *exit)
+// What generated code left for.
+static enum step handle_exit(struct vcpu *vcpu, struct onward *onward, enum vcpu_exit *exit)
 {
     struct translate_cpu *translate = &engine_cpu_of(vcpu)->translate;
-    const struct exit_record *record =
-        (const void *)(translate->translator->cache.execute + translate->exit);
+    const struct exit_record *record = exit_record(vcpu);
 
-    *code = NULL;
+    *onward = (struct onward){0};
     switch ((enum exit_kind)record->kind) {
     case EXIT_INTERPRET:
-        return interpret(vcpu, record, code, exit);
+        return interpret(vcpu, record, onward, exit);
     case EXIT_LINK:
-        *code = link_blocks(vcpu, record);
+        onward->code = link_blocks(vcpu, record);
         break;
     case EXIT_JUMP:
         if (!address_is_canonical(vcpu, vcpu->state.rip)) { // the fault is the branch's
@@ -344,12 +392,13 @@ static enum step handle_exit(struct vcpu *vcpu, const void **code, enum vcpu_exi
         }
         break;
     case EXIT_EVENT:
+    case EXIT_BUDGET:
         vcpu->state.rip = record->rip;
         break;
     case EXIT_VECTORS:
         vcpu->state.rip = record->rip;
         vectors_load(vcpu);
-        *code = translate->translator->cache.execute + record->resume;
+        onward->code = translate->translator->cache.execute + record->resume;
         break;
     case EXIT_FAULT:
         vcpu->state.rip = translate->fault_rip;
@@ -377,40 +426,48 @@ static bool take_events(struct vcpu *vcpu, enum vcpu_exit *exit)
     smp_answer(vcpu);
     if (atomic_exchange(&engine->translate.code_dropped, false))
         forget_jumps(&engine->translate);
-    return engine_take_events(vcpu, exit) != 0;
+    return exact(vcpu) ? interp_attend(vcpu, exit) : engine_take_events(vcpu, exit) != 0;
+}
+
+// A deterministic machine's slice of instructions is used up (interp.h). True: leave run().
+static bool slice_ends(struct vcpu *vcpu, enum vcpu_exit *exit)
+{
+    if (!exact(vcpu) || interp_left(vcpu))
+        return false;
+    vectors_put_away(vcpu);
+    return interp_next_slice(vcpu, exit);
 }
 
 static enum vcpu_exit run_loop(struct vcpu *vcpu)
 {
-    const void *code = NULL;
+    struct onward onward = {0};
     enum vcpu_exit exit = VCPU_EXIT_EVENT;
 
     for (;;) {
-        if (!code) {
-            if (take_events(vcpu, &exit))
+        if (!onward.code) {
+            if (slice_ends(vcpu, &exit) || take_events(vcpu, &exit))
                 return exit;
             uint32_t mode = translate_mode(vcpu);
             struct block *block = tier_0_only(vcpu, mode) ? NULL : find_block(vcpu, mode);
-            if (!block) {
+            if (!block || (exact(vcpu) && block->instructions > interp_left(vcpu))) {
                 if (step(vcpu, &exit) == STEP_LEAVE)
                     return exit;
                 continue;
             }
             if (engine_cpu_of(vcpu)->translate.code_dropped)
                 continue; // the cache was flushed to make room: the jump table is stale
-            code = translator_of(vcpu)->cache.execute + block->code;
+            onward.code = translator_of(vcpu)->cache.execute + block->code;
         }
-        enter(vcpu, code);
-        if (handle_exit(vcpu, &code, &exit) == STEP_LEAVE)
+        enter(vcpu, onward.code, onward.ahead);
+        if (handle_exit(vcpu, &onward, &exit) == STEP_LEAVE)
             return exit;
     }
 }
 
-// What needs exact counts of instructions, or a look at each.
+// What needs a look at each instruction.
 static bool interpreter_only(const struct vcpu *vcpu)
 {
-    return vm_clock_is_deterministic(vcpu->system->clock) || vcpu->single_step ||
-           vcpu->breakpoint_count || vcpu->instruction_limit != UINT64_MAX;
+    return vcpu->single_step || vcpu->breakpoint_count || vcpu->instruction_limit != UINT64_MAX;
 }
 
 static enum vcpu_exit run(struct vcpu *vcpu)
@@ -427,10 +484,12 @@ static enum vcpu_exit run(struct vcpu *vcpu)
     os_gs_base_set(vcpu);
     this_vcpu = vcpu;
     smp_start_running(vcpu);
+    interp_begin(vcpu);
     enum vcpu_exit exit = VCPU_EXIT_HALT;
     bool leave = vcpu->state.run_state != CPU_RUNNING && take_events(vcpu, &exit);
     if (!leave && vcpu->state.run_state == CPU_RUNNING)
         exit = run_loop(vcpu);
+    engine_sync_clock(vcpu);
     vectors_put_away(vcpu);
     smp_stop_running(vcpu);
     return exit;
@@ -448,6 +507,7 @@ static struct translator *translator_create(struct cpu_system *system, struct er
     }
     translator->system = system;
     translator->counts = system->count_instructions && !vm_clock_is_deterministic(system->clock);
+    translator->exact = vm_clock_is_deterministic(system->clock);
     translator->real_time = !vm_clock_is_deterministic(system->clock);
     pthread_mutex_init(&translator->lock, NULL);
     if (fault_handler_install(err) != 0 ||
@@ -482,6 +542,7 @@ static int vcpu_init(struct vcpu *vcpu, struct err *err)
     translate->masks[MASK_NOT_IF] = ~(uint64_t)FLAG_IF;
     translate->masks[MASK_NOT_DF] = ~(uint64_t)FLAG_DF;
     translate->masks[MASK_NOT_AC] = ~(uint64_t)FLAG_AC;
+    translate->masks[MASK_SIGN] = BIT(63);
     translate->index_mask = (uint64_t)(TLB_ENTRIES - 1) << 12;
     for (enum tlb_mode mode = 0; mode < TLB_MODE_COUNT; mode++)
         translate->jump_bias[mode] = 1ull << 48;
