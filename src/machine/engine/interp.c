@@ -452,7 +452,7 @@ uint64_t interp_left(struct vcpu *vcpu)
     return engine_cpu_of(vcpu)->interp->left;
 }
 
-void interp_retire(struct vcpu *vcpu, uint64_t instructions, enum engine_tier tier)
+void interp_retire(struct vcpu *vcpu, uint64_t instructions, enum vcpu_tier tier)
 {
     struct interp_cpu *interp = engine_cpu_of(vcpu)->interp;
     assert(instructions <= interp->left);
