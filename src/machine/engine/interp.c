@@ -23,8 +23,7 @@
 #include "machine/engine/system.h"
 #include "machine/engine/trace.h"
 
-#define CACHE_BITS    14
-#define CACHE_ENTRIES (1u << CACHE_BITS)
+#define CACHE_BITS 14 // without tier 1 above
 
 struct interp_cpu {
     // Slice of instructions: see above.
@@ -34,7 +33,8 @@ struct interp_cpu {
     bool resumed; // run() has executed nothing yet: a breakpoint here has been reported already
     struct interp_vector *vector; // owned
     struct bound_insn uncached;   // for an instruction that cannot be decoded
-    struct bound_insn cache[CACHE_ENTRIES];
+    unsigned cache_shift;         // 64 less the bits of an index into `cache`
+    struct bound_insn cache[];
 };
 
 // ---- Binding ----
@@ -186,7 +186,7 @@ static void bind(struct vcpu *vcpu, const uint8_t *bytes, enum code_mode mode, s
 
 static struct bound_insn *cache_slot(struct interp_cpu *interp, uint64_t key)
 {
-    return &interp->cache[key * 0x9e3779b97f4a7c15 >> (64 - CACHE_BITS)];
+    return &interp->cache[key * 0x9e3779b97f4a7c15 >> interp->cache_shift];
 }
 
 static bool same_bytes(const struct bound_insn *bound, const uint8_t *bytes)
@@ -497,12 +497,14 @@ struct interp_vector *interp_vector_of(struct vcpu *vcpu)
     return engine_cpu_of(vcpu)->interp->vector;
 }
 
-int interp_cpu_init(struct vcpu *vcpu, struct err *err)
+int interp_cpu_init(struct vcpu *vcpu, unsigned cache_bits, struct err *err)
 {
     struct engine_cpu *cpu = engine_cpu_of(vcpu);
-    cpu->interp = calloc(1, sizeof(*cpu->interp));
+    size_t cache_bytes = sizeof(struct bound_insn) << cache_bits;
+    cpu->interp = calloc(1, sizeof(*cpu->interp) + cache_bytes);
     if (!cpu->interp)
         return err_set(err, ERR_LIMIT, "no memory for the interpreter of CPU %u", vcpu->index);
+    cpu->interp->cache_shift = 64 - cache_bits;
     engine_cpu_init(vcpu);
     cpu->interp->vector = interp_vector_create(err);
     return cpu->interp->vector ? 0 : -1;
@@ -517,11 +519,16 @@ void interp_cpu_fini(struct vcpu *vcpu)
     engine_cpu_of(vcpu)->interp = NULL;
 }
 
+static int vcpu_init(struct vcpu *vcpu, struct err *err)
+{
+    return interp_cpu_init(vcpu, CACHE_BITS, err);
+}
+
 const struct vcpu_backend_ops interpreter_backend = {
     .name = "interpreter",
     .sandbox = OS_SANDBOX_VCPU,
     .context_bytes = sizeof(struct engine_cpu),
-    .vcpu_init = interp_cpu_init,
+    .vcpu_init = vcpu_init,
     .vcpu_fini = interp_cpu_fini,
     .run = interp_run,
     .state_changed = engine_state_changed,

@@ -13,7 +13,8 @@
 #include "machine/engine/engine.h"
 
 // Set up and drop engine_cpu.interp, the MMU and the derived mode: for both backends' vcpu_init and vcpu_fini.
-int interp_cpu_init(struct vcpu *vcpu, struct err *err);
+// `cache_bits`: the binary logarithm of the number of decoded instructions that are kept, about 100 bytes each.
+int interp_cpu_init(struct vcpu *vcpu, unsigned cache_bits, struct err *err);
 void interp_cpu_fini(struct vcpu *vcpu);
 
 enum interp_step {

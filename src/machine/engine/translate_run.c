@@ -28,6 +28,9 @@
 
 #define CODE_CACHE_BYTES (128u << 20)
 
+// Beneath tier 1, tier 0 sees few instructions often.
+#define INTERPRETER_CACHE_BITS 12
+
 _Static_assert(JUMP_TABLES == TLB_MODE_COUNT, "a jump table for each TLB mode");
 
 static _Thread_local struct vcpu *this_vcpu; // the vCPU whose thread this is
@@ -532,7 +535,7 @@ static int vcpu_init(struct vcpu *vcpu, struct err *err)
             return -1;
         vcpu->system->backend_data = translator;
     }
-    if (interp_cpu_init(vcpu, err) != 0)
+    if (interp_cpu_init(vcpu, INTERPRETER_CACHE_BITS, err) != 0)
         return -1;
     translator->users++;
     translate->translator = translator;
