@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 int os_memfd_create(const char *name, uint64_t bytes, struct err *err)
@@ -43,9 +44,47 @@ static int protection(unsigned access)
     return prot;
 }
 
+#define NAMES_MAX 32
+
+static struct {
+    uint64_t start, end;
+    const char *name;
+} names[NAMES_MAX]; // an entry without a name is free
+
+void os_memory_name(const void *at, size_t length, const char *name)
+{
+    unsigned i = 0;
+    while (i < NAMES_MAX && names[i].name)
+        i++;
+    if (i < NAMES_MAX) {
+        names[i].start = (uintptr_t)at;
+        names[i].end = names[i].start + length;
+        names[i].name = name;
+    }
+    prctl(PR_SET_VMA, PR_SET_VMA_ANON_NAME, at, length, name); // Linux 5.17, where it is built in
+}
+
+static void forget_name(const void *at)
+{
+    for (unsigned i = 0; i < NAMES_MAX; i++)
+        if (names[i].start == (uintptr_t)at)
+            names[i].name = NULL;
+}
+
+const char *os_memory_name_at(uint64_t address)
+{
+    for (unsigned i = 0; i < NAMES_MAX; i++)
+        if (names[i].name && address >= names[i].start && address < names[i].end)
+            return names[i].name;
+    return NULL;
+}
+
+#define GUARD_BYTES 4096u
+
 void *os_memory_reserve(size_t length, struct err *err)
 {
-    void *at = mmap(NULL, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *at = mmap(NULL, length + GUARD_BYTES, PROT_NONE,
+                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (at != MAP_FAILED)
         return at;
     err_set_errno(err, errno, "cannot reserve %zu bytes of address space", length);
@@ -54,8 +93,10 @@ void *os_memory_reserve(size_t length, struct err *err)
 
 void os_memory_release(void *at, size_t length)
 {
-    if (at)
-        munmap(at, length);
+    if (!at)
+        return;
+    forget_name(at);
+    munmap(at, length + GUARD_BYTES);
 }
 
 int os_memory_place_file(void *at, size_t length, unsigned access, int fd, uint64_t offset,

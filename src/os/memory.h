@@ -25,7 +25,7 @@ enum os_memory_access {
 // *err on failure.
 int os_memfd_create(const char *name, uint64_t bytes, struct err *err);
 
-// NULL and *err on failure. Returned by os_memory_release().
+// NULL and *err on failure. Returned by os_memory_release(). A page that nobody may touch follows, so that neighbours stay apart.
 void *os_memory_reserve(size_t length, struct err *err);
 void os_memory_release(void *at, size_t length);
 
@@ -35,6 +35,11 @@ int os_memory_place_file(void *at, size_t length, unsigned access, int fd, uint6
                          struct err *err);
 int os_memory_place_zeroed(void *at, size_t length, unsigned access, struct err *err);
 int os_memory_protect(void *at, size_t length, unsigned access, struct err *err);
+
+// Say what a placed range of anonymous memory is for: in /proc/PID/smaps, where the kernel has that, and in os_self_memory(). `name` is a literal.
+// Before other threads are started. Forgotten by os_memory_release() of a range that begins there.
+void os_memory_name(const void *at, size_t length, const char *name);
+const char *os_memory_name_at(uint64_t address); // NULL: has none
 
 // Free the pages behind a shared mapping of a memfd, for all who map it; they read as zeroes
 // afterwards. 0 or a negative errno.

@@ -26,6 +26,7 @@ struct vcpu *vcpu_create(struct cpu_system *system, unsigned index, struct err *
         os_memory_release(vcpu, bytes);
         return NULL;
     }
+    os_memory_name(vcpu, bytes, "wirt-vcpu");
     vcpu->system = system;
     vcpu->index = index;
     vcpu->backend_data = (char *)vcpu + VCPU_CONTEXT_OFFSET;

@@ -101,6 +101,7 @@ static int map_tables(struct code_cache *cache, struct err *err)
     cache->tables = at;
     if (os_memory_place_zeroed(at, cache->tables_bytes, OS_MEMORY_READ | OS_MEMORY_WRITE, err) != 0)
         return -1;
+    os_memory_name(at, cache->tables_bytes, "wirt-translations");
     cache->blocks = (void *)at;
     cache->sites = (void *)(at += blocks);
     cache->pages = (void *)(at += sites);

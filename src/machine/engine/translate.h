@@ -29,6 +29,7 @@
 #include "machine/engine/trampoline.h"
 
 #define BLOCK_INSNS_MAX 64
+#define COLD_BITS       17
 
 // What of the vCPU's state a translation depends on. 0: translated code does not run in this state; tier 0 does.
 enum translate_mode {
@@ -59,6 +60,8 @@ struct translator {
     bool
         exact; // a deterministic machine: no more instructions are executed than translate.budget says
     unsigned users;            // vCPUs; the last one destroys it
+    // How often code was found untranslated, by a hash of its physical address; any thread, and no harm where two meet.
+    uint8_t runs[1u << COLD_BITS];
     translate_trace *trace;
     void *trace_context;
 };

@@ -53,6 +53,7 @@ struct translate_cpu {
     // Not touched by generated code.
     uint32_t fault_undone;     // exit_record.undone of EXIT_FAULT
     uint64_t mapping_changes;  // counts what may have changed the mapping of code
+    uint64_t cold_rip;         // last instruction that was interpreted because its code is cold
     _Atomic bool code_dropped; // translations were dropped, the jump table is stale
     _Atomic uint32_t
         running; // may be in the code cache, or about to use its TLB: see translate_smp.h

@@ -212,7 +212,27 @@ static bool fetch_hit(struct vcpu *vcpu, uint64_t rip, uint64_t *page, const uin
     return true;
 }
 
-// The block at state.rip; NULL when tier 0 is to find out what is wrong there.
+// Much of what a system executes, it executes once or twice: a translation would cost more time than it saves, and room for as long as the cache is not
+// flushed. So tier 0 has the first runs. What is counted is where a run begins; the instructions behind it belong to it.
+static bool is_cold(struct vcpu *vcpu, uint64_t physical)
+{
+    struct translate_cpu *translate = &engine_cpu_of(vcpu)->translate;
+    uint64_t rip = vcpu->state.rip;
+    bool goes_on = rip - translate->cold_rip - 1 < INSN_MAX_BYTES;
+    uint8_t *runs =
+        &translate->translator->runs[physical * 0x9E3779B97F4A7C15ull >> (64 - COLD_BITS)];
+
+    uint8_t count = __atomic_load_n(runs, __ATOMIC_RELAXED);
+
+    if (!goes_on && count >= vcpu->system->cold_runs)
+        return false;
+    if (!goes_on)
+        __atomic_store_n(runs, count + 1, __ATOMIC_RELAXED);
+    translate->cold_rip = rip;
+    return true;
+}
+
+// The block at state.rip; NULL when tier 0 is to execute the instruction there: it finds out what is wrong, or the code is cold.
 static struct block *find_block(struct vcpu *vcpu, uint32_t mode)
 {
     struct translator *translator = translator_of(vcpu);
@@ -231,6 +251,8 @@ static struct block *find_block(struct vcpu *vcpu, uint32_t mode)
     uint64_t physical = page | (rip & (PAGE_BYTES - 1));
     struct block *block = code_cache_find(&translator->cache, rip, physical, mode);
     if (!block) {
+        if (is_cold(vcpu, physical))
+            return NULL;
         vectors_put_away(vcpu);
         block = make_block(vcpu, physical, host, mode);
     }

@@ -56,7 +56,7 @@ static int map_ram(struct guest_memory *memory, struct err *err)
 {
     uint64_t file_bytes = 0;
     if (memory->fd < 0)
-        memory->fd = os_memfd_create("wirt-guest-ram", memory->ram_bytes, err);
+        memory->fd = os_memfd_create(GUEST_MEMORY_NAME, memory->ram_bytes, err);
     else if (os_file_size(memory->fd, &file_bytes) != 0 || file_bytes < memory->ram_bytes)
         return err_set(err, ERR_INPUT, "the file given as guest memory is smaller than %llu bytes",
                        (unsigned long long)memory->ram_bytes);
@@ -69,6 +69,7 @@ static int map_ram(struct guest_memory *memory, struct err *err)
     if (os_memory_place_zeroed(memory->flags, memory->flag_bytes, OS_MEMORY_READ | OS_MEMORY_WRITE,
                                err) != 0)
         return -1;
+    os_memory_name(memory->flags, memory->flag_bytes, "wirt-page-flags");
     return os_memory_place_file(memory->base, memory->ram_bytes, OS_MEMORY_READ | OS_MEMORY_WRITE,
                                 memory->fd, 0, err);
 }

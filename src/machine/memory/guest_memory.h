@@ -38,6 +38,9 @@ enum page_flag {
     PAGE_DIRTY = 1 << 1,
 };
 
+// What the memfd of RAM is called in /proc.
+#define GUEST_MEMORY_NAME "wirt-guest-ram"
+
 struct guest_memory;
 
 // Told after bytes of pages with PAGE_CODE changed behind the vCPUs' back (DMA, loaders, the

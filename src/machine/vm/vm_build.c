@@ -56,6 +56,7 @@ static int build_cpus(struct vm *vm, struct err *err)
         .owner = vm,
         .memory = vm->memory,
         .count_instructions = config->stats,
+        .cold_runs = config->cold_runs,
         .ports = vm->ports,
         .mmio = vm->mmio,
         .clock = vm->clock,

@@ -9,7 +9,8 @@
 #include "base/bits.h"
 #include "wire/schema.h"
 
-#define DEFAULT_MEMORY (512 * MIB)
+#define DEFAULT_MEMORY    (512 * MIB)
+#define DEFAULT_COLD_RUNS 2
 
 static const char *const accel_names[] = {"auto", "kvm", "engine", "interpreter"};
 static const char *const console_names[] = {"stdio", "file", "socket", "none"};
@@ -188,6 +189,7 @@ static void parse_scalars(struct vm_config *config, const json_t *json)
     config->timeout_seconds = (unsigned)number(json, "timeout", 0);
     config->exit_on_reboot = !strcmp(text(json, "on_reboot", "restart"), "exit");
     config->deterministic = json_is_true(json_object_get(json, "deterministic"));
+    config->cold_runs = (unsigned)number(json, "cold_runs", DEFAULT_COLD_RUNS);
     const char *stats = text(json, "stats", NULL);
     config->stats = stats;
     config->stats_json = stats && !strcmp(stats, "json");

@@ -101,7 +101,8 @@ struct vm_config {
     unsigned timeout_seconds; // 0: none
     bool exit_on_reboot;
     bool deterministic;
-    unsigned trace; // enum vm_trace
+    unsigned trace;     // enum vm_trace
+    unsigned cold_runs; // of code, before it is translated
     bool stats, stats_json;
 };
 

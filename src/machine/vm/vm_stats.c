@@ -3,6 +3,7 @@
 // What the machine did, in numbers.
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "machine/vm/vm_internal.h"
 #include "os/clock.h"
@@ -21,15 +22,32 @@ static json_t *exits_by_reason(const struct vm *vm)
     return exits;
 }
 
+// The host's memory by what it is for. *beyond: all of it but guest RAM.
+static json_t *memory_by_use(json_int_t *beyond)
+{
+    struct os_self_part parts[OS_SELF_PARTS_MAX];
+    unsigned count = os_self_memory(parts);
+    json_t *memory = json_object();
+    *beyond = 0;
+    for (unsigned i = 0; i < count; i++) {
+        json_object_set_new(memory, parts[i].name, json_integer((json_int_t)parts[i].bytes));
+        if (strcmp(parts[i].name, GUEST_MEMORY_NAME))
+            *beyond += (json_int_t)parts[i].bytes;
+    }
+    return memory;
+}
+
 json_t *vm_statistics(struct vm *vm)
 {
     const struct vcpu_backend_ops *backend = vm->system.backend;
+    json_int_t beyond;
+    json_t *memory = memory_by_use(&beyond);
     uint64_t tiers[TIER_COUNT] = {0};
     for (unsigned i = 0; i < vm->config->cpus; i++)
         for (enum vcpu_tier tier = 0; tier < TIER_COUNT; tier++)
             tiers[tier] += backend->instructions(vm->vcpus[i], tier);
     return json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:I}",                           //
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:I, s:o}",                      //
         "wall_ns", (json_int_t)(os_clock_monotonic_ns() - vm->start_ns),                //
         "first_instruction_ns", (json_int_t)vm->first_instruction_ns,                   //
         "first_output_ns", (json_int_t)vm->first_output_ns,                             //
@@ -38,7 +56,7 @@ json_t *vm_statistics(struct vm *vm)
         "instructions_translated", (json_int_t)tiers[TIER_TRANSLATED], "exits",
         exits_by_reason(vm),                                                                  //
         "disks", vm_devices_statistics(vm, "disk"), "nets", vm_devices_statistics(vm, "net"), //
-        "host_memory_bytes", (json_int_t)os_self_memory_bytes(guest_memory_fd(vm->memory)));
+        "host_memory_bytes", beyond, "host_memory", memory);
 }
 
 static void print_member(const char *name, const json_t *value)
