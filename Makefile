@@ -12,7 +12,7 @@ BUILD ?= build
 PREFIX ?= /usr/local
 export BUILD
 
-.PHONY: all build setup demo test soak lint bench fuzz install fresh clean help
+.PHONY: all build web setup demo test soak lint bench fuzz install fresh clean help
 .DEFAULT_GOAL := all
 
 all: build ## build everything (release); the programs run from the build directory
@@ -27,6 +27,9 @@ $(BUILD)/build.ninja: | setup
 
 build: setup $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
+
+web: $(BUILD)/build.ninja ## build the web page of wirtd
+	@tools/web
 
 demo: build ## boot Debian 12 in a VM and stand in its shell
 	@tools/demo
@@ -46,7 +49,7 @@ bench: build ## workloads under wirt beside QEMU's TCG
 fuzz: setup ## fuzz each target (FUZZ_SECONDS in all, 240)
 	@tools/fuzz
 
-install: build ## install to PREFIX (/usr/local), below DESTDIR when set
+install: build web ## install to PREFIX (/usr/local), below DESTDIR when set
 	@meson install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir $(DESTDIR))
 
 fresh: ## prove make demo and make test on a fresh minimal Debian 12

@@ -1,0 +1,59 @@
+// SPDX-License-Identifier: Apache-2.0
+// A graph over time by uPlot. Colours follow the page's theme; a summary of the last value stands in the
+// caption, so that the graph's content is not for the eye only.
+import uPlot from "uplot";
+import "uplot/dist/uPlot.min.css";
+import { useEffect, useRef } from "preact/hooks";
+
+export interface Line {
+    label: string;
+    values: (number | null)[];
+}
+
+const HEIGHT = 150;
+const colour = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+
+export function Chart(props: { title: string; times: number[]; lines: Line[]; format: (value: number) => string; max?: number }) {
+    const place = useRef<HTMLDivElement>(null);
+    const plot = useRef<uPlot>();
+    const data = [props.times, ...props.lines.map((line) => line.values)] as uPlot.AlignedData;
+
+    useEffect(() => {
+        const element = place.current!;
+        const axis = { stroke: colour("--dim"), grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
+        const strokes = [colour("--accent"), colour("--second")];
+        plot.current = new uPlot(
+            {
+                width: element.clientWidth,
+                height: HEIGHT,
+                legend: { show: false },
+                cursor: { y: false },
+                scales: { y: { range: (_, __, high) => [0, props.max ?? Math.max(high * 1.15, 1e-9)] } },
+                series: [{}, ...props.lines.map((line, index) => ({ label: line.label, stroke: strokes[index]!, width: 1.5, fill: index === 0 ? `${strokes[0]}22` : undefined }))],
+                axes: [axis, { ...axis, size: 70, values: (_: uPlot, ticks: number[]) => ticks.map(props.format) }],
+            },
+            data,
+            element,
+        );
+        const resize = new ResizeObserver(() => plot.current?.setSize({ width: element.clientWidth, height: HEIGHT }));
+        resize.observe(element);
+        return () => {
+            resize.disconnect();
+            plot.current?.destroy();
+        };
+    }, []);
+    useEffect(() => plot.current?.setData(data), [props.times, props.lines]);
+
+    const last = props.lines.map((line) => {
+        const value = line.values.at(-1);
+        return `${line.label} ${value === null || value === undefined ? "–" : props.format(value)}`;
+    });
+    return (
+        <figure class="chart">
+            <figcaption>
+                {props.title} <small>{last.join(" · ")}</small>
+            </figcaption>
+            <div ref={place} />
+        </figure>
+    );
+}

@@ -1,0 +1,333 @@
+// SPDX-License-Identifier: Apache-2.0
+// The small parts that every view is made of. Each has an accessible name, works with the keyboard, and
+// takes its colours from style.css.
+import type { ComponentChildren, JSX } from "preact";
+import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { reason } from "../state";
+import { percent } from "./format";
+
+export function Button(props: {
+    children: ComponentChildren;
+    onClick?: () => void;
+    kind?: "plain" | "main" | "danger" | "quiet";
+    type?: "button" | "submit";
+    disabled?: boolean;
+    /** Why it is disabled, or what it does, where the text alone does not say. */
+    title?: string;
+}) {
+    return (
+        <button
+            type={props.type ?? "button"}
+            class={`button ${props.kind ?? "plain"}`}
+            disabled={props.disabled}
+            title={props.title}
+            onClick={props.onClick}
+        >
+            {props.children}
+        </button>
+    );
+}
+
+/** A labelled control; the error of the field stands under it and is announced with it. */
+export function Field(props: { label: string; error?: string; hint?: string; children: (id: string, described: string) => JSX.Element }) {
+    const id = useId();
+    const note = props.error ?? props.hint;
+    return (
+        <div class={props.error === undefined ? "field" : "field wrong"}>
+            <label for={id}>{props.label}</label>
+            {props.children(id, `${id}-note`)}
+            {note !== undefined && (
+                <p id={`${id}-note`} class="note" role={props.error === undefined ? undefined : "alert"}>
+                    {note}
+                </p>
+            )}
+        </div>
+    );
+}
+
+interface TextProps {
+    label: string;
+    value: string;
+    onInput: (value: string) => void;
+    type?: string;
+    error?: string;
+    hint?: string;
+    required?: boolean;
+    autofocus?: boolean;
+    autocomplete?: string;
+    pattern?: string;
+    min?: number;
+    max?: number;
+    step?: number | "any";
+    placeholder?: string;
+}
+
+export function TextField(props: TextProps) {
+    const input = useRef<HTMLInputElement>(null);
+    useEffect(() => {
+        if (props.autofocus) input.current?.focus();
+    }, []);
+    return (
+        <Field label={props.label} error={props.error} hint={props.hint}>
+            {(id, described) => (
+                <input
+                    ref={input}
+                    id={id}
+                    aria-describedby={described}
+                    aria-invalid={props.error !== undefined}
+                    type={props.type ?? "text"}
+                    value={props.value}
+                    required={props.required}
+                    autocomplete={props.autocomplete ?? "off"}
+                    pattern={props.pattern}
+                    min={props.min}
+                    max={props.max}
+                    step={props.step}
+                    placeholder={props.placeholder}
+                    spellcheck={false}
+                    onInput={(event) => props.onInput(event.currentTarget.value)}
+                />
+            )}
+        </Field>
+    );
+}
+
+export function TextArea(props: { label: string; value: string; onInput: (value: string) => void; rows?: number; hint?: string; error?: string }) {
+    return (
+        <Field label={props.label} hint={props.hint} error={props.error}>
+            {(id, described) => (
+                <textarea
+                    id={id}
+                    aria-describedby={described}
+                    rows={props.rows ?? 3}
+                    value={props.value}
+                    spellcheck={false}
+                    onInput={(event) => props.onInput(event.currentTarget.value)}
+                />
+            )}
+        </Field>
+    );
+}
+
+export function Choice(props: {
+    label: string;
+    value: string;
+    options: [value: string, text: string][];
+    onInput: (value: string) => void;
+    hint?: string;
+    error?: string;
+}) {
+    return (
+        <Field label={props.label} hint={props.hint} error={props.error}>
+            {(id, described) => (
+                <select id={id} aria-describedby={described} value={props.value} onInput={(event) => props.onInput(event.currentTarget.value)}>
+                    {props.options.map(([value, text]) => (
+                        <option key={value} value={value}>
+                            {text}
+                        </option>
+                    ))}
+                </select>
+            )}
+        </Field>
+    );
+}
+
+export function Check(props: { label: string; value: boolean; onInput: (value: boolean) => void; hint?: string }) {
+    const id = useId();
+    return (
+        <div class="field check">
+            <input id={id} type="checkbox" checked={props.value} onInput={(event) => props.onInput(event.currentTarget.checked)} />
+            <label for={id}>{props.label}</label>
+            {props.hint !== undefined && <p class="note">{props.hint}</p>}
+        </div>
+    );
+}
+
+/** A modal form. It closes when the work is done, or stays with the reason when it was refused. */
+export function Dialog(props: {
+    title: string;
+    done: () => void;
+    submit: string;
+    danger?: boolean;
+    /** Throws when refused; may tell field errors by ApiError. "stay" keeps the dialog open. */
+    onSubmit: () => Promise<void | "stay">;
+    children: (errors: Record<string, string>) => ComponentChildren;
+    wide?: boolean;
+}) {
+    const dialog = useRef<HTMLDialogElement>(null);
+    const title = useId();
+    const [error, setError] = useState<unknown>();
+    const [busy, setBusy] = useState(false);
+    useEffect(() => dialog.current?.showModal(), []);
+
+    const submit = async (event: Event) => {
+        event.preventDefault();
+        setBusy(true);
+        try {
+            setError(undefined);
+            if ((await props.onSubmit()) !== "stay") props.done();
+        } catch (refused) {
+            setError(refused);
+        } finally {
+            setBusy(false);
+        }
+    };
+
+    const fields = error !== null && typeof error === "object" && "fields" in error ? (error.fields as Record<string, string>) : {};
+    return (
+        <dialog ref={dialog} aria-labelledby={title} class={props.wide ? "wide" : ""} onClose={props.done}>
+            <form onSubmit={submit}>
+                <h2 id={title}>{props.title}</h2>
+                <div class="body">{props.children(fields)}</div>
+                {error !== undefined && (
+                    <p class="error" role="alert">
+                        {reason(error)}
+                    </p>
+                )}
+                <footer>
+                    <Button kind="quiet" onClick={() => dialog.current?.close()}>
+                        Cancel
+                    </Button>
+                    <Button type="submit" kind={props.danger ? "danger" : "main"} disabled={busy}>
+                        {busy ? "…" : props.submit}
+                    </Button>
+                </footer>
+            </form>
+        </dialog>
+    );
+}
+
+/** Asks before what cannot be undone; where `typed` is given, it has to be typed first. */
+export function Confirm(props: { title: string; text: ComponentChildren; submit: string; typed?: string; done: () => void; onSubmit: () => Promise<void> }) {
+    const [typed, setTyped] = useState("");
+    const submit = async () => {
+        if (props.typed !== undefined && typed !== props.typed) throw new Error(`type ${props.typed} to go on`);
+        await props.onSubmit();
+    };
+    return (
+        <Dialog title={props.title} submit={props.submit} danger done={props.done} onSubmit={submit}>
+            {() => (
+                <>
+                    <p>{props.text}</p>
+                    {props.typed !== undefined && <TextField label={`Type ${props.typed} to confirm`} value={typed} onInput={setTyped} autofocus />}
+                </>
+            )}
+        </Dialog>
+    );
+}
+
+export function Meter(props: { label: string; used: number | undefined; total: number | undefined; text: string }) {
+    const known = props.used !== undefined && props.total !== undefined && props.total > 0;
+    const fraction = known ? Math.min(1, props.used! / props.total!) : 0;
+    const level = fraction > 0.9 ? "high" : fraction > 0.75 ? "warm" : "";
+    return (
+        <div class="meter">
+            <span class="name">{props.label}</span>
+            <span class="value">
+                {props.text} {known && <small>({percent(fraction)})</small>}
+            </span>
+            <div class="bar" role="meter" aria-label={props.label} aria-valuemin={0} aria-valuemax={100} aria-valuenow={Math.round(fraction * 100)}>
+                <i class={level} style={{ width: `${fraction * 100}%` }} />
+            </div>
+        </div>
+    );
+}
+
+export interface Column<T> {
+    title: string;
+    cell: (row: T) => ComponentChildren;
+    /** What to sort by; a column without it cannot be sorted. */
+    by?: (row: T) => string | number;
+    number?: boolean;
+}
+
+export function Table<T>(props: { name: string; rows: T[]; columns: Column<T>[]; id: (row: T) => string; empty: ComponentChildren; filter?: boolean }) {
+    const [sort, setSort] = useState<{ column: number; down: boolean }>();
+    const [filter, setFilter] = useState("");
+    const text = (row: T) => props.columns.map((column) => String(column.by?.(row) ?? "")).join(" ").toLowerCase();
+    let rows = filter === "" ? props.rows : props.rows.filter((row) => text(row).includes(filter.toLowerCase()));
+    const by = sort === undefined ? undefined : props.columns[sort.column]?.by;
+    if (sort !== undefined && by !== undefined) {
+        const order = (a: T, b: T) => (by(a) < by(b) ? -1 : by(a) > by(b) ? 1 : 0) * (sort.down ? -1 : 1);
+        rows = [...rows].sort(order);
+    }
+    const direction = (index: number) => (sort?.column !== index ? "none" : sort.down ? "descending" : "ascending");
+    return (
+        <div class="table">
+            {props.filter && props.rows.length > 8 && (
+                <input class="filter" type="search" placeholder="Filter" aria-label={`Filter ${props.name}`} value={filter} onInput={(event) => setFilter(event.currentTarget.value)} />
+            )}
+            {rows.length === 0 ? (
+                <p class="empty">{props.rows.length === 0 ? props.empty : "Nothing matches the filter."}</p>
+            ) : (
+                <table aria-label={props.name}>
+                    <thead>
+                        <tr>
+                            {props.columns.map((column, index) => (
+                                <th key={column.title} scope="col" class={column.number ? "number" : ""} aria-sort={direction(index)}>
+                                    {column.by === undefined ? (
+                                        column.title
+                                    ) : (
+                                        <button type="button" onClick={() => setSort({ column: index, down: sort?.column === index && !sort.down })}>
+                                            {column.title}
+                                        </button>
+                                    )}
+                                </th>
+                            ))}
+                        </tr>
+                    </thead>
+                    <tbody>
+                        {rows.map((row) => (
+                            <tr key={props.id(row)}>
+                                {props.columns.map((column) => (
+                                    <td key={column.title} class={column.number ? "number" : ""}>
+                                        {column.cell(row)}
+                                    </td>
+                                ))}
+                            </tr>
+                        ))}
+                    </tbody>
+                </table>
+            )}
+        </div>
+    );
+}
+
+export function Tabs(props: { name: string; tabs: [id: string, title: string, href: string][]; current: string }) {
+    return (
+        <nav class="tabs" aria-label={props.name}>
+            {props.tabs.map(([id, title, link]) => (
+                <a key={id} href={link} aria-current={id === props.current ? "page" : undefined}>
+                    {title}
+                </a>
+            ))}
+        </nav>
+    );
+}
+
+export function Dot(props: { status: string | undefined }) {
+    const kind = props.status === "running" || props.status === "online" || props.status === "available" ? "on" : props.status === "paused" || props.status === "suspended" ? "half" : "off";
+    return <span class={`dot ${kind}`} role="img" aria-label={props.status ?? "unknown"} />;
+}
+
+export function Failure(props: { error: unknown; retry?: () => void }) {
+    return (
+        <div class="failure" role="alert">
+            <p>{reason(props.error)}</p>
+            {props.retry !== undefined && <Button onClick={props.retry}>Try again</Button>}
+        </div>
+    );
+}
+
+export function Facts(props: { rows: [string, ComponentChildren][] }) {
+    return (
+        <dl class="facts">
+            {props.rows.map(([name, value]) => (
+                <div key={name}>
+                    <dt>{name}</dt>
+                    <dd>{value}</dd>
+                </div>
+            ))}
+        </dl>
+    );
+}

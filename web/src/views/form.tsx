@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: Apache-2.0
+// A form over configuration keys: a table says what each key is, the form sends what was changed, and a
+// key that was emptied is deleted. Options and cloud-init are such tables.
+import { useEffect, useState } from "preact/hooks";
+import { api } from "../api/client";
+import type { Config, Resource } from "../api/types";
+import { ApiError } from "../api/client";
+import { reason, say } from "../state";
+import { useLoad } from "../ui/load";
+import { Button, Check, Failure, TextArea, TextField } from "../ui/parts";
+import { pathOf } from "./guest";
+
+export interface Key {
+    key: string;
+    label: string;
+    kind: "text" | "area" | "flag" | "password" | "number";
+    hint?: string;
+    /** How the value is kept where that is not as it is shown. */
+    store?: (text: string) => string;
+    show?: (stored: string) => string;
+}
+
+function changes(keys: Key[], before: Record<string, string>, now: Record<string, string>): Record<string, string> {
+    const sent: Record<string, string> = {};
+    const gone: string[] = [];
+    for (const { key, store } of keys) {
+        const value = now[key] ?? "";
+        if (value === (before[key] ?? "")) continue;
+        if (value === "") gone.push(key);
+        else sent[key] = store === undefined ? value : store(value);
+    }
+    if (gone.length > 0) sent.delete = gone.join(",");
+    return sent;
+}
+
+function Control(props: { entry: Key; value: string; set: (value: string) => void; error?: string }) {
+    const { entry, value, set } = props;
+    switch (entry.kind) {
+        case "flag":
+            return <Check label={entry.label} hint={entry.hint} value={value === "1"} onInput={(on) => set(on ? "1" : "0")} />;
+        case "area":
+            return <TextArea label={entry.label} hint={entry.hint} value={value} onInput={set} error={props.error} rows={5} />;
+        default:
+            return <TextField label={entry.label} hint={entry.hint} type={entry.kind} value={value} onInput={set} error={props.error} autocomplete={entry.kind === "password" ? "new-password" : "off"} />;
+    }
+}
+
+export function ConfigForm(props: { guest: Resource; name: string; keys: Key[] }) {
+    const path = `${pathOf(props.guest)}/config`;
+    const config = useLoad<Config>(path);
+    const [before, setBefore] = useState<Record<string, string>>({});
+    const [now, setNow] = useState<Record<string, string>>({});
+    const [errors, setErrors] = useState<Record<string, string>>({});
+    const [refused, setRefused] = useState<string>();
+
+    useEffect(() => {
+        if (config.data === undefined) return;
+        const shown = props.keys.map(({ key, show }) => {
+            const stored = config.data?.[key];
+            return [key, stored === undefined ? "" : (show ?? String)(String(stored))] as const;
+        });
+        setBefore(Object.fromEntries(shown));
+        setNow(Object.fromEntries(shown));
+    }, [config.data]);
+
+    const sent = changes(props.keys, before, now);
+    const save = async (event: Event) => {
+        event.preventDefault();
+        setErrors({});
+        setRefused(undefined);
+        try {
+            await api.put(path, { ...sent, digest: config.data?.digest });
+            say("good", `${props.name}: saved`);
+            config.again();
+        } catch (error) {
+            setErrors(error instanceof ApiError ? error.fields : {});
+            setRefused(reason(error));
+        }
+    };
+    if (config.error !== undefined && config.data === undefined) return <Failure error={config.error} retry={config.again} />;
+    return (
+        <form class="panel" onSubmit={save} aria-label={props.name}>
+            {props.keys.map((entry) => (
+                <Control key={entry.key} entry={entry} value={now[entry.key] ?? ""} set={(value) => setNow({ ...now, [entry.key]: value })} error={errors[entry.key]} />
+            ))}
+            {refused !== undefined && <p class="error" role="alert">{refused}</p>}
+            <footer>
+                <Button type="submit" kind="main" disabled={Object.keys(sent).length === 0}>Save</Button>
+            </footer>
+        </form>
+    );
+}

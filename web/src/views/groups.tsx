@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+import { useState } from "preact/hooks";
+import { api } from "../api/client";
+import { run } from "../state";
+import { useLoad } from "../ui/load";
+import { Button, Dialog, Failure, Table, TextField } from "../ui/parts";
+
+interface Group {
+    groupid: string;
+    users?: string;
+    comment?: string;
+}
+
+function Add(props: { done: () => void }) {
+    const [groupid, setGroupid] = useState("");
+    const [comment, setComment] = useState("");
+    return (
+        <Dialog title="Add a group" submit="Add" done={props.done} onSubmit={() => api.post("/access/groups", { groupid, comment })}>
+            {(errors) => (
+                <>
+                    <TextField label="Name" value={groupid} onInput={setGroupid} error={errors.groupid} required autofocus />
+                    <TextField label="Notes" value={comment} onInput={setComment} error={errors.comment} />
+                </>
+            )}
+        </Dialog>
+    );
+}
+
+/** Who is in a group is kept with the users; here it is shown and set as one list. */
+function Members(props: { group: Group; done: () => void }) {
+    const before = (props.group.users ?? "").split(",").filter((one) => one !== "");
+    const [text, setText] = useState(before.join(", "));
+    const save = async () => {
+        const now = text.split(/[\s,]+/).filter((one) => one !== "");
+        for (const userid of now.filter((one) => !before.includes(one)))
+            await api.put(`/access/users/${encodeURIComponent(userid)}`, { groups: props.group.groupid, append: true });
+        for (const userid of before.filter((one) => !now.includes(one))) await leave(userid, props.group.groupid);
+    };
+    return (
+        <Dialog title={`Members of ${props.group.groupid}`} submit="Save" done={props.done} onSubmit={save}>
+            {() => <TextField label="Users" value={text} onInput={setText} hint="Separated by commas: anna@wirt, ben@pam" autofocus />}
+        </Dialog>
+    );
+}
+
+async function leave(userid: string, group: string): Promise<void> {
+    const user = await api.get<{ groups?: string[] | string }>(`/access/users/${encodeURIComponent(userid)}`);
+    const groups = Array.isArray(user.groups) ? user.groups : (user.groups ?? "").split(",");
+    await api.put(`/access/users/${encodeURIComponent(userid)}`, { groups: groups.filter((one) => one !== group && one !== "").join(",") });
+}
+
+export function Groups() {
+    const list = useLoad<Group[]>("/access/groups", {}, 10000);
+    const [open, setOpen] = useState<"add" | Group>();
+    const done = () => {
+        setOpen(undefined);
+        list.again();
+    };
+    if (list.error !== undefined && list.data === undefined) return <Failure error={list.error} retry={list.again} />;
+    return (
+        <>
+            <div class="actions">
+                <Button kind="main" onClick={() => setOpen("add")}>
+                    Add group
+                </Button>
+            </div>
+            <Table
+                name="Groups"
+                rows={list.data ?? []}
+                id={(one) => one.groupid}
+                empty="No groups. A right given to a group holds for all its members."
+                columns={[
+                    { title: "Group", cell: (one) => one.groupid, by: (one) => one.groupid },
+                    { title: "Members", cell: (one) => one.users || "–" },
+                    { title: "Notes", cell: (one) => one.comment ?? "" },
+                    {
+                        title: "",
+                        cell: (one) => (
+                            <>
+                                <Button kind="quiet" onClick={() => setOpen(one)}>
+                                    Members
+                                </Button>
+                                <Button kind="quiet" onClick={() => void run(`Remove group ${one.groupid}`, () => api.delete(`/access/groups/${encodeURIComponent(one.groupid)}`)).then(list.again)}>
+                                    Remove
+                                </Button>
+                            </>
+                        ),
+                    },
+                ]}
+            />
+            {open === "add" && <Add done={done} />}
+            {open !== undefined && open !== "add" && <Members group={open} done={done} />}
+        </>
+    );
+}

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0
+// One VM: its name and state, what can be done with it, and a tab for each side of it.
+import { useState } from "preact/hooks";
+import { api } from "../api/client";
+import type { Resource } from "../api/types";
+import { go, guests, href, may, run } from "../state";
+import { Button, Confirm, Dot, Tabs } from "../ui/parts";
+import { Backups } from "./backups";
+import { CloneGuest } from "./clone";
+import { CloudInit } from "./cloudinit";
+import { ConsoleView } from "./console";
+import { Hardware } from "./hardware";
+import { Options } from "./options";
+import { Snapshots } from "./snapshots";
+import { Summary } from "./summary";
+import { TaskList } from "./tasks";
+
+const TABS = [
+    ["summary", "Summary"],
+    ["console", "Console"],
+    ["hardware", "Hardware"],
+    ["cloudinit", "Cloud-init"],
+    ["options", "Options"],
+    ["snapshots", "Snapshots"],
+    ["backups", "Backups"],
+    ["tasks", "Tasks"],
+] as const;
+
+export const pathOf = (guest: Resource): string => `/nodes/${encodeURIComponent(guest.node!)}/qemu/${guest.vmid}`;
+
+function Tab(props: { guest: Resource; tab: string }) {
+    const { guest } = props;
+    switch (props.tab) {
+        case "console":
+            return <ConsoleView guest={guest} />;
+        case "hardware":
+            return <Hardware guest={guest} />;
+        case "cloudinit":
+            return <CloudInit guest={guest} />;
+        case "options":
+            return <Options guest={guest} />;
+        case "snapshots":
+            return <Snapshots guest={guest} />;
+        case "backups":
+            return <Backups guest={guest} />;
+        case "tasks":
+            return <TaskList name="Tasks of this VM" path={`/nodes/${encodeURIComponent(guest.node!)}/tasks`} parameters={{ vmid: guest.vmid!, source: "all", limit: 200 }} />;
+        default:
+            return <Summary guest={guest} />;
+    }
+}
+
+type Asked = "stop" | "reset" | "remove" | "template" | "clone" | undefined;
+
+function Power(props: { guest: Resource; ask: (what: Asked) => void }) {
+    const { guest } = props;
+    const name = guest.name ?? `VM ${guest.vmid}`;
+    const allowed = may("VM.PowerMgmt", `/vms/${guest.vmid}`);
+    const act = (verb: string, text: string) => () => void run(`${text} ${name}`, () => api.post(`${pathOf(guest)}/status/${verb}`));
+    if (guest.status === "paused") return <Button kind="main" disabled={!allowed} onClick={act("resume", "Resume")}>Resume</Button>;
+    if (guest.status !== "running") return <Button kind="main" disabled={!allowed} onClick={act("start", "Start")}>Start</Button>;
+    return (
+        <>
+            <Button disabled={!allowed} onClick={act("shutdown", "Shut down")}>Shut down</Button>
+            <Button disabled={!allowed} onClick={act("reboot", "Restart")}>Restart</Button>
+            <Button disabled={!allowed} onClick={act("suspend", "Pause")}>Pause</Button>
+            <Button kind="danger" disabled={!allowed} onClick={() => props.ask("reset")} title="As the reset button of a PC: the guest is not asked">Reset</Button>
+            <Button kind="danger" disabled={!allowed} onClick={() => props.ask("stop")} title="As pulling the plug: the guest is not asked">Stop</Button>
+        </>
+    );
+}
+
+function Asked(props: { guest: Resource; asked: Asked; done: () => void }) {
+    const { guest, done } = props;
+    const name = guest.name ?? `VM ${guest.vmid}`;
+    const task = (what: string, start: () => Promise<unknown>) => async () => void run(what, start);
+    switch (props.asked) {
+        case "stop":
+            return <Confirm title={`Stop ${name}?`} text="What the guest has not written to its disks is lost." submit="Stop" done={done} onSubmit={task(`Stop ${name}`, () => api.post(`${pathOf(guest)}/status/stop`))} />;
+        case "reset":
+            return <Confirm title={`Reset ${name}?`} text="What the guest has not written to its disks is lost." submit="Reset" done={done} onSubmit={task(`Reset ${name}`, () => api.post(`${pathOf(guest)}/status/reset`))} />;
+        case "template":
+            return <Confirm title={`Make ${name} a template?`} text="A template cannot be started, only cloned. This cannot be undone." submit="Make a template" done={done} onSubmit={task(`Make ${name} a template`, () => api.post(`${pathOf(guest)}/template`))} />;
+        case "remove":
+            return (
+                <Confirm
+                    title={`Remove ${name}?`}
+                    text="Its configuration, disks and snapshots are deleted. Backups stay."
+                    typed={String(guest.vmid)}
+                    submit="Remove"
+                    done={done}
+                    onSubmit={async () => {
+                        void run(`Remove ${name}`, () => api.delete(pathOf(guest), { purge: true })).then((gone) => gone && go());
+                    }}
+                />
+            );
+        case "clone":
+            return <CloneGuest guest={guest} done={done} />;
+        default:
+            return null;
+    }
+}
+
+export function GuestView(props: { vmid: number; tab: string }) {
+    const [asked, setAsked] = useState<Asked>();
+    const guest = guests.value.find((one) => one.vmid === props.vmid);
+    if (guest === undefined) return <p class="empty">There is no VM {props.vmid}, or you may not see it.</p>;
+    const path = `/vms/${props.vmid}`;
+    const stopped = guest.status === "stopped";
+    return (
+        <>
+            <div class="title">
+                <h1>
+                    <Dot status={guest.status} /> {guest.name ?? "VM"} <small>{guest.vmid}</small>
+                </h1>
+                <span class="state">{guest.lock !== undefined ? `locked: ${guest.lock}` : guest.template === 1 ? "template" : guest.status}</span>
+                <div class="actions">
+                    {guest.template !== 1 && <Power guest={guest} ask={setAsked} />}
+                    <Button disabled={!may("VM.Clone", path)} onClick={() => setAsked("clone")}>Clone</Button>
+                    {guest.template !== 1 && (
+                        <Button disabled={!stopped || !may("VM.Allocate", path)} title={stopped ? undefined : "Stop it first"} onClick={() => setAsked("template")}>
+                            Template
+                        </Button>
+                    )}
+                    <Button kind="danger" disabled={!stopped || !may("VM.Allocate", path)} title={stopped ? undefined : "Stop it first"} onClick={() => setAsked("remove")}>
+                        Remove
+                    </Button>
+                </div>
+            </div>
+            <Tabs name="Sides of this VM" current={props.tab} tabs={TABS.map(([id, title]) => [id, title, href("guest", props.vmid, id)])} />
+            <Tab guest={guest} tab={props.tab} />
+            <Asked guest={guest} asked={asked} done={() => setAsked(undefined)} />
+        </>
+    );
+}

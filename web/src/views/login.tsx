@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+import { useEffect, useState } from "preact/hooks";
+import { api } from "../api/client";
+import { type LoginAnswer, logIn, reason, secondFactor } from "../state";
+import { Button, Choice, TextField } from "../ui/parts";
+
+interface Realm {
+    realm: string;
+    comment?: string;
+    default?: number;
+}
+
+function useRealms(): [Realm[], string, (realm: string) => void] {
+    const [realms, setRealms] = useState<Realm[]>([]);
+    const [realm, setRealm] = useState("wirt");
+    useEffect(() => {
+        api.get<Realm[]>("/access/domains")
+            .then((list) => {
+                setRealms(list);
+                setRealm(list.find((one) => one.default === 1)?.realm ?? list[0]?.realm ?? "wirt");
+            })
+            .catch(() => setRealms([{ realm: "wirt" }])); // The log-in itself will say what is wrong.
+    }, []);
+    return [realms, realm, setRealm];
+}
+
+export function Login() {
+    const [realms, realm, setRealm] = useRealms();
+    const [name, setName] = useState("");
+    const [password, setPassword] = useState("");
+    const [code, setCode] = useState("");
+    const [challenge, setChallenge] = useState<LoginAnswer>();
+    const [error, setError] = useState<string>();
+    const [busy, setBusy] = useState(false);
+
+    const submit = async (event: Event) => {
+        event.preventDefault();
+        setBusy(true);
+        setError(undefined);
+        try {
+            if (challenge !== undefined) await secondFactor(challenge, code);
+            else {
+                const answer = await logIn(name.includes("@") ? name : `${name}@${realm}`, password);
+                if (answer.NeedTFA === 1) setChallenge(answer);
+            }
+        } catch (refused) {
+            setError(reason(refused));
+        } finally {
+            setBusy(false);
+        }
+    };
+
+    return (
+        <main class="login">
+            <form onSubmit={submit} aria-label="Log in">
+                <h1>
+                    <img src="/icon.svg" alt="" width="32" height="32" /> wirt
+                </h1>
+                {challenge === undefined ? (
+                    <>
+                        <TextField label="User name" value={name} onInput={setName} autocomplete="username" required autofocus />
+                        <TextField label="Password" type="password" value={password} onInput={setPassword} autocomplete="current-password" required />
+                        {realms.length > 1 && (
+                            <Choice label="Realm" value={realm} onInput={setRealm} options={realms.map((one) => [one.realm, one.comment ?? one.realm])} />
+                        )}
+                    </>
+                ) : (
+                    <TextField label="Code of your second factor" value={code} onInput={setCode} autocomplete="one-time-code" pattern="[0-9]{6}" required autofocus />
+                )}
+                {error !== undefined && (
+                    <p class="error" role="alert">
+                        {error}
+                    </p>
+                )}
+                <Button type="submit" kind="main" disabled={busy}>
+                    Log in
+                </Button>
+            </form>
+        </main>
+    );
+}

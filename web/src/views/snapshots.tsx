@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+import { useState } from "preact/hooks";
+import { api } from "../api/client";
+import type { Resource, Snapshot } from "../api/types";
+import { may, run } from "../state";
+import { time } from "../ui/format";
+import { useLoad } from "../ui/load";
+import { Button, Confirm, Dialog, Failure, Table, TextArea, TextField } from "../ui/parts";
+import { pathOf } from "./guest";
+
+function Take(props: { guest: Resource; done: () => void }) {
+    const [name, setName] = useState("");
+    const [description, setDescription] = useState("");
+    const take = async () => {
+        if (!/^[A-Za-z][A-Za-z0-9_-]+$/.test(name)) throw new Error("a snapshot's name begins with a letter and has letters, digits, - and _ only");
+        await run(`Snapshot ${name}`, () => api.post(`${pathOf(props.guest)}/snapshot`, { snapname: name, description }));
+    };
+    return (
+        <Dialog title="Take a snapshot" submit="Take" done={props.done} onSubmit={take}>
+            {(errors) => (
+                <>
+                    <TextField label="Name" value={name} onInput={setName} error={errors.snapname} required autofocus />
+                    <TextArea label="Notes" value={description} onInput={setDescription} />
+                </>
+            )}
+        </Dialog>
+    );
+}
+
+type Open = { what: "take" } | { what: "back" | "remove"; name: string } | undefined;
+
+export function Snapshots(props: { guest: Resource }) {
+    const list = useLoad<Snapshot[]>(`${pathOf(props.guest)}/snapshot`, {}, 4000);
+    const [open, setOpen] = useState<Open>();
+    const allowed = may("VM.Snapshot", `/vms/${props.guest.vmid}`);
+    const path = (name: string) => `${pathOf(props.guest)}/snapshot/${encodeURIComponent(name)}`;
+    const done = () => {
+        setOpen(undefined);
+        list.again();
+    };
+    if (list.error !== undefined && list.data === undefined) return <Failure error={list.error} retry={list.again} />;
+    const rows = (list.data ?? []).filter((one) => one.name !== "current");
+    return (
+        <>
+            <div class="actions">
+                <Button kind="main" disabled={!allowed} onClick={() => setOpen({ what: "take" })}>Take snapshot</Button>
+            </div>
+            <Table
+                name="Snapshots"
+                rows={rows}
+                id={(one) => one.name}
+                empty="No snapshots. One keeps the disks as they are now, to go back to."
+                columns={[
+                    { title: "Name", cell: (one) => one.name, by: (one) => one.name },
+                    { title: "Taken", cell: (one) => time(one.snaptime), by: (one) => one.snaptime ?? 0 },
+                    { title: "After", cell: (one) => one.parent ?? "–" },
+                    { title: "Notes", cell: (one) => one.description ?? "" },
+                    {
+                        title: "",
+                        cell: (one) => (
+                            <>
+                                <Button kind="quiet" disabled={!may("VM.Snapshot.Rollback", `/vms/${props.guest.vmid}`) && !allowed} onClick={() => setOpen({ what: "back", name: one.name })}>Go back</Button>
+                                <Button kind="quiet" disabled={!allowed} onClick={() => setOpen({ what: "remove", name: one.name })}>Remove</Button>
+                            </>
+                        ),
+                    },
+                ]}
+            />
+            {open?.what === "take" && <Take guest={props.guest} done={done} />}
+            {open?.what === "back" && (
+                <Confirm
+                    title={`Go back to ${open.name}?`}
+                    text="What was written to the disks since then is lost."
+                    submit="Go back"
+                    done={done}
+                    onSubmit={async () => void run(`Go back to ${open.name}`, () => api.post(`${path(open.name)}/rollback`))}
+                />
+            )}
+            {open?.what === "remove" && (
+                <Confirm
+                    title={`Remove snapshot ${open.name}?`}
+                    text="The VM stays as it is; it can no longer go back to this point."
+                    submit="Remove"
+                    done={done}
+                    onSubmit={async () => void run(`Remove snapshot ${open.name}`, () => api.delete(path(open.name)))}
+                />
+            )}
+        </>
+    );
+}

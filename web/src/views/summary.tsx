@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+import { api } from "../api/client";
+import type { Config, Resource, Sample } from "../api/types";
+import { useEffect, useState } from "preact/hooks";
+import { duration, percent, rate, size } from "../ui/format";
+import { useLoad } from "../ui/load";
+import { Facts, Failure, Meter } from "../ui/parts";
+import { Graphs } from "./graphs";
+import { pathOf } from "./guest";
+
+interface AgentInterface {
+    name: string;
+    "ip-addresses"?: { "ip-address": string; "ip-address-type": string }[];
+}
+
+/** Addresses as the guest's agent tells them; why there are none where it does not answer. */
+function useAddresses(guest: Resource): string {
+    const [text, setText] = useState("–");
+    useEffect(() => {
+        if (guest.status !== "running") return setText("–");
+        const abort = new AbortController();
+        api.get<{ result: AgentInterface[] }>(`${pathOf(guest)}/agent/network-get-interfaces`, {}, abort.signal)
+            .then(({ result }) => {
+                const all = result.filter((one) => one.name !== "lo").flatMap((one) => one["ip-addresses"] ?? []);
+                setText(all.map((one) => one["ip-address"]).join(", ") || "none yet");
+            })
+            .catch(() => !abort.signal.aborted && setText("unknown: the guest's agent does not answer"));
+        return () => abort.abort();
+    }, [guest.status, guest.vmid]);
+    return text;
+}
+
+export function Summary(props: { guest: Resource }) {
+    const { guest } = props;
+    const config = useLoad<Config>(`${pathOf(guest)}/config`);
+    const samples = useLoad<Sample[]>(`${pathOf(guest)}/rrddata`, { timeframe: "hour", cf: "AVERAGE" }, 10000);
+    const addresses = useAddresses(guest);
+    if (config.error !== undefined) return <Failure error={config.error} retry={config.again} />;
+    return (
+        <>
+            <section class="cards">
+                <div class="card">
+                    <Meter label="CPU" used={guest.status === "running" ? guest.cpu : 0} total={1} text={`${guest.maxcpu ?? "?"} vCPUs`} />
+                    <Meter label="Memory" used={guest.mem ?? 0} total={guest.maxmem} text={`${size(guest.mem ?? 0)} of ${size(guest.maxmem)}`} />
+                    <Meter label="Disk" used={guest.disk} total={guest.maxdisk} text={size(guest.maxdisk)} />
+                </div>
+                <div class="card">
+                    <Facts
+                        rows={[
+                            ["State", guest.status],
+                            ["Up", guest.uptime ? duration(guest.uptime) : "–"],
+                            ["Node", guest.node],
+                            ["Addresses", addresses],
+                            ["Pool", guest.pool ?? "–"],
+                            ["Tags", guest.tags ?? "–"],
+                        ]}
+                    />
+                </div>
+                {config.data?.description !== undefined && (
+                    <div class="card">
+                        <h2>Notes</h2>
+                        <p class="notes">{config.data.description}</p>
+                    </div>
+                )}
+            </section>
+            <Graphs
+                samples={samples.data ?? []}
+                graphs={[
+                    { title: "CPU", lines: [["used", (one) => one.cpu]], format: percent, max: 1 },
+                    { title: "Memory", lines: [["used", (one) => one.mem]], format: size },
+                    { title: "Network", lines: [["in", (one) => one.netin], ["out", (one) => one.netout]], format: rate },
+                    { title: "Disk", lines: [["read", (one) => one.diskread], ["written", (one) => one.diskwrite]], format: rate },
+                ]}
+            />
+        </>
+    );
+}
