@@ -232,15 +232,28 @@ bool translate_look_up(struct translation *t, const struct look_up *l, struct fa
 
 // ---- Instructions with a memory operand ----
 
+// On the only CPU of a machine, one instruction is atomic as it is: an interrupt comes before or after it. LOCK costs some 8 ns and is left out, but
+// where it serves as a barrier against devices, which are other threads: locked instructions that change nothing, or work on the stack. (Kernels
+// leave LOCK out on one CPU, too, and XCHG, which always locks, is the other barrier they use.)
+static bool keeps_lock(const struct translation *t, const struct insn *insn)
+{
+    return t->vcpu->system->vcpu_count > 1 || insn->base == RSP ||
+           (insn->immediate_bytes && !insn->immediate);
+}
+
 static void emit_legacy_prefixes(struct translation *t, const struct planned_insn *p)
 {
     for (unsigned i = 0; i < p->insn.opcode_at; i++) {
         uint8_t byte = p->bytes[i];
-        if (byte == 0x66 || byte == 0xF2 || byte == 0xF3 || byte == 0xF0)
+        if (byte == 0x66 || byte == 0xF2 || byte == 0xF3) {
             emit_u8(&t->near, byte);
-        else if (byte != 0x67 && byte != 0x2E && byte != 0x36 && byte != 0x3E && byte != 0x26 &&
-                 byte != 0x64 && byte != 0x65)
+        } else if (byte == 0xF0) {
+            if (keeps_lock(t, &p->insn))
+                emit_u8(&t->near, byte);
+        } else if (byte != 0x67 && byte != 0x2E && byte != 0x36 && byte != 0x3E && byte != 0x26 &&
+                   byte != 0x64 && byte != 0x65) {
             break; // REX or the opcode
+        }
     }
 }
 
