@@ -42,10 +42,10 @@ struct link {
 };
 
 struct block {
-    uint64_t rip;               // linear address of the first byte
-    uint32_t frame;             // physical address of its page, in pages
-    uint32_t code;              // cache offset of the near code, which is also the entry
-    uint32_t first_site;        // fault sites: index and count
+    uint64_t rip;        // linear address of the first byte
+    uint32_t frame;      // physical address of its page, in pages
+    uint32_t code;       // cache offset of the near code, which is also the entry for linked jumps
+    uint32_t first_site; // fault sites: index and count
     _Atomic uint32_t hash_next; // blocks
     uint32_t page_next;
     uint32_t incoming; // first of the links that lead here
@@ -56,7 +56,8 @@ struct block {
     uint16_t guest_bytes;
     uint8_t instructions;
     uint8_t site_count;
-    bool vectors; // has the vector registers loaded where it jumps
+    uint8_t jump_bytes; // before `code`: the entry for jumps through the jump table
+    bool vectors;       // has the vector registers loaded where it jumps
     bool dropped;
 };
 

@@ -51,6 +51,13 @@ void emit_op_memory(struct emitter *e, bool wide, unsigned opcode, unsigned reg,
     emit_modrm_memory(e, reg, m);
 }
 
+void emit_load_rip_relative(struct emitter *e, unsigned reg, const uint8_t *memory)
+{
+    emit_opcode(e, 8u | (reg & 8 ? 4u : 0u), 0x8B);
+    emit_u8(e, (reg & 7) << 3 | 5);
+    emit_u32(e, (uint32_t)(memory - (e->at + 4)));
+}
+
 void emit_op_register(struct emitter *e, bool wide, unsigned opcode, unsigned reg, unsigned rm)
 {
     emit_opcode(e, (wide ? 8u : 0u) | (reg & 8 ? 4u : 0u) | (rm & 8 ? 1u : 0u), opcode);

@@ -98,6 +98,8 @@ void emit_modrm_memory(struct emitter *e, unsigned reg, struct host_memory m);
 // [GS] [REX] opcode modrm. `opcode` is up to three bytes, 0x0FB7 for 0F B7.
 void emit_op_memory(struct emitter *e, bool wide, unsigned opcode, unsigned reg,
                     struct host_memory m);
+// From memory near the code, by its address in the same mapping.
+void emit_load_rip_relative(struct emitter *e, unsigned reg, const uint8_t *memory);
 void emit_op_register(struct emitter *e, bool wide, unsigned opcode, unsigned reg, unsigned rm);
 
 static inline void emit_load(struct emitter *e, unsigned reg, struct host_memory m)

@@ -52,43 +52,14 @@ static void emit_leave(struct emitter *e)
     emit_u8(e, 0xC3);
 }
 
-static void emit_reload_jump_registers(struct emitter *e)
-{
-    emit_load(e, RCX, host_context(CONTEXT_GPR(RCX)));
-    emit_load(e, R10, host_context(CONTEXT_GPR(R10)));
-    emit_load(e, R11, host_context(CONTEXT_GPR(R11)));
-}
-
 // Flags are the guest's throughout.
-static void emit_jump(struct emitter *e, enum tlb_mode mode, const uint8_t *leave)
+static void emit_jump_miss(struct emitter *e, uint32_t record, const uint8_t *leave)
 {
-    uint64_t table =
-        CONTEXT_ENGINE(translate.jumps) + mode * sizeof(struct jump_entry) * JUMP_ENTRIES;
-
     emit_store(e, host_context(CONTEXT_STATE(rip)), R11);
-    emit_op_memory(e, false, 0x89, R10, host_context(CONTEXT_ENGINE(translate.exit)));
-    emit_load32(e, RCX, host_context(CONTEXT_EVENTS));
-    uint8_t *quiet = emit_jrcxz(e);
-    uint8_t *events = emit_jmp(e);
-    emit_target8(e, quiet);
-    emit_load(e, R10, host_context(CONTEXT_ENGINE(translate.jump_bias) + 8u * mode));
-    emit_lea(e, true, R10, (struct host_memory){R10, R11, 0, false, 0});
-    emit_movzx16(e, RCX, R11);
-    emit_lea(e, true, RCX, (struct host_memory){RCX, RCX, 0, false, 0});
-    emit_load(e, R11, host_context_array(table + offsetof(struct jump_entry, key), RCX));
-    emit_lea(e, true, R10, (struct host_memory){R10, R11, 0, false, 0});
-    emit_op_register(e, true, 0x87, RCX, R10); // xchg
-    uint8_t *hit = emit_jrcxz(e);
-
-    emit_target(e, events, e->at);
-    emit_reload_jump_registers(e);
+    emit_exit_reason(e, record);
+    emit_load(e, RCX, host_context(CONTEXT_GPR(RCX)));
+    emit_load(e, R11, host_context(CONTEXT_GPR(R11)));
     emit_target(e, emit_jmp(e), leave);
-
-    emit_target8(e, hit);
-    emit_load(e, R10, host_context_array(table + offsetof(struct jump_entry, code), R10));
-    emit_store(e, host_context(CONTEXT_ENGINE(translate.jump_target)), R10);
-    emit_reload_jump_registers(e);
-    emit_jmp_memory(e, host_context(CONTEXT_ENGINE(translate.jump_target)));
 }
 
 static uint32_t emit_record(struct code_cache *cache, struct emitter *e, enum exit_kind kind)
@@ -106,17 +77,15 @@ void trampolines_emit(struct trampolines *trampolines, struct code_cache *cache)
 {
     struct emitter e = {cache->write + cache->near_at, cache->write + cache->near_end, false};
     uint32_t fault_record = emit_record(cache, &e, EXIT_FAULT);
+    uint32_t jump_record = emit_record(cache, &e, EXIT_JUMP);
     uint32_t enter = code_cache_offset(cache, e.at);
 
     emit_enter(&e);
     const uint8_t *leave = e.at;
     trampolines->leave = code_cache_offset(cache, leave);
     emit_leave(&e);
-    for (enum tlb_mode mode = 0; mode < TLB_MODE_COUNT; mode++) {
-        emit_nops(&e, (64u - (code_cache_offset(cache, e.at) & 63)) & 63);
-        trampolines->jump[mode] = code_cache_offset(cache, e.at);
-        emit_jump(&e, mode, leave);
-    }
+    trampolines->jump_miss = code_cache_offset(cache, e.at);
+    emit_jump_miss(&e, jump_record, leave);
     trampolines->fault = cache->execute + code_cache_offset(cache, e.at);
     emit_exit_reason(&e, fault_record);
     emit_target(&e, emit_jmp(&e), leave);

@@ -6,8 +6,7 @@
 // flags from translate.flags, and jumps to `code`.
 // Out: code that has stored the offset of an exit record to translate.exit jumps to `leave`, which stores the registers and flags and
 // returns from enter(). Vector and x87 registers are not touched: see vectors.h.
-// Between blocks: `jump[mode]` continues at the linear address in R11 by the jump table. R10 is the cache offset of an EXIT_JUMP record;
-// the guest's RCX, R10 and R11 must stand in state.gpr.
+// Between blocks: what the jump table does not know leaves by `jump_miss`, with the linear address in R11 and the guest's RCX and R11 in state.gpr.
 #ifndef WIRT_MACHINE_ENGINE_TRAMPOLINE_H
 #define WIRT_MACHINE_ENGINE_TRAMPOLINE_H
 
@@ -20,7 +19,8 @@ struct block;
 enum exit_kind {
     EXIT_INTERPRET, // execute the instruction at `rip` by tier 0, then go on at `resume` if it went on to `next_rip`
     EXIT_LINK, // a direct jump to `rip` that is not linked yet: block->links[link]
-    EXIT_JUMP, // a jump through the table to state.rip by the instruction at `rip`, which has changed RSP by -(next_rip)
+    EXIT_JUMP, // a jump to state.rip that the table does not know. The record of an indirect jump (translate.jump_record): by the instruction at `rip`, which
+               // has changed RSP by -(next_rip)
     EXIT_EVENT,   // events are pending; at `rip`
     EXIT_BUDGET,  // the block at `rip` has more instructions than may be executed
     EXIT_VECTORS, // the block at `rip` needs the vector registers loaded, and goes on at `resume`
@@ -42,7 +42,7 @@ struct exit_record {
 struct trampolines {
     void (*enter)(const void *code);
     uint32_t leave;
-    uint32_t jump[TLB_MODE_COUNT];
+    uint32_t jump_miss;
     const uint8_t *fault; // where the fault handler continues, EXIT_FAULT
 };
 

@@ -428,8 +428,28 @@ static void emit_budget(struct translation *t)
     emit_target8(e, enough);
 }
 
+// The entry for jumps through the jump table: with where they go in R11, and the guest's RCX and R11 in state.gpr. Is it this block? If not, the flags
+// are another's, so that they are kept even where this block has no use for them.
+static void emit_jump_entry(struct translation *t)
+{
+    struct emitter *e = &t->near;
+
+    emit_u64(e, -t->insns[0].rip);
+    const uint8_t *entry = e->at;
+    emit_load_rip_relative(e, RCX, entry - 8);
+    emit_lea(e, true, RCX, (struct host_memory){RCX, R11, 0, false, 0});
+    uint8_t *here = emit_jrcxz(e);
+    emit_target(e, emit_jmp(e), t->translator->cache.write + t->translator->trampolines.jump_miss);
+    emit_target8(e, here);
+    emit_load(e, RCX, host_context(CONTEXT_GPR(RCX)));
+    emit_load(e, R11, host_context(CONTEXT_GPR(R11)));
+    t->block->jump_bytes = (uint8_t)(e->at - entry);
+    t->block->code = code_cache_offset(&t->translator->cache, e->at);
+}
+
 static void emit_block(struct translation *t)
 {
+    emit_jump_entry(t);
     t->block->vectors = t->uses_vectors;
     if (t->uses_vectors)
         emit_vector_check(t);

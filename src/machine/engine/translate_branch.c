@@ -3,33 +3,61 @@
 // Control flow and the stack.
 //
 // A direct jump within a page is linked: its displacement leads to an exit first, and to the target's code once that exists. A backward one
-// looks for events, so that no loop escapes them; indirect jumps do so in their trampoline. A jump to another page goes through the jump table: whether the
-// target is still mapped there is a matter of the address space, and the table knows.
+// looks for events, so that no loop escapes them; indirect jumps always do so. A jump to another page goes through the jump table, whose slot is
+// known then: whether the target is still mapped there is a matter of the address space, and the table knows.
 //
-// At a block's end all guest registers are in their host registers, or for the jump trampoline all but RCX, R10 and R11.
+// At a block's end all guest registers are in their host registers, or for a jump through the table all but RCX and R11.
 #include "base/bits.h"
 #include "machine/engine/translate.h"
 
-#define JUMP_REGISTERS (REGISTER_BIT(RCX) | REGISTER_BIT(R10) | REGISTER_BIT(R11))
+#define JUMP_REGISTERS (REGISTER_BIT(RCX) | REGISTER_BIT(R11))
 
 static const struct guest_address stack_top = {
     .base = RSP, .index = HOST_NONE, .segment = SEG_NONE};
 
+static void emit_miss_on_event(struct translation *t)
+{
+    emit_load32(&t->near, RCX, host_context(CONTEXT_EVENTS));
+    uint8_t *quiet = emit_jrcxz(&t->near);
+    emit_target(&t->near, emit_jmp(&t->near),
+                t->translator->cache.write + t->translator->trampolines.jump_miss);
+    emit_target8(&t->near, quiet);
+}
+
+static uint64_t jump_table(const struct translation *t)
+{
+    return CONTEXT_ENGINE(translate.jumps) +
+           t->tlb_mode * sizeof(((struct translate_cpu *)0)->jumps[0]);
+}
+
 // To the address in R11. The current instruction has added `rsp_change` to RSP: to be undone if the address proves not canonical.
-static void emit_trampoline_jump(struct translation *t, int32_t rsp_change)
+static void emit_table_jump(struct translation *t, int32_t rsp_change)
 {
     struct far_exit *record = translate_exit(t, EXIT_JUMP, t->insns[t->current].rip);
+    struct emitter *e = &t->near;
 
     record->next_rip = (uint64_t) - (int64_t)rsp_change;
     translate_need(t, (uint16_t)~JUMP_REGISTERS);
     translate_evict(t, RCX);
-    translate_evict(t, R10);
-    emit_u8(&t->near, 0x41); // mov r10d, record
-    emit_u8(&t->near, 0xB8 | (R10 & 7));
-    translate_exit_jump(record, t->near.at);
-    emit_u32(&t->near, 0);
-    emit_target(&t->near, emit_jmp(&t->near),
-                t->translator->cache.write + t->translator->trampolines.jump[t->tlb_mode]);
+    emit_store_imm32(e, false, host_context(CONTEXT_ENGINE(translate.jump_record)), 0);
+    translate_exit_jump(record, e->at - 4);
+    emit_miss_on_event(t);
+    emit_rorx(e, RCX, R11, JUMP_BITS);
+    emit_lea(e, false, RCX, (struct host_memory){RCX, R11, 0, false, 0});
+    emit_movzx16(e, RCX, RCX);
+    emit_jmp_memory(e, host_context_array(jump_table(t), RCX));
+}
+
+// To an address that is certainly canonical: nothing is ever undone.
+static void emit_known_jump(struct translation *t, uint64_t target, bool poll)
+{
+    translate_need(t, (uint16_t)~JUMP_REGISTERS);
+    translate_evict(t, RCX);
+    translate_evict(t, R11);
+    emit_constant(&t->near, R11, target);
+    if (poll)
+        emit_miss_on_event(t);
+    emit_jmp_memory(&t->near, host_context(jump_table(t) + 8u * jump_index(target)));
 }
 
 // The displacement of the next jump of `opcode_bytes` will be aligned.
@@ -77,11 +105,14 @@ void translate_goto(struct translation *t, uint64_t target, unsigned link, uint6
 {
     const struct planned_insn *last = &t->insns[t->current];
 
+    if (!same_page(t, target) && (uint64_t)((int64_t)(target << 16) >> 16) == target) {
+        emit_known_jump(t, target, target <= from);
+        return;
+    }
     if (!same_page(t, target)) {
         translate_evict(t, R11);
         emit_constant(&t->near, R11, target);
-        emit_trampoline_jump(t,
-                             last->plan == PLAN_BRANCH && last->insn.form->op == OP_CALL ? -8 : 0);
+        emit_table_jump(t, last->plan == PLAN_BRANCH && last->insn.form->op == OP_CALL ? -8 : 0);
         return;
     }
     translate_need(t, 0xFFFF);
@@ -336,7 +367,7 @@ static bool indirect(struct translation *t, const struct planned_insn *p)
         emit_store_constant(t, host, p->next_rip, REGISTER_BIT(R11));
         emit_adjust_rsp(t, -8);
     }
-    emit_trampoline_jump(t, p->insn.form->op == OP_CALL_INDIRECT ? -8 : 0);
+    emit_table_jump(t, p->insn.form->op == OP_CALL_INDIRECT ? -8 : 0);
     return true;
 }
 
@@ -356,7 +387,7 @@ static bool ret(struct translation *t, const struct planned_insn *p)
     int32_t popped =
         8 + (int32_t)(p->insn.form->operands[0].kind == OPERAND_IMM ? p->insn.immediate : 0);
     emit_adjust_rsp(t, popped);
-    emit_trampoline_jump(t, popped);
+    emit_table_jump(t, popped);
     return true;
 }
 

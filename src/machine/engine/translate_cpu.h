@@ -11,16 +11,22 @@
 struct translator;
 struct vcpu;
 
-// Where a linear address was last found to be translated, for indirect jumps: `key` is the negated (address + bias). The bias
-// holds the generation in its upper 16 bits, so that a flush costs nothing. Indexed by the address's low bits; one table for
-// each enum tlb_mode, since code is translated for one.
-#define JUMP_TABLES  3
-#define JUMP_BITS    16
-#define JUMP_ENTRIES (1u << JUMP_BITS)
-struct jump_entry {
-    uint64_t key;
-    uint64_t code;
+// Where a linear address was last found to be translated, for indirect jumps and those to other pages: a pointer to code that first compares the address
+// (translate.c), or to the trampoline for misses. One table for each enum tlb_mode, since code is translated for one. The book lists
+// which are filled, so that a flush costs what was filled; more than it can list cost a walk through all.
+#define JUMP_TABLES       3
+#define JUMP_BITS         16
+#define JUMP_ENTRIES      (1u << JUMP_BITS)
+#define JUMP_BOOK_ENTRIES 8192u
+struct jump_book {
+    uint32_t count;
+    uint16_t filled[JUMP_BOOK_ENTRIES];
 };
+
+static inline uint32_t jump_index(uint64_t linear)
+{
+    return (uint32_t)(linear + (linear >> JUMP_BITS)) % JUMP_ENTRIES;
+}
 
 // Which linear pages have entries in the jump table: a bit for each residue of the page number. INVLPG of others costs nothing.
 #define EXECUTED_BITS 4096u
@@ -39,15 +45,15 @@ enum translate_mask {
 struct translate_cpu {
     uint64_t host_rsp;     // while in the cache
     uint64_t enter_target; // where the entry trampoline jumps
-    uint64_t jump_target;  // where the indirect jump goes; scratch otherwise
-    uint64_t flags;        // host flags on entry and exit: the guest's status flags
-    uint64_t page_mask;    // ~4095
-    uint64_t index_mask;   // (TLB_ENTRIES - 1) << 12
+    uint64_t scratch;
+    uint64_t flags;      // host flags on entry and exit: the guest's status flags
+    uint64_t page_mask;  // ~4095
+    uint64_t index_mask; // (TLB_ENTRIES - 1) << 12
     uint64_t masks[MASK_COUNT];
-    uint64_t jump_bias[JUMP_TABLES];
-    uint64_t budget;    // deterministic machines: instructions that may still be executed
-    uint64_t fault_rip; // guest RIP of the instruction whose host code faulted
-    uint32_t exit;      // why the code left: cache offset of an exit record
+    uint64_t budget;      // deterministic machines: instructions that may still be executed
+    uint64_t fault_rip;   // guest RIP of the instruction whose host code faulted
+    uint32_t exit;        // why the code left: cache offset of an exit record
+    uint32_t jump_record; // of the last indirect jump: cache offset of its exit record
     uint32_t
         vectors_live; // 1: the vector and x87 registers are in the host's registers, 0: in state.xsave
     // Not touched by generated code.
@@ -62,7 +68,8 @@ struct translate_cpu {
     struct translator *translator; // borrowed: the machine's; NULL without tier 1
     void *signal_stack;            // owned by the vCPU's thread
     uint64_t executed[JUMP_TABLES][EXECUTED_BITS / 64];
-    struct jump_entry jumps[JUMP_TABLES][JUMP_ENTRIES];
+    uint64_t jumps[JUMP_TABLES][JUMP_ENTRIES];
+    struct jump_book jump_books[JUMP_TABLES];
 };
 
 // mmu.c tells: mappings went from the fetch TLB. All run on the vCPU's thread. `maybe_large`: the address may lie in a large page, the

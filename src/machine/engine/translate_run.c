@@ -6,7 +6,7 @@
 // (enum exit_kind). Everything here runs on the vCPU's thread.
 //
 // The jump table caches "linear address → code" of the current address space. It is only as good as the fetch TLB: whenever mmu.c drops mappings from
-// that, the entries that may depend on them go, by a new generation in the bias. Each enum tlb_mode has a table, so that a new CR3
+// that, the entries that may depend on them go, all of a table at once. Each enum tlb_mode has a table, so that a new CR3
 // does not cost the kernel its entries as long as they are of global pages.
 #define LOG_MODULE "engine"
 #include "base/log.h"
@@ -66,13 +66,32 @@ uint32_t translate_mode(struct vcpu *vcpu)
 
 // ---- The jump table ----
 
+static uint64_t jump_miss(const struct translate_cpu *translate)
+{
+    return (uint64_t)(uintptr_t)(translate->translator->cache.execute +
+                                 translate->translator->trampolines.jump_miss);
+}
+
+static void empty_jumps(struct translate_cpu *translate, enum tlb_mode mode)
+{
+    struct jump_book *book = &translate->jump_books[mode];
+
+    if (!book->count)
+        return; // nor is there a translator in a machine of tier 0 alone
+    uint64_t *jumps = translate->jumps[mode], miss = jump_miss(translate);
+    if (book->count < JUMP_BOOK_ENTRIES) {
+        for (uint32_t i = 0; i < book->count; i++)
+            jumps[book->filled[i]] = miss;
+    } else {
+        for (uint32_t i = 0; i < JUMP_ENTRIES; i++)
+            jumps[i] = miss;
+    }
+    book->count = 0;
+}
+
 static void new_generation(struct translate_cpu *translate, enum tlb_mode mode)
 {
-    translate->jump_bias[mode] += 1ull << 48;
-    if (!translate->jump_bias[mode]) {
-        memset(translate->jumps[mode], 0, sizeof(translate->jumps[mode]));
-        translate->jump_bias[mode] = 1ull << 48; // 0 would let empty entries hit
-    }
+    empty_jumps(translate, mode);
     memset(translate->executed[mode], 0, sizeof(translate->executed[mode]));
     translate->mapping_changes++;
 }
@@ -120,10 +139,12 @@ static void remember_jump(struct vcpu *vcpu, const struct block *block)
         !(engine->fetch[engine->fetch_mode].book.kind[tlb_index(block->rip)] & TLB_GLOBAL))
         translate->supervisor_local = true;
     translate->executed[mode][page_bit / 64] |= BIT(page_bit % 64);
-    translate->jumps[mode][block->rip % JUMP_ENTRIES] = (struct jump_entry){
-        .key = -(block->rip + translate->jump_bias[mode]),
-        .code = (uint64_t)(uintptr_t)(translate->translator->cache.execute + block->code),
-    };
+    uint64_t *slot = &translate->jumps[mode][jump_index(block->rip)];
+    struct jump_book *book = &translate->jump_books[mode];
+    if (*slot == jump_miss(translate) && book->count < JUMP_BOOK_ENTRIES)
+        book->filled[book->count++] = (uint16_t)jump_index(block->rip);
+    *slot = (uint64_t)(uintptr_t)(translate->translator->cache.execute + block->code -
+                                  block->jump_bytes);
 }
 
 // ---- Translations and the pages they were made from ----
@@ -411,6 +432,7 @@ static enum step handle_exit(struct vcpu *vcpu, struct onward *onward, enum vcpu
         break;
     case EXIT_JUMP:
         if (!address_is_canonical(vcpu, vcpu->state.rip)) { // the fault is the branch's
+            record = (const void *)(translate->translator->cache.execute + translate->jump_record);
             vcpu->state.gpr[RSP] += record->next_rip;
             vcpu->state.rip = record->rip;
             return step(vcpu, exit);
@@ -569,8 +591,10 @@ static int vcpu_init(struct vcpu *vcpu, struct err *err)
     translate->masks[MASK_NOT_AC] = ~(uint64_t)FLAG_AC;
     translate->masks[MASK_SIGN] = BIT(63);
     translate->index_mask = (uint64_t)(TLB_ENTRIES - 1) << 12;
-    for (enum tlb_mode mode = 0; mode < TLB_MODE_COUNT; mode++)
-        translate->jump_bias[mode] = 1ull << 48;
+    for (enum tlb_mode mode = 0; mode < TLB_MODE_COUNT; mode++) {
+        translate->jump_books[mode].count = JUMP_BOOK_ENTRIES; // nothing is known to be empty
+        empty_jumps(translate, mode);
+    }
     return 0;
 }
 

@@ -86,7 +86,7 @@ static bool set_ac(struct translation *t, const struct planned_insn *p, bool set
 static bool pushf(struct translation *t, const struct planned_insn *p)
 {
     struct emitter *e = &t->near;
-    struct host_memory saved = host_context(CONTEXT_ENGINE(translate.jump_target));
+    struct host_memory saved = host_context(CONTEXT_ENGINE(translate.scratch));
 
     if (p->insn.operand_size != 8)
         return false;
