@@ -99,27 +99,50 @@ static unsigned last_scratch(struct translation *t, const struct look_up *l, uin
     return translate_scratch(t, overwritten ? overwritten : allowed);
 }
 
+// Base and displacement alone say the address a second time, behind the index, so that no register need keep it.
+static bool is_short(const struct look_up *l)
+{
+    const struct guest_address *address = &l->address;
+
+    return address->index == HOST_NONE && address->base != HOST_NONE && address->base != RCX &&
+           address->segment == SEG_NONE &&
+           fits_i32((uint64_t)(address->displacement + (int64_t)l->size - 1));
+}
+
 // Flags live: A keeps the linear address, RCX is used and afterwards loaded again if it is needed.
 static struct host_memory emit_careful(struct translation *t, const struct look_up *l,
                                        struct far_exit *miss)
 {
     struct emitter *e = &t->near;
     uint16_t used = l->forbidden | address_registers(&l->address) | REGISTER_BIT(RCX);
-    unsigned a = translate_scratch(t, l->allowed & (uint16_t) ~(used | l->overwritten));
-    unsigned b = last_scratch(t, l, used | REGISTER_BIT(a));
+    bool short_form = is_short(l);
+    int8_t a = l->address.base;
+    int32_t displacement = 0;
+    unsigned b;
 
-    emit_linear(t, &l->address, a);
-    if (l->address.segment != SEG_NONE) {
-        emit_load(e, b,
-                  host_context(CONTEXT_STATE(segment[0].base) +
-                               l->address.segment * sizeof(struct segment)));
-        emit_lea(e, true, a, (struct host_memory){(int8_t)a, (int8_t)b, 0, false, 0});
+    if (short_form) {
+        displacement = (int32_t)l->address.displacement;
+        b = last_scratch(t, l, used);
+        if (displacement)
+            emit_lea(e, true, b, host_base((unsigned)a, displacement));
+        emit_index(t, b, displacement ? b : (unsigned)a, true);
+    } else {
+        a = (int8_t)translate_scratch(t, l->allowed & (uint16_t) ~(used | l->overwritten));
+        b = last_scratch(t, l, used | REGISTER_BIT(a));
+        emit_linear(t, &l->address, (unsigned)a);
+        if (l->address.segment != SEG_NONE) {
+            emit_load(e, b,
+                      host_context(CONTEXT_STATE(segment[0].base) +
+                                   l->address.segment * sizeof(struct segment)));
+            emit_lea(e, true, (unsigned)a, (struct host_memory){a, (int8_t)b, 0, false, 0});
+        }
+        emit_index(t, b, (unsigned)a, true);
     }
     bool rcx_needed = (l->forbidden & REGISTER_BIT(RCX)) && !(t->evicted & REGISTER_BIT(RCX));
     translate_evict(t, RCX);
-    emit_index(t, b, a, true);
     emit_load(e, RCX, host_context_array(tag_array(t, l->write), b));
-    emit_lea(e, true, RCX, (struct host_memory){RCX, (int8_t)a, 0, false, (int32_t)l->size - 1});
+    emit_lea(e, true, RCX,
+             (struct host_memory){a, RCX, 0, false, displacement + (int32_t)l->size - 1});
     emit_pext_memory(e, RCX, RCX, host_context(CONTEXT_ENGINE(translate.page_mask)));
     uint8_t *hit = emit_jrcxz(e);
     miss->evicted = t->evicted;
@@ -128,7 +151,7 @@ static struct host_memory emit_careful(struct translation *t, const struct look_
     emit_load(e, b, host_context_array(tlb_array(t, offsetof(struct tlb, addend)), b));
     if (rcx_needed)
         translate_need(t, REGISTER_BIT(RCX));
-    return (struct host_memory){(int8_t)a, (int8_t)b, 0, false, 0};
+    return (struct host_memory){a, (int8_t)b, 0, false, displacement};
 }
 
 static struct host_memory emit_quick(struct translation *t, const struct look_up *l,
