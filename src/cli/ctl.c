@@ -10,6 +10,7 @@
 #include "base/bits.h"
 #include "base/units.h"
 #include "cli/cli.h"
+#include "cli/ctl.h"
 #include "os/file.h"
 #include "os/unix_socket.h"
 #include "wire/schema.h"
@@ -63,7 +64,6 @@ static json_t *make_request(int argc, char **argv, struct err *err)
             goto failed;
     if (schema_check(&command->request, request, "", err))
         goto failed;
-    json_object_set_new(request, "id", json_integer(1));
     json_object_set_new(request, "do", json_string(command->name));
     return request;
 failed:
@@ -71,32 +71,13 @@ failed:
     return NULL;
 }
 
-// The file behind a plugged device is opened here and passed beside the line.
-static int open_plugged(json_t *request, int *fd, struct err *err)
+static int send_request(int socket, json_t *request, const struct ctl_files *files, struct err *err)
 {
-    json_t *disk = json_object_get(request, "disk");
-    *fd = -1;
-    if (!disk)
-        return 0;
-    unsigned flags = json_is_true(json_object_get(disk, "readonly")) ? 0 : OS_FILE_WRITE;
-    const char *path = json_string_value(json_object_get(disk, "file"));
-    *fd = os_file_open(path ? path : "", flags, err);
-    if (*fd < 0)
-        return -1;
-    return json_object_set_new(disk, "fd", json_integer(0));
-}
-
-static int send_request(int socket, json_t *request, struct err *err)
-{
-    int fd;
-    if (open_plugged(request, &fd, err))
-        return -1;
     char *text = json_dumps(request, JSON_COMPACT);
     size_t length = strlen(text);
     text[length] = '\n'; // in place of the terminator
-    ssize_t n = os_unix_send(socket, text, length + 1, &fd, fd >= 0 ? 1 : 0);
+    ssize_t n = os_unix_send(socket, text, length + 1, files->fds, files->count);
     free(text);
-    os_file_close(&fd);
     return n == (ssize_t)(length + 1) ? 0 : err_set_errno(err, errno, "cannot send the request");
 }
 
@@ -119,7 +100,7 @@ static json_t *receive_answer(int socket, struct err *err)
             json_t *object = json_loadb(line, (size_t)(end - line), 0, NULL);
             used -= (size_t)(end + 1 - line);
             memmove(line, end + 1, used);
-            if (object && json_object_get(object, "id"))
+            if (object && json_object_get(object, "id") && !json_object_get(object, "event"))
                 answer = object;
             else
                 json_decref(object);
@@ -155,11 +136,51 @@ static int print_answer(const json_t *answer, bool as_json)
     return 0;
 }
 
+json_t *ctl_ask(int socket, json_t *request, const struct ctl_files *files, struct err *err)
+{
+    static const struct ctl_files none;
+    json_object_set_new(request, "id", json_integer(1));
+    json_t *answer = NULL;
+    if (!send_request(socket, request, files ? files : &none, err))
+        answer = receive_answer(socket, err);
+    return answer;
+}
+
+// With `--wait`, and always for what is done at once, the job's end is the answer.
+static json_t *wait_for_job(int socket, json_t *answer, bool wait, struct err *err)
+{
+    const json_t *job = json_object_get(json_object_get(answer, "ok"), "job");
+    if (!wait || !job)
+        return answer;
+    json_t *request = json_pack("{s:s, s:O}", "do", "job-wait", "job", job);
+    json_decref(answer);
+    answer = ctl_ask(socket, request, NULL, err);
+    json_decref(request);
+    return answer;
+}
+
+static bool take_word(int *argc, char **argv, const char *word)
+{
+    bool last = *argc > 1 && !strcmp(argv[*argc - 1], word);
+    *argc -= last;
+    return last;
+}
+
+// Did a job that was waited for come to a bad end?
+static bool job_failed(const json_t *answer, struct err *err)
+{
+    const char *reason =
+        json_string_value(json_object_get(json_object_get(answer, "ok"), "reason"));
+    if (reason)
+        err_set(err, ERR_IO, "%s", reason);
+    return reason;
+}
+
 int cli_ctl(int argc, char **argv)
 {
     struct err err = {0};
-    bool as_json = argc > 1 && !strcmp(argv[argc - 1], "--json");
-    argc -= as_json;
+    bool as_json = take_word(&argc, argv, "--json"), wait = take_word(&argc, argv, "--wait");
+    as_json |= take_word(&argc, argv, "--json");
     if (argc < 3) {
         err_set(&err, ERR_USAGE, "needs a socket and a command; `wirt help ctl` lists them");
         return cli_fail("ctl", &err);
@@ -167,11 +188,17 @@ int cli_ctl(int argc, char **argv)
     int status = -1;
     int socket = -1;
     json_t *answer = NULL;
+    struct ctl_files files = {.count = 0};
     json_t *request = make_request(argc - 2, argv + 2, &err);
+    wait |= !strcmp(argv[2], "disk-snapshot");
     if (request && (socket = os_unix_connect(argv[1], &err)) >= 0 &&
-        !send_request(socket, request, &err))
-        answer = receive_answer(socket, &err);
+        !ctl_open_files(socket, request, &files, &err))
+        answer = ctl_ask(socket, request, &files, &err);
     if (answer)
+        answer = wait_for_job(socket, answer, wait, &err);
+    bool failed = !answer || json_object_get(answer, "error") || job_failed(answer, &err);
+    ctl_close_files(&files, failed);
+    if (answer && !err.code)
         status = print_answer(answer, as_json);
     json_decref(request);
     json_decref(answer);

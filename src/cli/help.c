@@ -63,9 +63,17 @@ const char help_ctl[] =
     "Sends a command to a machine that was started with --control SOCKET and prints the answer.\n"
     "Commands: hello status pause resume power-button reset stop statistics balloon plug unplug "
     "console\n"
-    "With --json the answer is printed as it came.\n"
+    "  disks disk-snapshot disk-commit disk-stream disk-mirror disk-backup\n"
+    "  jobs job-wait job-pause job-resume job-rate job-cancel job-complete\n"
+    "  bitmap-create bitmap-remove bitmap-clear\n"
+    "With --json the answer is printed as it came. With --wait a disk-… command answers when its\n"
+    "job has ended, or is ready for job-complete.\n"
     "\n"
-    "Example: wirt ctl /tmp/vm.sock balloon memory=256M\n";
+    "Examples:\n"
+    "  wirt ctl /tmp/vm.sock balloon memory=256M\n"
+    "  wirt ctl /tmp/vm.sock disk-snapshot disk=disk0 file=today.qcow2\n"
+    "  wirt ctl /tmp/vm.sock disk-mirror disk=disk0 file=/new/place.qcow2 rate=50M --wait\n"
+    "  wirt ctl /tmp/vm.sock job-complete job=job1\n";
 
 const char help_disk[] = "Usage: wirt disk COMMAND …\n"
                          "\n"

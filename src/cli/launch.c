@@ -111,9 +111,14 @@ static int give_chain(struct launch *launch, json_t *disk, struct block_chain *c
     json_t *backing = json_array();
     json_object_set_new(disk, "backing", backing);
     for (size_t i = 0; i < chain->length; i++) {
-        json_t *object = i ? json_pack("{s:s, s:s}", "file", chain->image[i].name, "format",
-                                       chain->image[i].format)
-                           : disk;
+        // The whole path: it is what later images are told to stand on.
+        char real[PATH_BYTES];
+        bool known = os_file_real_path(chain->image[i].name, real, sizeof(real));
+        const char *name = known ? real : chain->image[i].name;
+        json_t *object =
+            i ? json_pack("{s:s, s:s}", "file", name, "format", chain->image[i].format) : disk;
+        if (!i)
+            json_object_set_new(disk, "file", json_string(name));
         if (!object)
             return err_set(err, ERR_INPUT, "the backing file's name is not valid UTF-8");
         if (i)

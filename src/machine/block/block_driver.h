@@ -48,6 +48,8 @@ struct block_ops {
     int (*extent)(struct block_node *node, uint64_t offset, uint64_t length,
                   struct block_extent *extent);                             // next
     int (*resize)(struct block_node *node, uint64_t size, struct err *err); // next
+    // Does the image keep its persistent bitmaps (bitmap.h)? NULL: it cannot.
+    bool (*keeps_bitmaps)(struct block_node *node);
     // Last chance to write what is cached. Then `release` frees the node's own memory, not the node
     // itself.
     int (*finish)(struct block_node *node);   // nothing

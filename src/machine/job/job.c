@@ -273,6 +273,12 @@ struct job *job_start(const struct job_options *options, struct err *err)
     return job;
 }
 
+// Lock held.
+static bool is_settled(const struct job *job)
+{
+    return is_end(job->state) || (job->state == JOB_READY && !job->complete && !job->cancel);
+}
+
 void job_status(struct job *job, struct job_status *status)
 {
     pthread_mutex_lock(&job->lock);
@@ -280,6 +286,7 @@ void job_status(struct job *job, struct job_status *status)
                                   .kind = job->options.kind,
                                   .state = job->state,
                                   .paused = job->paused,
+                                  .settled = is_settled(job),
                                   .done = job->done,
                                   .total = job->total,
                                   .bytes_per_s = job->bytes_per_s,
@@ -362,7 +369,7 @@ int job_complete(struct job *job, bool pivot, struct err *err)
 enum job_state job_wait(struct job *job)
 {
     pthread_mutex_lock(&job->lock);
-    while (!is_end(job->state) && (job->state != JOB_READY || job->complete || job->cancel))
+    while (!is_settled(job))
         pthread_cond_wait(&job->changed, &job->lock);
     enum job_state state = job->state;
     pthread_mutex_unlock(&job->lock);

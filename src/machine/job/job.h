@@ -85,6 +85,7 @@ struct job_status {
     enum job_kind kind;
     enum job_state state;
     bool paused;
+    bool settled;         // it has ended, or is ready and was not told what to do
     uint64_t done, total; // bytes; total grows while a guest writes
     uint64_t bytes_per_s;
     struct err err; // of a failed one

@@ -6,6 +6,7 @@
 // nobody can make the machine wait or grow.
 #define LOG_MODULE "control"
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -31,6 +32,8 @@ struct connection {
     size_t passed_count;
     size_t used;
     char *line;
+    json_t *waiting;      // owned: the id of a job-wait that is not answered yet; NULL: none
+    char waiting_for[32]; // the job
 };
 
 struct vm_control {
@@ -48,6 +51,8 @@ static void close_connection(struct connection *c)
     free(c->line);
     c->line = NULL;
     c->used = 0;
+    json_decref(c->waiting);
+    c->waiting = NULL;
 }
 
 static void send_line(struct connection *c, json_t *object)
@@ -136,16 +141,38 @@ static const struct {
     const char *name;
     json_t *(*run)(struct vm *vm, const json_t *request, struct vm_passed *passed, struct err *err);
 } handlers[] = {
-    {"hello", do_hello},      {"status", do_status},         {"pause", do_pause},
-    {"resume", do_resume},    {"reset", do_reset},           {"power-button", do_power_button},
-    {"stop", do_stop},        {"statistics", do_statistics}, {"plug", vm_do_plug},
-    {"unplug", vm_do_unplug}, {"balloon", vm_do_balloon},
+    {"hello", do_hello},
+    {"status", do_status},
+    {"pause", do_pause},
+    {"resume", do_resume},
+    {"reset", do_reset},
+    {"power-button", do_power_button},
+    {"stop", do_stop},
+    {"statistics", do_statistics},
+    {"plug", vm_do_plug},
+    {"unplug", vm_do_unplug},
+    {"balloon", vm_do_balloon},
+    {"disks", vm_do_disks},
+    {"disk-snapshot", vm_do_disk_job},
+    {"disk-commit", vm_do_disk_job},
+    {"disk-stream", vm_do_disk_job},
+    {"disk-mirror", vm_do_disk_job},
+    {"disk-backup", vm_do_disk_job},
+    {"jobs", vm_do_jobs},
+    {"job-pause", vm_do_job_order},
+    {"job-resume", vm_do_job_order},
+    {"job-rate", vm_do_job_order},
+    {"job-cancel", vm_do_job_order},
+    {"job-complete", vm_do_job_order},
+    {"bitmap-create", vm_do_bitmap_create},
+    {"bitmap-remove", vm_do_bitmap_remove},
+    {"bitmap-clear", vm_do_bitmap_clear},
 };
 
 static json_t *run_command(struct connection *c, const char *name, const json_t *request,
                            struct err *err)
 {
-    struct vm_passed passed = {c->passed, &c->passed_count};
+    struct vm_passed passed = {c->passed, &c->passed_count, name};
     for (size_t i = 0; i < sizeof(handlers) / sizeof(handlers[0]); i++)
         if (!strcmp(handlers[i].name, name))
             return handlers[i].run(c->control->vm, request, &passed, err);
@@ -181,17 +208,63 @@ static void become_console(struct connection *c, json_t *id)
         log_warn("%s", err.text);
 }
 
+// Descriptors belong to one request: those that it did not take are closed.
+static void drop_passed(struct connection *c)
+{
+    while (c->passed_count)
+        os_file_close(&c->passed[--c->passed_count]);
+}
+
+// Answered now when the job has settled, else by vm_control_job_settled().
+static void wait_for_job(struct connection *c, const struct wire_request *request)
+{
+    const char *id = json_string_value(json_object_get(request->members, "job"));
+    struct err err = {0};
+    bool settled = true;
+    json_t *status = NULL;
+    if (c->waiting)
+        err_set(&err, ERR_BUSY, "this connection waits for a job already");
+    else
+        status = vm_job_status(c->control->vm, id, &settled, &err);
+    if (settled || !status) {
+        answer(c, request->id, status, &err);
+        return;
+    }
+    json_decref(status);
+    c->waiting = request->id ? json_incref(request->id) : json_null();
+    snprintf(c->waiting_for, sizeof(c->waiting_for), "%s", id);
+}
+
+void vm_control_job_settled(struct vm *vm, const char *id, const json_t *status)
+{
+    for (unsigned i = 0; vm->control && i < MAX_CONNECTIONS; i++) {
+        struct connection *c = &vm->control->connections[i];
+        if (c->fd < 0 || !c->waiting || strcmp(c->waiting_for, id) != 0)
+            continue;
+        json_t *request_id = c->waiting;
+        c->waiting = NULL;
+        answer(c, request_id, json_copy((json_t *)(uintptr_t)status), NULL);
+        json_decref(request_id);
+    }
+}
+
 static void handle_line(struct connection *c, const char *line, size_t length)
 {
     struct err err = {0};
     struct wire_request request;
     json_t *ok = NULL;
     if (!wire_request_parse(&request, line, length, &err)) {
+        if (!strcmp(request.command->name, "job-wait")) {
+            wait_for_job(c, &request);
+            wire_request_fini(&request);
+            return;
+        }
         if (!strcmp(request.command->name, "console"))
             become_console(c, request.id);
         else
             ok = run_command(c, request.command->name, request.members, &err);
     }
+    drop_passed(c);
     if (c->fd >= 0)
         answer(c, request.id, ok, &err);
     else

@@ -12,7 +12,11 @@
 struct vm_passed {
     int *fds;
     size_t *count;
+    const char *command; // its name, for handlers of several
 };
+// The descriptor under this member's number, which it takes; -1 and *err when none came under it.
+int vm_passed_take(struct vm_passed *passed, const json_t *request, const char *member,
+                   struct err *err);
 
 // vm_devices.c. A new reference, or NULL and *err.
 json_t *vm_do_plug(struct vm *vm, const json_t *request, struct vm_passed *passed, struct err *err);
@@ -20,5 +24,24 @@ json_t *vm_do_unplug(struct vm *vm, const json_t *request, struct vm_passed *pas
                      struct err *err);
 json_t *vm_do_balloon(struct vm *vm, const json_t *request, struct vm_passed *passed,
                       struct err *err);
+
+// vm_jobs.c
+json_t *vm_do_disks(struct vm *vm, const json_t *request, struct vm_passed *passed,
+                    struct err *err);
+json_t *vm_do_disk_job(struct vm *vm, const json_t *request, struct vm_passed *passed,
+                       struct err *err);
+json_t *vm_do_jobs(struct vm *vm, const json_t *request, struct vm_passed *passed, struct err *err);
+json_t *vm_do_job_order(struct vm *vm, const json_t *request, struct vm_passed *passed,
+                        struct err *err);
+json_t *vm_do_bitmap_create(struct vm *vm, const json_t *request, struct vm_passed *passed,
+                            struct err *err);
+json_t *vm_do_bitmap_remove(struct vm *vm, const json_t *request, struct vm_passed *passed,
+                            struct err *err);
+json_t *vm_do_bitmap_clear(struct vm *vm, const json_t *request, struct vm_passed *passed,
+                           struct err *err);
+// A job as `job-wait` tells it, a new reference; *settled: it has ended, or is ready. NULL and *err when there is none.
+json_t *vm_job_status(struct vm *vm, const char *id, bool *settled, struct err *err);
+// vm_control.c: answers those who wait for the job.
+void vm_control_job_settled(struct vm *vm, const char *id, const json_t *status);
 
 #endif

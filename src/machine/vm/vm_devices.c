@@ -75,8 +75,8 @@ void vm_device_destroy(struct vm_device *device)
 
 // ---- All of them.
 
-// First on each I/O thread. Without its filter a thread must not run.
-static void enter_sandbox(void)
+// Without its filter a thread must not run.
+void vm_io_thread_begin(void)
 {
     struct err err;
     if (os_sandbox_thread(OS_SANDBOX_IO, &err)) {
@@ -88,7 +88,7 @@ static void enter_sandbox(void)
 static void begin_io_loop(void *context)
 {
     (void)context;
-    enter_sandbox();
+    vm_io_thread_begin();
 }
 
 static int start_io(struct vm *vm, struct vm_devices *devices, struct err *err)
@@ -105,7 +105,7 @@ static int start_io(struct vm *vm, struct vm_devices *devices, struct err *err)
         devices->io_running = true;
         devices->environment.loop = devices->io_loop;
     }
-    devices->pool = block_pool_create_with(IO_POOL_THREADS, enter_sandbox, err);
+    devices->pool = block_pool_create_with(IO_POOL_THREADS, vm_io_thread_begin, err);
     return devices->pool ? 0 : -1;
 }
 

@@ -62,4 +62,9 @@ int vm_add_net(struct vm *vm, const struct vm_net_config *config, struct err *er
 int vm_add_helpers(struct vm *vm, struct err *err);
 int vm_add_ports(struct vm *vm, struct err *err); // vm_ports.c
 
+// First on each I/O thread and each job's: its sandbox.
+void vm_io_thread_begin(void);
+// vm_jobs.c: cancel the device's jobs and forget them; before its disk is closed.
+void vm_jobs_drop(struct vm_device *device);
+
 #endif

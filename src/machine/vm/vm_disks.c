@@ -11,6 +11,7 @@
 
 static void destroy_disk(struct vm_device *device)
 {
+    vm_jobs_drop(device);
     virtio_blk_destroy(device->kind);
     int result = block_disk_close(device->behind);
     if (result)

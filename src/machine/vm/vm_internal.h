@@ -23,6 +23,7 @@ struct vm_console;
 struct vm_control;
 struct vm_devices;
 struct vm_gdb;
+struct vm_job;
 
 struct vm {
     // Constant once built.
@@ -45,6 +46,8 @@ struct vm {
     uint64_t start_ns; // host monotonic, when the process began to build
 
     // Main thread.
+    struct vm_job *jobs; // owned: the newest first
+    unsigned job_number; // of the next
     enum vm_state state;
     struct os_loop_timer clock_timer, timeout_timer;
     struct os_loop_post clock_post, request_post;

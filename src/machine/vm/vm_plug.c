@@ -8,16 +8,24 @@
 #include "machine/vm/vm_devices.h"
 #include "os/file.h"
 
-// A descriptor by its number among those that came with the request.
-static int take_passed(struct vm_passed *passed, json_t *object, struct err *err)
+int vm_passed_take(struct vm_passed *passed, const json_t *request, const char *member,
+                   struct err *err)
 {
-    const json_t *number = json_object_get(object, "fd");
+    const json_t *number = json_object_get(request, member);
     json_int_t index = number ? json_integer_value(number) : -1;
     if (index < 0 || (size_t)index >= *passed->count || passed->fds[index] < 0)
         return err_set(err, ERR_USAGE,
-                       "fd: no descriptor came beside the request under this number");
+                       "%s: no descriptor came beside the request under this number", member);
     int fd = passed->fds[index];
     passed->fds[index] = -1;
+    return fd;
+}
+
+static int take_passed(struct vm_passed *passed, json_t *object, struct err *err)
+{
+    int fd = vm_passed_take(passed, object, "fd", err);
+    if (fd < 0)
+        return -1;
     json_object_set_new(object, "fd", json_integer(fd));
     return 0;
 }
