@@ -11,6 +11,7 @@
 #include "os/layout.h"
 #include "os/sandbox.h"
 #include "os/self.h"
+#include "os/signals.h"
 
 static const char usage[] = "usage: wirt-vm --config-fd N\n"
                             "Runs the virtual machine whose JSON configuration is in descriptor N. "
@@ -59,6 +60,7 @@ int main(int argc, char **argv)
     uint64_t fd;
     struct err err = {0};
     os_layout_enter(argv);
+    os_signals_ignore_pipe();
     if (argc != 3 || strcmp(argv[1], "--config-fd") || !units_parse_number(argv[2], 3, 1023, &fd)) {
         fputs(usage, stderr);
         return err_exit_status(ERR_USAGE);

@@ -176,6 +176,24 @@ static bool job_failed(const json_t *answer, struct err *err)
     return reason;
 }
 
+int ctl_send(const char *path, const char *name, struct err *err)
+{
+    char *words[] = {(char *)(uintptr_t)name, NULL};
+    json_t *request = make_request(1, words, err);
+    int socket = request ? os_unix_connect(path, err) : -1;
+    json_t *answer = socket >= 0 ? ctl_ask(socket, request, NULL, err) : NULL;
+    const json_t *error = json_object_get(answer, "error");
+    if (error)
+        err_set(err, ERR_BUSY, "%s", json_string_value(json_object_get(error, "message")));
+    else if (answer)
+        print_answer(answer, false);
+    int result = answer && !error ? 0 : -1;
+    json_decref(request);
+    json_decref(answer);
+    os_file_close(&socket);
+    return result;
+}
+
 int cli_ctl(int argc, char **argv)
 {
     struct err err = {0};
@@ -185,6 +203,8 @@ int cli_ctl(int argc, char **argv)
         err_set(&err, ERR_USAGE, "needs a socket and a command; `wirt help ctl` lists them");
         return cli_fail("ctl", &err);
     }
+    if (argc == 3 && !strcmp(argv[2], "console"))
+        return ctl_console(argv[1], &err) ? cli_fail("ctl", &err) : 0;
     int status = -1;
     int socket = -1;
     json_t *answer = NULL;

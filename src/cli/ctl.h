@@ -27,4 +27,10 @@ void ctl_close_files(struct ctl_files *files, bool failed);
 // Send a request and receive its answer, a new reference; NULL and *err when the machine does not answer. `files` may be NULL.
 json_t *ctl_ask(int socket, json_t *request, const struct ctl_files *files, struct err *err);
 
+// A command without members: its answer goes to standard output. -1 and *err when it was refused or nobody listens.
+int ctl_send(const char *path, const char *name, struct err *err);
+
+// `wirt ctl SOCKET console` (ctl_console.c): attaches until the machine ends or the person detaches. 0, or -1 and *err.
+int ctl_console(const char *path, struct err *err);
+
 #endif

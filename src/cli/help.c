@@ -68,6 +68,8 @@ const char help_ctl[] =
     "  bitmap-create bitmap-remove bitmap-clear\n"
     "With --json the answer is printed as it came. With --wait a disk-… command answers when its\n"
     "job has ended, or is ready for job-complete.\n"
+    "`console` attaches to the serial console; on a terminal Ctrl-] opens a menu that detaches\n"
+    "again.\n"
     "\n"
     "Examples:\n"
     "  wirt ctl /tmp/vm.sock balloon memory=256M\n"

@@ -5,13 +5,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/keeper.h"
 #include "machine/block/block_driver.h"
 #include "machine/block/block_image.h"
 #include "os/file.h"
 #include "os/memory.h"
 #include "os/process.h"
+#include "os/signals.h"
 #include "os/tap.h"
-#include "os/tty.h"
 #include "os/unix_socket.h"
 
 #define MAX_FDS          256
@@ -30,6 +31,9 @@ struct launch {
     const char
         *sockets[2 + MAX_PORTS]; // paths to remove at the end, borrowed from the configuration
     size_t socket_count;
+    struct launch_seat *seat; // borrowed, or NULL
+    struct keeper keeper;
+    int standard[3]; // standard input, output and error output of what is started; -1: ours
 };
 
 // Remember a descriptor and write its number into the object. Takes the descriptor over.
@@ -177,6 +181,20 @@ static int open_listener(struct launch *launch, json_t *file, const char *member
     return 0;
 }
 
+// At a terminal: the machine and its helpers have nothing of it but what the keeper passes on.
+static int take_seat(struct launch *launch, json_t *console, struct err *err)
+{
+    int messages[2];
+    json_object_set_new(console, "kind", json_string("attached"));
+    if (give(launch, console, launch->seat->console, err) || os_unix_pair(messages, false, err))
+        return -1;
+    launch->keeper.messages = messages[0];
+    launch->standard[2] = messages[1];
+    launch->standard[0] = os_file_open("/dev/null", OS_FILE_WRITE, err);
+    launch->standard[1] = launch->standard[0];
+    return launch->standard[0] < 0 ? -1 : 0;
+}
+
 static int open_console(struct launch *launch, json_t *config, struct err *err)
 {
     json_t *console = json_object_get(config, "console");
@@ -185,6 +203,8 @@ static int open_console(struct launch *launch, json_t *config, struct err *err)
         json_object_set_new(config, "console", console);
     }
     const char *kind = path_of(console, "kind");
+    if (launch->seat)
+        return take_seat(launch, console, err);
     if (!strcmp(kind, "socket"))
         return open_listener(launch, console, "path", "--console", err);
     if (!strcmp(kind, "file")) {
@@ -192,8 +212,6 @@ static int open_console(struct launch *launch, json_t *config, struct err *err)
                  os_file_open(path_of(console, "path"), OS_FILE_WRITE | OS_FILE_CREATE, err), err))
             return err_wrap(err, "--console file=%s", path_of(console, "path"));
     }
-    if (!strcmp(kind, "stdio") && os_tty_is_terminal(0) && os_tty_is_terminal(1))
-        json_object_set_new(console, "escape", json_true());
     return 0;
 }
 
@@ -221,7 +239,7 @@ static int start_user_net(struct launch *launch, json_t *net, struct err *err)
         words[3 + i] = texts[i];
     }
     pid_t *pid = &launch->helpers[launch->helper_count];
-    int result = os_process_start(program, words, &ends[1], 1, pid, err);
+    int result = os_process_start_with(program, words, &ends[1], 1, launch->standard, pid, err);
     free(words);
     free(texts);
     os_file_close(&ends[1]);
@@ -305,7 +323,8 @@ static int start(struct launch *launch, const json_t *config, pid_t *pid, struct
     json_decref(holder);
     char *const arguments[] = {(char *)"wirt-vm", (char *)"--config-fd", number, NULL};
     return result ? result
-                  : os_process_start(program, arguments, launch->fds, launch->fd_count, pid, err);
+                  : os_process_start_with(program, arguments, launch->fds, launch->fd_count,
+                                          launch->standard, pid, err);
 }
 
 static void cleanup(struct launch *launch)
@@ -313,39 +332,55 @@ static void cleanup(struct launch *launch)
     for (size_t i = 0; i < launch->fd_count; i++)
         os_file_close(&launch->fds[i]);
     launch->fd_count = 0;
+    os_file_close(&launch->standard[0]);
+    os_file_close(&launch->standard[2]);
 }
 
 // A machine that was killed is a failure of the host, whatever its guest did.
-static int exit_status(int status)
+static int exit_status(const struct keeper *keeper, int status)
 {
     if (status >= 0)
         return status;
+    if (keeper->ended_by)
+        return STATUS_FAILURE;
     fprintf(stderr, "wirt run: wirt-vm was killed by signal %d\n", -status);
     return STATUS_FAILURE;
 }
 
-int launch_vm(json_t *config, struct err *err)
+static int keep(struct launch *launch, pid_t pid)
 {
-    struct launch launch = {0};
-    struct os_tty_state tty = {0};
+    const char word = KEEPER_STARTED;
+    cleanup(launch);
+    if (launch->seat)
+        os_unix_send(launch->seat->channel, &word, 1, NULL, 0);
+    return exit_status(&launch->keeper, keeper_wait(&launch->keeper, pid));
+}
+
+int launch_vm(json_t *config, struct launch_seat *seat, struct err *err)
+{
+    struct launch launch = {.seat = seat, .standard = {-1, -1, -1}};
     pid_t pid;
     int status = -1;
+    if (keeper_init(&launch.keeper, seat ? seat->channel : KEEPER_NOTHING, err))
+        return -1;
     if (open_boot(&launch, config, err) || open_disks(&launch, config, err) ||
         open_console(&launch, config, err) || open_sockets(&launch, config, err) ||
         open_nets(&launch, config, err))
         goto out;
-    // wirt-vm makes the terminal raw; whatever becomes of it, the terminal is put back here.
-    os_tty_save(&tty, 0);
-    if (!start(&launch, config, &pid, err)) {
-        cleanup(&launch);
-        status = exit_status(os_process_wait(pid));
-    }
-    os_tty_restore(&tty);
+    if (!start(&launch, config, &pid, err))
+        status = keep(&launch, pid);
 out:
     cleanup(&launch); // closes the sockets to wirt-net, which ends it
     for (size_t i = 0; i < launch.helper_count; i++)
         os_process_wait(launch.helpers[i]);
     for (size_t i = 0; i < launch.socket_count; i++)
         os_unix_remove(launch.sockets[i]);
+    if (seat) {
+        seat->channel = launch.keeper.channel;
+        seat->ended_by = launch.keeper.ended_by;
+    } else if (launch.keeper.ended_by) {
+        os_signals_die(launch.keeper.ended_by);
+    }
+    keeper_fini(&launch.keeper);
     return status;
 }

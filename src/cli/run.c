@@ -2,6 +2,7 @@
 #include "cli/cli.h"
 #include "cli/launch.h"
 #include "cli/run_options.h"
+#include "cli/session.h"
 
 int cli_run(int argc, char **argv)
 {
@@ -9,7 +10,7 @@ int cli_run(int argc, char **argv)
     json_t *config = run_options_parse(argc, argv, &err);
     if (!config)
         return cli_fail("run", &err);
-    int status = launch_vm(config, &err);
+    int status = session_wanted(config) ? session_run(config, &err) : launch_vm(config, NULL, &err);
     json_decref(config);
     if (status >= 0)
         return status;

@@ -13,7 +13,7 @@
 
 // In the child: everything that must not fail silently reports errno through the pipe, which exec closes.
 static _Noreturn void child(const char *program, char *const arguments[], const int *fds,
-                            size_t fd_count, pid_t parent, int report)
+                            size_t fd_count, const int standard[3], pid_t parent, int report)
 {
     if (prctl(PR_SET_PDEATHSIG, SIGTERM))
         goto failed;
@@ -25,6 +25,9 @@ static _Noreturn void child(const char *program, char *const arguments[], const 
     for (size_t i = 0; i < fd_count; i++)
         if (fcntl(fds[i], F_SETFD, 0))
             goto failed;
+    for (int i = 0; standard && i < 3; i++)
+        if (standard[i] >= 0 && dup2(standard[i], i) < 0)
+            goto failed;
     execv(program, arguments);
 failed:;
     int reason = errno;
@@ -34,6 +37,12 @@ failed:;
 
 int os_process_start(const char *program, char *const arguments[], const int *fds, size_t fd_count,
                      pid_t *pid, struct err *err)
+{
+    return os_process_start_with(program, arguments, fds, fd_count, NULL, pid, err);
+}
+
+int os_process_start_with(const char *program, char *const arguments[], const int *fds,
+                          size_t fd_count, const int standard[3], pid_t *pid, struct err *err)
 {
     int report[2];
     if (pipe2(report, O_CLOEXEC))
@@ -47,7 +56,7 @@ int os_process_start(const char *program, char *const arguments[], const int *fd
         return err_set_errno(err, reason, "cannot start %s", program);
     }
     if (*pid == 0)
-        child(program, arguments, fds, fd_count, parent, report[1]);
+        child(program, arguments, fds, fd_count, standard, parent, report[1]);
     close(report[1]);
     int reason;
     ssize_t n;
@@ -61,13 +70,53 @@ int os_process_start(const char *program, char *const arguments[], const int *fd
     return err_set_errno(err, reason, "cannot start %s", program);
 }
 
+pid_t os_process_fork(struct err *err)
+{
+    pid_t pid = fork();
+    return pid >= 0 ? pid : err_set_errno(err, errno, "cannot start a process");
+}
+
+void os_process_exit(int status)
+{
+    _exit(status);
+}
+
+int os_process_leave_terminal(struct err *err)
+{
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    if (null < 0 || dup2(null, 0) < 0 || dup2(null, 1) < 0 || dup2(null, 2) < 0)
+        return err_set_errno(err, errno, "cannot leave the terminal");
+    close(null);
+    setsid();
+    return 0;
+}
+
+void os_process_terminate(pid_t pid)
+{
+    kill(pid, SIGTERM);
+}
+
+static int status_of(int status)
+{
+    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+}
+
+bool os_process_has_ended(pid_t pid, int *status)
+{
+    int raw;
+    if (waitpid(pid, &raw, WNOHANG) != pid)
+        return false;
+    *status = status_of(raw);
+    return true;
+}
+
 int os_process_wait(pid_t pid)
 {
     int status;
     while (waitpid(pid, &status, 0) < 0)
         if (errno != EINTR)
             return 127;
-    return WIFEXITED(status) ? WEXITSTATUS(status) : -WTERMSIG(status);
+    return status_of(status);
 }
 
 int os_process_find_program(const char *name, char *path, size_t path_bytes, struct err *err)

@@ -7,6 +7,7 @@
 #ifndef WIRT_OS_PROCESS_H
 #define WIRT_OS_PROCESS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -16,8 +17,23 @@
 int os_process_start(const char *program, char *const arguments[], const int *fds, size_t fd_count,
                      pid_t *pid, struct err *err);
 
+// The same, with other standard input, output and error output than this process has: -1 keeps its own.
+int os_process_start_with(const char *program, char *const arguments[], const int *fds,
+                          size_t fd_count, const int standard[3], pid_t *pid, struct err *err);
+
+// A second process like this one: 0 in it, its id here. -1 and *err.
+pid_t os_process_fork(struct err *err);
+_Noreturn void os_process_exit(
+    int status); // at once: what the first process has not written yet is its own to write
+// Leaves the terminal's session and takes /dev/null for standard input, output and error output.
+int os_process_leave_terminal(struct err *err);
+// Asks a process to end.
+void os_process_terminate(pid_t pid);
+
 // Waits for the end: the exit status, or minus the number of the signal that killed it.
 int os_process_wait(pid_t pid);
+// The same without waiting: false while it runs.
+bool os_process_has_ended(pid_t pid, int *status);
 
 // The path of another program of wirt beside the running one: in its folder (build tree), else in ../libexec/wirt. 0 or -1.
 int os_process_find_program(const char *name, char *path, size_t path_bytes, struct err *err);

@@ -24,6 +24,14 @@ void os_tty_raw(const struct os_tty_state *state)
     tcsetattr(state->fd, TCSADRAIN, &raw);
 }
 
+bool os_tty_is_raw(const struct os_tty_state *state)
+{
+    struct termios raw = state->settings, now;
+    cfmakeraw(&raw);
+    return state->saved && !tcgetattr(state->fd, &now) && now.c_iflag == raw.c_iflag &&
+           now.c_oflag == raw.c_oflag && now.c_lflag == raw.c_lflag;
+}
+
 // A process in the background would be stopped by SIGTTOU for this; it is blocked meanwhile.
 void os_tty_restore(const struct os_tty_state *state)
 {

@@ -19,6 +19,8 @@ bool os_tty_is_terminal(int fd);
 void os_tty_save(struct os_tty_state *state, int fd);
 // Every byte at once and unchanged in both directions, no signals from keys.
 void os_tty_raw(const struct os_tty_state *state);
+// Whether the terminal is still as os_tty_raw() left it: nobody has taken it over since.
+bool os_tty_is_raw(const struct os_tty_state *state);
 void os_tty_restore(const struct os_tty_state *state);
 
 #endif

@@ -13,7 +13,7 @@
 #define DEFAULT_COLD_RUNS 2
 
 static const char *const accel_names[] = {"auto", "kvm", "engine", "interpreter"};
-static const char *const console_names[] = {"stdio", "file", "socket", "none"};
+static const char *const console_names[] = {"stdio", "file", "socket", "none", "attached"};
 static const char *const net_names[] = {"user", "tap", "none"};
 static const char *const trace_names[] = {"exits", "interrupts", "faults",
                                           "modes", "translate",  "hash"};
@@ -171,9 +171,9 @@ static int parse_console(struct vm_config *config, const json_t *console, struct
 {
     config->console = (enum vm_console_kind)name_index(text(console, "kind", "stdio"),
                                                        console_names, VM_CONSOLE_KIND_COUNT);
-    config->console_escape = json_is_true(json_object_get(console, "escape"));
     config->console_fd = -1;
-    if (config->console == VM_CONSOLE_FILE || config->console == VM_CONSOLE_SOCKET)
+    if (config->console == VM_CONSOLE_FILE || config->console == VM_CONSOLE_SOCKET ||
+        config->console == VM_CONSOLE_ATTACHED)
         return descriptor(console, "console", &config->console_fd, err);
     return 0;
 }

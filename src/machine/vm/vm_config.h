@@ -28,6 +28,7 @@ enum vm_console_kind {
     VM_CONSOLE_FILE,
     VM_CONSOLE_SOCKET,
     VM_CONSOLE_NONE,
+    VM_CONSOLE_ATTACHED,
     VM_CONSOLE_KIND_COUNT
 };
 enum vm_net_kind { VM_NET_USER, VM_NET_TAP, VM_NET_NONE, VM_NET_KIND_COUNT };
@@ -96,7 +97,6 @@ struct vm_config {
     unsigned port_count;
     enum vm_console_kind console;
     int console_fd;
-    bool console_escape;
     int control_fd, gdb_fd;   // listening, or -1
     unsigned timeout_seconds; // 0: none
     bool exit_on_reboot;

@@ -13,14 +13,12 @@
 #include "os/clock.h"
 #include "os/file.h"
 #include "os/stream.h"
-#include "os/tty.h"
 #include "os/unix_socket.h"
 
-#define ESCAPE_KEY  0x1D // Ctrl-]
 #define INPUT_BYTES 256
 #define MAX_CLIENTS 8
 
-// A reader and writer beside or in place of the terminal.
+// A reader and writer beside the first one.
 struct client {
     struct vm_console *console;
     int fd; // -1: free
@@ -29,30 +27,23 @@ struct client {
 
 struct vm_console {
     struct vm *vm;
-    // Constant.
-    int out_fd; // standard output or the file; -1: none
-    bool escape;
-    bool started;
-    struct os_tty_state tty;
 
     // Main thread.
+    bool started;
+    int in_fd; // standard input or the first connection; -1: none
     struct os_loop_watch input_watch, output_watch, listen_watch;
     struct os_loop_post input_post, output_post;
     bool input_polls; // the loop can watch standard input (it is no regular file)
     bool input_ended;
-    bool menu; // the escape key was pressed
     uint8_t input[INPUT_BYTES];
     size_t input_used, input_length;
 
-    // Under the lock: vCPU threads write to clients, the main thread adds and removes them.
+    // Under the lock: vCPU threads write to them, the main thread adds and removes them.
     pthread_mutex_t lock;
+    int out_fd;         // standard output, the file or the first connection; -1: none
+    bool out_is_socket; // the first connection: owned
     struct client clients[MAX_CLIENTS];
-    bool out_gone; // the reader of standard output went away
 };
-
-static const char menu_text[] = "\r\n[wirt: p power button, r reset, k kill, s statistics, d "
-                                "detach, Ctrl-] itself, other keys go back] ";
-static const char start_text[] = "[wirt: Ctrl-] opens the menu]\r\n";
 
 // ---- Output, on any thread.
 
@@ -66,18 +57,25 @@ static void write_clients(struct vm_console *console, const uint8_t *bytes, size
     pthread_mutex_unlock(&console->lock);
 }
 
+// What the first reader takes. Without one, and after it went away, everything is taken: the guest goes on.
 static size_t write_out(struct vm_console *console, const uint8_t *bytes, size_t length)
 {
-    if (console->out_fd < 0 || console->out_gone)
-        return length;
-    ssize_t n = os_stream_write(console->out_fd, bytes, length);
-    if (n < 0) {
-        console->out_gone = true; // the guest goes on without a reader
-        return length;
+    size_t taken = length;
+    pthread_mutex_lock(&console->lock);
+    if (console->out_fd >= 0) {
+        ssize_t n = console->out_is_socket ? os_unix_send_ready(console->out_fd, bytes, length)
+                                           : os_stream_write(console->out_fd, bytes, length);
+        if (n < 0 && console->out_is_socket && errno == EAGAIN)
+            n = 0;
+        if (n >= 0)
+            taken = (size_t)n;
+        else if (!console->out_is_socket)
+            console->out_fd = -1;
     }
-    if ((size_t)n < length)
+    pthread_mutex_unlock(&console->lock);
+    if (taken < length)
         os_loop_post(console->vm->loop, &console->output_post);
-    return (size_t)n;
+    return taken;
 }
 
 static size_t backend_write(void *context, const uint8_t *bytes, size_t length)
@@ -100,108 +98,73 @@ static void output_ready(void *context, unsigned events)
     uart_output_ready(console->vm->chips->uart);
 }
 
-// Standard output was full: wait for room. A file that cannot be watched always has room.
+// The first reader was full: wait for room. A file that cannot be watched always has room.
 static void wait_for_room(void *context)
 {
     struct vm_console *console = context;
-    if (os_loop_watch(console->vm->loop, &console->output_watch, console->out_fd, OS_LOOP_WRITE,
-                      NULL))
+    if (console->output_watch.watched)
+        return;
+    if (console->out_fd < 0 || os_loop_watch(console->vm->loop, &console->output_watch,
+                                             console->out_fd, OS_LOOP_WRITE, NULL))
         uart_output_ready(console->vm->chips->uart);
-}
-
-// ---- The menu.
-
-static void say(struct vm_console *console, const char *text)
-{
-    os_stream_write_all(console->out_fd, text, strlen(text));
-}
-
-static void detach(struct vm_console *console)
-{
-    say(console, "detached; the machine goes on without this terminal's keys\r\n");
-    os_tty_restore(&console->tty);
-    console->input_ended = true;
-    os_loop_unwatch(console->vm->loop, &console->input_watch);
-}
-
-static void menu_key(struct vm_console *console, uint8_t key)
-{
-    struct vm *vm = console->vm;
-    console->menu = false;
-    say(console, "\r\n");
-    switch (key) {
-    case 'p':
-        vm_power_button(vm);
-        break;
-    case 'r':
-        vm_request_reset(vm);
-        break;
-    case 'k':
-        vm_request_end(vm, VM_END_STOP, 0);
-        break;
-    case 's':
-        vm_print_statistics(vm, false);
-        break;
-    case 'd':
-        detach(console);
-        break;
-    case ESCAPE_KEY:
-        uart_input(vm->chips->uart, &key, 1);
-        break;
-    default:
-        break;
-    }
 }
 
 // ---- Input, on the main thread.
 
-// Hand over what was read, up to the escape key.
-static void deliver_input(struct vm_console *console)
+// The first connection is gone: whoever attaches next takes its place.
+static void drop_first(struct vm_console *console)
 {
-    while (console->input_used < console->input_length) {
-        const uint8_t *bytes = console->input + console->input_used;
-        size_t length = console->input_length - console->input_used;
-        if (console->menu) {
-            console->input_used++;
-            menu_key(console, *bytes);
-            continue;
-        }
-        const uint8_t *escape = console->escape ? memchr(bytes, ESCAPE_KEY, length) : NULL;
-        if (escape == bytes) {
-            console->input_used++;
-            console->menu = true;
-            say(console, menu_text);
-            continue;
-        }
-        size_t offered = escape ? (size_t)(escape - bytes) : length;
-        size_t taken = uart_input(console->vm->chips->uart, bytes, offered);
-        console->input_used += taken;
-        if (taken < offered)
-            return; // input_wanted follows
+    os_loop_unwatch(console->vm->loop, &console->input_watch);
+    os_loop_unwatch(console->vm->loop, &console->output_watch);
+    pthread_mutex_lock(&console->lock);
+    os_file_close(&console->out_fd);
+    console->out_is_socket = false;
+    pthread_mutex_unlock(&console->lock);
+    console->in_fd = -1;
+    console->input_used = console->input_length = 0;
+    if (console->started)
+        uart_output_ready(console->vm->chips->uart);
+}
+
+// The end of the input is not the end of the guest.
+static void end_input(struct vm_console *console)
+{
+    if (console->out_is_socket) {
+        drop_first(console);
+        return;
     }
+    console->input_ended = true;
+    os_loop_unwatch(console->vm->loop, &console->input_watch);
+}
+
+// True: all that was read is handed over. Else the guest takes no more now, and input_wanted follows.
+static bool deliver_input(struct vm_console *console)
+{
+    size_t length = console->input_length - console->input_used;
+    console->input_used +=
+        uart_input(console->vm->chips->uart, console->input + console->input_used, length);
+    return console->input_used == console->input_length;
 }
 
 static void read_input(struct vm_console *console)
 {
-    for (;;) {
-        deliver_input(console);
-        if (console->input_used < console->input_length || console->input_ended) {
+    while (console->in_fd >= 0 && !console->input_ended) {
+        if (!deliver_input(console)) {
             os_loop_unwatch(console->vm->loop, &console->input_watch);
             return;
         }
-        ssize_t n = os_stream_read(0, console->input, sizeof(console->input));
+        ssize_t n = os_stream_read(console->in_fd, console->input, sizeof(console->input));
         console->input_used = 0;
         console->input_length = n > 0 ? (size_t)n : 0;
         if (n == 0 || (n < 0 && n != -EAGAIN)) {
-            console->input_ended = true; // the end of the input is not the end of the guest
-            os_loop_unwatch(console->vm->loop, &console->input_watch);
+            end_input(console);
             return;
         }
         if (n < 0)
             break;
     }
-    if (console->input_polls && !console->input_watch.watched)
-        os_loop_watch(console->vm->loop, &console->input_watch, 0, OS_LOOP_READ, NULL);
+    if (console->input_polls && console->in_fd >= 0 && !console->input_watch.watched)
+        os_loop_watch(console->vm->loop, &console->input_watch, console->in_fd, OS_LOOP_READ, NULL);
 }
 
 static void input_ready(void *context, unsigned events)
@@ -249,9 +212,27 @@ static void client_ready(void *context, unsigned events)
         log_guest("the guest does not read its console: input of a connection is lost");
 }
 
+// Nobody reads the console: this connection is the first one, which is waited for as standard output is.
+static void attach_first(struct vm_console *console, int fd)
+{
+    pthread_mutex_lock(&console->lock);
+    console->out_fd = fd;
+    console->out_is_socket = true;
+    pthread_mutex_unlock(&console->lock);
+    console->in_fd = fd;
+    console->input_ended = false;
+    console->input_polls = true;
+    if (console->started)
+        os_loop_post(console->vm->loop, &console->input_post);
+}
+
 int vm_console_attach(struct vm *vm, int fd, struct err *err)
 {
     struct vm_console *console = vm->console;
+    if (console->out_fd < 0 && console->in_fd < 0) {
+        attach_first(console, fd);
+        return 0;
+    }
     for (unsigned i = 0; i < MAX_CLIENTS; i++) {
         struct client *client = &console->clients[i];
         if (client->fd >= 0)
@@ -301,12 +282,11 @@ int vm_console_create(struct vm *vm, struct err *err)
     if (!console)
         return err_set(err, ERR_LIMIT, "out of memory");
     console->vm = vm;
-    console->escape = vm->config->console_escape;
-    bool stdio = vm->config->console == VM_CONSOLE_STDIO;
-    console->out_fd = stdio                                    ? 1
-                      : vm->config->console == VM_CONSOLE_FILE ? vm->config->console_fd
-                                                               : -1;
-    console->input_ended = !stdio;
+    enum vm_console_kind kind = vm->config->console;
+    console->in_fd = kind == VM_CONSOLE_STDIO ? 0 : -1;
+    console->out_fd = kind == VM_CONSOLE_STDIO  ? 1
+                      : kind == VM_CONSOLE_FILE ? vm->config->console_fd
+                                                : -1;
     pthread_mutex_init(&console->lock, NULL);
     for (unsigned i = 0; i < MAX_CLIENTS; i++) {
         console->clients[i].fd = -1;
@@ -317,7 +297,9 @@ int vm_console_create(struct vm *vm, struct err *err)
     console->listen_watch = (struct os_loop_watch){.ready = listen_ready, .context = console};
     console->input_post = (struct os_loop_post){.function = input_posted, .context = console};
     console->output_post = (struct os_loop_post){.function = wait_for_room, .context = console};
-    if (vm->config->console == VM_CONSOLE_SOCKET)
+    if (kind == VM_CONSOLE_ATTACHED)
+        attach_first(console, vm->config->console_fd);
+    if (kind == VM_CONSOLE_SOCKET)
         return os_loop_watch(vm->loop, &console->listen_watch, vm->config->console_fd, OS_LOOP_READ,
                              err);
     return 0;
@@ -327,15 +309,11 @@ void vm_console_start(struct vm *vm)
 {
     struct vm_console *console = vm->console;
     console->started = true;
-    if (console->input_ended)
+    if (console->in_fd < 0)
         return;
-    if (console->escape) {
-        os_tty_save(&console->tty, 0);
-        os_tty_raw(&console->tty);
-        say(console, start_text);
-    }
     // A regular file cannot be watched: it is read whenever the guest takes more.
-    console->input_polls = !os_loop_watch(vm->loop, &console->input_watch, 0, OS_LOOP_READ, NULL);
+    console->input_polls =
+        !os_loop_watch(vm->loop, &console->input_watch, console->in_fd, OS_LOOP_READ, NULL);
     if (!console->input_polls)
         os_loop_post(vm->loop, &console->input_post);
 }
@@ -351,7 +329,8 @@ void vm_console_destroy(struct vm *vm)
     os_loop_unwatch(vm->loop, &console->input_watch);
     os_loop_unwatch(vm->loop, &console->output_watch);
     os_loop_unwatch(vm->loop, &console->listen_watch);
-    os_tty_restore(&console->tty);
+    if (console->out_is_socket)
+        os_file_close(&console->out_fd);
     pthread_mutex_destroy(&console->lock);
     free(console);
     vm->console = NULL;

@@ -1,7 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The serial console's other end: a terminal with an escape key, plain standard input and output, a file, a Unix socket, or
-// connections of the control protocol that asked for it.
+// The serial console's other end: plain standard input and output, a file, a Unix socket, or connections of the control protocol that
+// asked for it. A person's terminal, with its escape key and menu, is the launcher's business: it is a connection that is there from the start.
+//
+// The first reader (standard output, the file, else the first connection) is waited for: a guest that prints faster than it reads is slowed
+// down. Those beside it lose what they do not take. When the first connection goes away the guest goes on, and the next one takes its place.
 //
 // Threads: output comes on a vCPU's thread and goes straight to the descriptors that are ready; what is not taken is offered again by the
 // loop. Input is read on the main loop only while the serial port takes it. End of file on standard input ends reading and nothing else.
