@@ -14,12 +14,16 @@
 
 #define DISK_OPERANDS_MAX 3
 
+struct block_bitmap;
+struct block_node;
+
 struct disk_words {
     const char *operand[DISK_OPERANDS_MAX];
     int operands;
     // NULL where the flag was not given.
     const char *format, *source_format, *backing, *backing_format, *preallocate, *cluster_size,
-        *compression, *version, *refcount_bits, *workers, *snapshot, *depth, *block, *seconds;
+        *compression, *version, *refcount_bits, *workers, *granularity, *snapshot, *depth, *block,
+        *seconds;
     bool compress, repair, json, force, unsafe, shrink, write, lazy_refcounts, direct, random,
         no_lock;
 };
@@ -35,6 +39,7 @@ int disk_commit(const struct disk_words *words, int *status, struct err *err);
 int disk_rebase(const struct disk_words *words, int *status, struct err *err);
 int disk_compare(const struct disk_words *words, int *status, struct err *err);
 int disk_snapshot(const struct disk_words *words, int *status, struct err *err);
+int disk_bitmap(const struct disk_words *words, int *status, struct err *err);
 int disk_bench(const struct disk_words *words, int *status, struct err *err);
 
 // ---- Shared by them (disk_open.c)
@@ -55,6 +60,8 @@ int disk_new_file(const char *path, bool force, struct err *err);
 const char *disk_target_format(const char *path, const char *stated, struct err *err);
 int disk_parse_size(const char *what, const char *text, uint64_t *bytes, struct err *err);
 void disk_print_json(json_t *value); // takes it over
+json_t *disk_bitmaps_json(const struct block_node *node); // disk_bitmap.c
+const char *disk_bitmap_state(const struct block_bitmap *bitmap);
 
 // ---- Progress on standard error, when that is a terminal (disk_progress.c)
 struct disk_progress {

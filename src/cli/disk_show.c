@@ -7,6 +7,7 @@
 #include "base/bits.h"
 #include "base/units.h"
 #include "cli/disk.h"
+#include "machine/block/bitmap.h"
 #include "machine/block/block_copy.h"
 #include "machine/block/block_driver.h"
 #include "os/file.h"
@@ -48,10 +49,11 @@ static void info_json(struct block_disk *disk, const struct block_chain *chain, 
     for (size_t i = 1; i < chain->length; i++)
         json_array_append_new(backing, json_pack("{s:s, s:s}", "file", chain->image[i].name,
                                                  "format", chain->image[i].format));
-    disk_print_json(json_pack("{s:s, s:s, s:I, s:I, s:o, s:o}", "file", chain->image[0].name,
+    disk_print_json(json_pack("{s:s, s:s, s:I, s:I, s:o, s:o, s:o}", "file", chain->image[0].name,
                               "format", chain->image[0].format, "size",
                               (json_int_t)block_disk_size(disk), "allocated", (json_int_t)allocated,
-                              "chain", backing, "details", facts));
+                              "chain", backing, "details", facts, "bitmaps",
+                              disk_bitmaps_json(block_disk_node(disk))));
 }
 
 static void info_text(struct block_disk *disk, const struct block_chain *chain, uint64_t allocated)
@@ -73,6 +75,10 @@ static void info_text(struct block_disk *disk, const struct block_chain *chain, 
         ops && ops->snapshot_list ? ops->snapshot_list(block_disk_node(disk), NULL, 0, &err) : 0;
     if (snapshots > 0)
         printf("  %-16s %d\n", "snapshots", snapshots);
+    for (const struct block_bitmap *b = block_disk_node(disk)->bitmaps; b; b = b->next)
+        printf("  %-16s '%s': %s dirty, marks of %s, %s\n", "bitmap", b->name,
+               units_format_size(block_bitmap_dirty_bytes(b), size),
+               units_format_size(BIT(b->granularity_bits), taken), disk_bitmap_state(b));
 }
 
 int disk_info(const struct disk_words *w, int *status, struct err *err)

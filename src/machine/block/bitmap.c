@@ -167,6 +167,8 @@ void block_bitmap_merge(struct block_bitmap *to, const struct block_bitmap *from
 int block_bitmap_resize(struct block_bitmap *bitmap, uint64_t size)
 {
     uint64_t bits = bits_for(size, bitmap->granularity_bits), old_size = bitmap->size;
+    if (bitmap->inconsistent)
+        return 0;
     if (size < old_size)
         block_bitmap_clear(bitmap, align_up(size, 1ull << bitmap->granularity_bits),
                            old_size - size);
@@ -180,7 +182,7 @@ int block_bitmap_resize(struct block_bitmap *bitmap, uint64_t size)
     bitmap->words = words;
     bitmap->bits = bits;
     bitmap->size = size;
-    if (size > old_size && !bitmap->inconsistent)
+    if (size > old_size)
         block_bitmap_mark(bitmap, old_size, size - old_size);
     return 0;
 }

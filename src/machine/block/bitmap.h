@@ -35,7 +35,8 @@ struct block_bitmap {
     _Atomic uint64_t *words; // owned; bits beyond the last are zero
     bool recording;
     bool persistent;
-    bool inconsistent; // it was not saved: everything may have changed, it can only be removed
+    bool
+        inconsistent; // it was not saved: everything may have changed, it can only be removed; it has no bits
     // Any thread.
     _Atomic uint64_t dirty_bits;
 };

@@ -184,6 +184,11 @@ int qcow2_extent(struct block_node *node, uint64_t offset, uint64_t length,
 int qcow2_packed_read(struct qcow2 *q, uint64_t entry, uint64_t skip, struct block_vec vec);
 int qcow2_write_compressed(struct block_node *node, uint64_t offset, struct block_vec vec);
 
+// ---- qcow2_bitmaps.c: the image's persistent bitmaps, in the node's list while it is open
+int qcow2_bitmaps_load(struct qcow2 *q, struct err *err);
+void qcow2_bitmaps_save(struct qcow2 *q); // nothing else is at work
+bool qcow2_keeps_bitmaps(struct block_node *node);
+
 // ---- qcow2_snapshot.c
 struct qcow2_snapshot {
     uint64_t l1_offset;

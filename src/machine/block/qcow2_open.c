@@ -25,6 +25,7 @@ static int qcow2_finish(struct block_node *node)
     struct qcow2 *q = qcow2_of(node);
     if (node->read_only || !q->l1)
         return 0;
+    qcow2_bitmaps_save(q);
     int rc = qcow2_commit(q);
     // The commit gave clusters back; their counts are written now, and may be lost at no harm.
     return rc ? rc : qcow2_commit(q);
@@ -59,6 +60,7 @@ static const struct block_ops qcow2_ops = {
     .populate = qcow2_populate,
     .extent = qcow2_extent,
     .resize = qcow2_resize,
+    .keeps_bitmaps = qcow2_keeps_bitmaps,
     .finish = qcow2_finish,
     .release = qcow2_release,
 };
@@ -151,9 +153,10 @@ static int read_tables(struct qcow2 *q, struct err *err)
 static int prepare_writing(struct qcow2 *q, struct err *err)
 {
     int rc = 0;
-    if (q->header.version >= 3 && q->header.autoclear) {
-        q->header.autoclear = 0;
-        rc = qcow2_write_field64(q, QCOW2_AT_AUTOCLEAR, 0);
+    uint64_t kept = q->header.autoclear & QCOW2_BITMAPS_VALID;
+    if (q->header.version >= 3 && q->header.autoclear != kept) {
+        q->header.autoclear = kept;
+        rc = qcow2_write_field64(q, QCOW2_AT_AUTOCLEAR, kept);
     }
     if (rc)
         return err_set_errno(err, -rc, "cannot write");
@@ -193,7 +196,10 @@ static int set_up(struct qcow2 *q, struct err *err)
     node->limits.discard_granularity = node->read_only ? 0 : (uint32_t)q->cluster_size;
     node->limits.can_discard = node->limits.can_zero = !node->read_only;
     node->limits.read_only = node->read_only;
-    return read_tables(q, err) || (!node->read_only && prepare_writing(q, err)) ? -1 : 0;
+    return read_tables(q, err) || (!node->read_only && prepare_writing(q, err)) ||
+                   qcow2_bitmaps_load(q, err)
+               ? -1
+               : 0;
 }
 
 struct block_node *qcow2_open(struct block_node *file, bool read_only, struct err *err)

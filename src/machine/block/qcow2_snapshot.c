@@ -14,6 +14,7 @@
 
 #include "base/big_endian.h"
 #include "base/err.h"
+#include "machine/block/bitmap.h"
 #include "machine/block/qcow2.h"
 
 #define SNAPSHOTS_MAX   65536
@@ -494,5 +495,8 @@ int qcow2_snapshot_apply(struct block_node *node, const char *name, struct err *
     if (!rc)
         rc = s ? apply(q, s) : -ENOENT;
     end(q, &w);
+    for (struct block_bitmap *b = node->bitmaps; b && !rc; b = b->next)
+        rc = block_bitmap_resize(b, node->size);
+    block_bitmap_mark_all(node->bitmaps, 0, node->size);
     return failed(q, "apply", name, rc, err);
 }

@@ -151,6 +151,7 @@ int block_layer_unseal(struct block_node **link, int fd, struct err *err)
 
 int block_layer_move_bitmaps(struct block_node *from, struct block_node *to)
 {
+    bool keeps = to->ops->keeps_bitmaps && to->ops->keeps_bitmaps(to);
     struct block_bitmap **link = &from->bitmaps;
     while (*link) {
         struct block_bitmap *bitmap = *link;
@@ -160,6 +161,7 @@ int block_layer_move_bitmaps(struct block_node *from, struct block_node *to)
         }
         struct block_bitmap *other = block_bitmap_find(to->bitmaps, bitmap->name);
         block_bitmap_remove(&from->bitmaps, bitmap);
+        bitmap->persistent &= keeps;
         if (!other) {
             block_bitmap_add(&to->bitmaps, bitmap);
             if (bitmap->size != to->size && block_bitmap_resize(bitmap, to->size))
@@ -168,7 +170,7 @@ int block_layer_move_bitmaps(struct block_node *from, struct block_node *to)
         }
         block_bitmap_merge(other, bitmap);
         other->inconsistent |= bitmap->inconsistent;
-        other->recording |= bitmap->recording;
+        other->recording = !other->inconsistent && (other->recording || bitmap->recording);
         block_bitmap_destroy(bitmap);
     }
     return 0;
