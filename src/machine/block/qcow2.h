@@ -161,6 +161,8 @@ int qcow2_commit(struct qcow2 *q);
 int qcow2_commit_locked(struct qcow2 *q);
 // Counts may be written at any time: too high is a leak at worst. Under lock.
 int qcow2_write_refblocks(struct qcow2 *q);
+// Lazy refcounts: write the counts and take the dirty mark away. Nothing else is at work.
+int qcow2_settle(struct qcow2 *q);
 // Write a field of the header, synchronously. Under lock.
 int qcow2_write_field32(struct qcow2 *q, unsigned at, uint32_t value);
 int qcow2_write_field64(struct qcow2 *q, unsigned at, uint64_t value);

@@ -424,6 +424,8 @@ static int check_locked(struct check *c, bool fix)
     struct block_check *r = c->result;
     bool sound;
     int rc = fix ? qcow2_commit_locked(q) : 0;
+    if (!rc && !q->node.read_only)
+        rc = qcow2_write_refblocks(q); // lazy ones are in memory only
     if (!rc)
         rc = examine(c, &sound);
     uint64_t found = r->corruptions + r->leaks + r->needless_copies;

@@ -5,6 +5,9 @@
 // and their changes may refer to clusters whose counts are not durable yet. Refcount blocks need no
 // copy: a count that is written too early is a leak at worst.
 //
+// With lazy refcounts the counts stay in memory, so A is left out: before the first change of a table the header is marked dirty, durably, and
+// when the image is closed the counts are written and the mark taken away. Whoever opens an image that is marked counts anew.
+//
 // When a step fails, everything stays dirty and the freed clusters stay in use, so the next commit
 // tries again.
 #include <errno.h>
@@ -129,13 +132,51 @@ static void give_back(struct qcow2 *q)
     memmove(q->freed, q->freed + q->freeing_count, q->freed_count * sizeof(*q->freed));
 }
 
+static bool is_lazy(const struct qcow2 *q)
+{
+    return q->header.version >= 3 && (q->header.compatible & QCOW2_LAZY_REFCOUNTS);
+}
+
+// Step A, or what stands for it.
+static int account(struct qcow2 *q)
+{
+    if (!is_lazy(q))
+        return qcow2_write_refblocks(q);
+    if ((q->header.incompatible & QCOW2_DIRTY) ||
+        !(q->refblocks.dirty + q->l2.dirty + q->l1_dirty_count))
+        return 0;
+    int rc = qcow2_write_field64(q, QCOW2_AT_INCOMPATIBLE, q->header.incompatible | QCOW2_DIRTY);
+    if (!rc)
+        rc = block_node_flush(q->node.next);
+    if (!rc)
+        q->header.incompatible |= QCOW2_DIRTY;
+    return rc;
+}
+
+int qcow2_settle(struct qcow2 *q)
+{
+    if (!(q->header.incompatible & QCOW2_DIRTY) || q->broken || q->node.repair)
+        return 0;
+    int rc = qcow2_write_refblocks(q);
+    if (!rc)
+        rc = block_node_flush(q->node.next);
+    if (!rc)
+        rc = qcow2_write_field64(q, QCOW2_AT_INCOMPATIBLE,
+                                 q->header.incompatible & ~(uint64_t)QCOW2_DIRTY);
+    if (!rc)
+        rc = block_node_flush(q->node.next);
+    if (!rc)
+        q->header.incompatible &= ~(uint64_t)QCOW2_DIRTY;
+    return rc;
+}
+
 // Lock held; released during B to D.
 static int run(struct qcow2 *q)
 {
     size_t count = 0;
     q->commit_running = true;
     q->commits_begun++;
-    int rc = qcow2_write_refblocks(q);
+    int rc = account(q);
     bool allocated = q->allocated;
     q->allocated = false;
     q->freeing_count = q->freed_count;

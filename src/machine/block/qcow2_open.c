@@ -28,7 +28,9 @@ static int qcow2_finish(struct block_node *node)
     qcow2_bitmaps_save(q);
     int rc = qcow2_commit(q);
     // The commit gave clusters back; their counts are written now, and may be lost at no harm.
-    return rc ? rc : qcow2_commit(q);
+    if (!rc)
+        rc = qcow2_commit(q);
+    return rc ? rc : qcow2_settle(q);
 }
 
 static void qcow2_release(struct block_node *node)

@@ -71,6 +71,7 @@ struct run {
     struct state states[STATES_MAX];
     size_t state_count;
     uint32_t cluster;
+    bool lazy; // refcounts: an image that was not closed has them wrong, and says so
 };
 
 static int new_memory(void)
@@ -116,8 +117,10 @@ static void make_image(struct run *r)
                                   .size = DISK_BYTES,
                                   .cluster_size = r->cluster,
                                   .version = below(4) ? 3 : 2};
-    if (create.version == 3)
+    if (create.version == 3) {
         create.refcount_bits = 4u << below(5);
+        create.lazy_refcounts = r->lazy = below(3) == 0;
+    }
     CHECK(block_image_create(r->file, "image", &create, &err) == 0, "%s", err.text);
     copy_file(r->file, r->first);
 }
@@ -301,9 +304,16 @@ static void crash(const struct run *r, const uint8_t *log, uint64_t end)
     }
     int fd = crashed_file(r, log, end);
     struct block_disk *disk = open_disk(fd, -1, NULL, true);
-    check_sound(disk);
+    if (!r->lazy)
+        check_sound(disk);
     check_content(r, disk, first, last);
     block_disk_close(disk);
+    if (r->lazy) { // the counts are made anew by whoever opens it to write
+        disk = open_disk(fd, -1, NULL, false);
+        check_sound(disk);
+        check_content(r, disk, first, last);
+        block_disk_close(disk);
+    }
     os_file_close(&fd);
 }
 
@@ -393,7 +403,8 @@ static void fault_sequence(void)
             flushed_at = r.state_count - 1;
     }
     (void)block_disk_close(r.disk);
-    struct block_disk *disk = open_disk(r.file, -1, NULL, true);
+    // Lazy refcounts that could not be written are made anew by whoever opens it to write.
+    struct block_disk *disk = open_disk(r.file, -1, NULL, !r.lazy);
     check_sound(disk);
     check_content(&r, disk, flushed_at, r.state_count - 1);
     block_disk_close(disk);
