@@ -17,10 +17,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length)
     struct guest_memory *memory = guest_memory_create(MEMORY_BYTES, -1, NULL);
     if (!memory)
         abort();
-    const struct boot_file initrds[2] = {{"one", initrd, sizeof(initrd), NULL},
-                                         {"two", initrd, 1, "some words"}};
+    const struct boot_file initrds[2] = {{"one", initrd, sizeof(initrd), NULL, -1},
+                                         {"two", initrd, 1, "some words", -1}};
     const struct boot_images images = {
-        .kernel = {"kernel", bytes, length, NULL},
+        .kernel = {"kernel", bytes, length, NULL, -1},
         .initrds = initrds,
         .initrd_count = 2,
         .command_line = "console=ttyS0",

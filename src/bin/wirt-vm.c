@@ -2,16 +2,20 @@
 //
 // wirt-vm: runs one virtual machine. Started by `wirt run` and wirtd, which open all that it uses.
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "base/bits.h"
 #include "base/units.h"
 #include "machine/vm/vm.h"
 #include "os/file.h"
-#include "os/file_map.h"
+#include "os/file_load.h"
 #include "os/layout.h"
 #include "os/sandbox.h"
 #include "os/self.h"
 #include "os/signals.h"
+
+#define CONFIG_LIMIT (16 * MIB)
 
 static const char usage[] = "usage: wirt-vm --config-fd N\n"
                             "Runs the virtual machine whose JSON configuration is in descriptor N. "
@@ -19,15 +23,15 @@ static const char usage[] = "usage: wirt-vm --config-fd N\n"
 
 static json_t *read_config(int fd, struct err *err)
 {
-    const uint8_t *bytes;
+    uint8_t *bytes;
     size_t length;
     json_error_t error;
-    if (os_file_map(fd, &bytes, &length, err)) {
+    if (os_file_load(fd, CONFIG_LIMIT, &bytes, &length, err)) {
         err_wrap(err, "the configuration");
         return NULL;
     }
     json_t *json = json_loadb((const char *)bytes, length, JSON_REJECT_DUPLICATES, &error);
-    os_file_unmap(bytes, length);
+    free(bytes);
     os_file_close(&fd);
     if (!json)
         err_set(err, ERR_USAGE, "the configuration is no JSON: line %d: %s", error.line,

@@ -95,6 +95,7 @@ static const int main_calls[] = {
     SCMP_SYS(memfd_create), SCMP_SYS(getrlimit),
     SCMP_SYS(prlimit64),    SCMP_SYS(set_tid_address),
     SCMP_SYS(sysinfo),      SCMP_SYS(getppid),
+    SCMP_SYS(sendfile),
 };
 
 // wirt-net: libslirp's sockets, and resolv.conf for its name service. Internet sockets only, see allow_internet().

@@ -3,7 +3,7 @@
 // Boot: puts a kernel, its helpers and the machine's tables into guest memory, and says in which state the
 // bootstrap CPU starts.
 //
-// Loaders take the bytes of files, never paths: the launcher opened them. They check every offset and length of a file before use,
+// Loaders take open files, never paths: the launcher opened them. They check every offset and length of a file before use,
 // write only guest RAM, and refuse what is wrong with a sentence that names the reason. They run once, before any vCPU, on
 // the thread that builds the machine.
 //
@@ -30,13 +30,20 @@
 #define BOOT_TABLES_BYTES 0x20000u
 #define BOOT_EBDA         0x9FC00u
 
-// The bytes of one file, borrowed. `name` is what the user called it, for messages.
+// One file, borrowed. `name` is what the user called it, for messages. The file may change while it is read: what is checked is a copy.
 struct boot_file {
     const char *name;
-    const uint8_t *bytes;
+    const uint8_t *bytes; // NULL: read from `fd`
     size_t length;
     const char *arguments; // multiboot modules: the words after the file's name; else NULL
+    int fd;
 };
+
+// A part of the file, which lies inside it: into our memory, or into the guest's. -1 and *err.
+int boot_file_read(const struct boot_file *file, uint64_t offset, void *buffer, size_t length,
+                   struct err *err);
+int boot_file_load(const struct boot_file *file, uint64_t offset, uint64_t length,
+                   struct guest_memory *memory, uint64_t at, struct err *err);
 
 struct boot_images {
     struct boot_file kernel;

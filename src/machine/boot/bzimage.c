@@ -41,12 +41,14 @@ enum {
 #define LOADER_UNDEFINED    0xFFu
 #define SECTOR_BYTES        512u
 #define MIN_HEADER_BYTES    0x264u
+#define HEADER_BYTES        0x2D0u // as much as boot_params has room for
 #define MIN_VERSION         0x0206u
 #define VERSION_RELOCATABLE 0x020Au // pref_address and init_size
 #define VERSION_XLOADFLAGS  0x020Cu
 
 struct bzimage {
     const struct boot_file *file;
+    uint8_t header[HEADER_BYTES]; // the file's first bytes
     unsigned version;
     uint64_t setup_bytes;
     uint64_t kernel_bytes;
@@ -57,14 +59,21 @@ struct bzimage {
 
 bool boot_bzimage_matches(const struct boot_file *file)
 {
-    return file->length >= MIN_HEADER_BYTES && load_le16(file->bytes + HDR_BOOT_FLAG) == 0xAA55 &&
-           load_le32(file->bytes + HDR_MAGIC) == HDR_MAGIC_VALUE;
+    uint8_t header[MIN_HEADER_BYTES];
+    return file->length >= sizeof(header) &&
+           !boot_file_read(file, 0, header, sizeof(header), NULL) &&
+           load_le16(header + HDR_BOOT_FLAG) == 0xAA55 &&
+           load_le32(header + HDR_MAGIC) == HDR_MAGIC_VALUE;
 }
 
 static int parse(const struct boot_file *file, struct bzimage *image, struct err *err)
 {
-    const uint8_t *h = file->bytes;
-    *image = (struct bzimage){.file = file, .version = load_le16(h + HDR_VERSION)};
+    const uint8_t *h = image->header;
+    *image = (struct bzimage){.file = file};
+    if (boot_file_read(file, 0, image->header,
+                       file->length < HEADER_BYTES ? file->length : HEADER_BYTES, err))
+        return -1;
+    image->version = load_le16(h + HDR_VERSION);
     if (image->version < MIN_VERSION || !(h[HDR_LOADFLAGS] & LOADED_HIGH))
         return err_set(err, ERR_INPUT,
                        "Linux boot protocol %u.%02u is too old, 2.06 or later is needed",
@@ -90,7 +99,7 @@ static int parse(const struct boot_file *file, struct bzimage *image, struct err
 
 static int place(struct guest_memory *memory, struct bzimage *image, struct err *err)
 {
-    const uint8_t *h = image->file->bytes;
+    const uint8_t *h = image->header;
     image->load_at = MIB;
     image->memory_bytes = image->kernel_bytes;
     if (image->version >= VERSION_RELOCATABLE) {
@@ -111,10 +120,8 @@ static int place(struct guest_memory *memory, struct bzimage *image, struct err 
             "the kernel needs %llu MiB of memory at 0x%llx; give the machine more with --memory",
             (unsigned long long)((image->memory_bytes + MIB - 1) / MIB),
             (unsigned long long)image->load_at);
-    if (guest_memory_write(memory, gpa(image->load_at), image->file->bytes + image->setup_bytes,
-                           image->kernel_bytes))
-        return err_set(err, ERR_LIMIT, "guest memory refused the kernel");
-    return 0;
+    return boot_file_load(image->file, image->setup_bytes, image->kernel_bytes, memory,
+                          image->load_at, err);
 }
 
 // All initrds, one after another, each on a 4-byte boundary (the format of initramfs buffers allows the zeros between).
@@ -126,7 +133,7 @@ static int place_initrds(struct guest_memory *memory, const struct bzimage *imag
         total += align_up(images->initrds[i].length, 4);
     if (!total)
         return 0;
-    uint64_t limit = (uint64_t)load_le32(image->file->bytes + HDR_INITRD_ADDR_MAX) + 1;
+    uint64_t limit = (uint64_t)load_le32(image->header + HDR_INITRD_ADDR_MAX) + 1;
     uint64_t at = boot_place_high(memory, image->load_at + image->memory_bytes, limit, total);
     if (!at || total > UINT32_MAX)
         return err_set(
@@ -135,9 +142,8 @@ static int place_initrds(struct guest_memory *memory, const struct bzimage *imag
             (unsigned long long)((total + MIB - 1) / MIB));
     uint64_t next = at;
     for (unsigned i = 0; i < images->initrd_count; i++) {
-        if (guest_memory_write(memory, gpa(next), images->initrds[i].bytes,
-                               images->initrds[i].length))
-            return err_set(err, ERR_LIMIT, "guest memory refused the initrd");
+        if (boot_file_load(&images->initrds[i], 0, images->initrds[i].length, memory, next, err))
+            return -1;
         next += align_up(images->initrds[i].length, 4);
     }
     store_le32(params + HDR_RAMDISK_IMAGE, (uint32_t)at);
@@ -149,7 +155,7 @@ static int place_command_line(struct guest_memory *memory, const struct bzimage 
                               const char *text, uint8_t *params, struct err *err)
 {
     size_t length = strlen(text);
-    uint32_t limit = load_le32(image->file->bytes + HDR_CMDLINE_SIZE);
+    uint32_t limit = load_le32(image->header + HDR_CMDLINE_SIZE);
     if (limit > BOOT_MODULES - BOOT_COMMAND_LINE - 1)
         limit = BOOT_MODULES - BOOT_COMMAND_LINE - 1;
     if (length > limit)
@@ -165,13 +171,12 @@ static void fill_params(const struct guest_memory *memory, const struct bzimage 
                         uint64_t rsdp, uint8_t *params)
 {
     // The header ends where its jump instruction's displacement says (boot.rst, "The Real-Mode Kernel Header").
-    size_t header_end = HDR_MAGIC + image->file->bytes[HDR_JUMP + 1];
+    size_t header_end = HDR_MAGIC + image->header[HDR_JUMP + 1];
     if (header_end > image->setup_bytes)
         header_end = image->setup_bytes;
     if (header_end > PARAM_E820_TABLE)
         header_end = PARAM_E820_TABLE;
-    memcpy(params + HDR_SETUP_SECTS, image->file->bytes + HDR_SETUP_SECTS,
-           header_end - HDR_SETUP_SECTS);
+    memcpy(params + HDR_SETUP_SECTS, image->header + HDR_SETUP_SECTS, header_end - HDR_SETUP_SECTS);
     params[HDR_TYPE_OF_LOADER] = LOADER_UNDEFINED;
     params[HDR_LOADFLAGS] = (uint8_t)(params[HDR_LOADFLAGS] & ~CAN_USE_HEAP);
     store_le64(params + PARAM_ACPI_RSDP, rsdp);

@@ -6,12 +6,22 @@
 
 #include "base/bits.h"
 
+#define NOTES_MAX 64 // that are looked at, of a segment
+
+struct note {
+    uint32_t type, length;
+    uint64_t contents; // in the file
+    char name[16];     // empty when it is longer
+};
+
 // A page of zeros is written at a time: memory behind a segment's file bytes.
 #define ZERO_BYTES 4096u
 
 bool elf_image_matches(const struct boot_file *file)
 {
-    return file->length >= EI_NIDENT && !memcmp(file->bytes, ELFMAG, SELFMAG);
+    uint8_t magic[SELFMAG];
+    return file->length >= EI_NIDENT && !boot_file_read(file, 0, magic, sizeof(magic), NULL) &&
+           !memcmp(magic, ELFMAG, SELFMAG);
 }
 
 static void read_segment_64(struct elf_segment *segment, const uint8_t *at)
@@ -38,11 +48,14 @@ static int read_segments(struct elf_image *image, bool wide, uint64_t table, uns
         count > ELF_MAX_SEGMENTS ||
         !range_within(table, (uint64_t)count * entry_bytes, file->length))
         return err_set(err, ERR_INPUT, "its ELF program headers are malformed");
+    uint8_t headers[ELF_MAX_SEGMENTS * sizeof(Elf64_Phdr)];
+    if (boot_file_read(file, table, headers, (size_t)count * entry_bytes, err))
+        return -1;
     image->segment_count = count;
     image->low = UINT64_MAX;
     for (unsigned i = 0; i < count; i++) {
         struct elf_segment *segment = &image->segments[i];
-        const uint8_t *at = file->bytes + table + (uint64_t)i * entry_bytes;
+        const uint8_t *at = headers + (size_t)i * entry_bytes;
         if (wide)
             read_segment_64(segment, at);
         else
@@ -72,10 +85,13 @@ static int read_segments(struct elf_image *image, bool wide, uint64_t table, uns
 int elf_image_parse(struct elf_image *image, const struct boot_file *file, struct err *err)
 {
     *image = (struct elf_image){.file = file};
-    const uint8_t *bytes = file->bytes;
-    if (file->length < sizeof(Elf32_Ehdr) || bytes[EI_DATA] != ELFDATA2LSB)
+    uint8_t bytes[sizeof(Elf64_Ehdr)] = {0};
+    size_t length = file->length < sizeof(bytes) ? file->length : sizeof(bytes);
+    if (boot_file_read(file, 0, bytes, length, err))
+        return -1;
+    if (length < sizeof(Elf32_Ehdr) || bytes[EI_DATA] != ELFDATA2LSB)
         return err_set(err, ERR_INPUT, "the ELF header is truncated or not little-endian");
-    if (bytes[EI_CLASS] == ELFCLASS64 && file->length >= sizeof(Elf64_Ehdr)) {
+    if (bytes[EI_CLASS] == ELFCLASS64 && length >= sizeof(Elf64_Ehdr)) {
         Elf64_Ehdr h;
         memcpy(&h, bytes, sizeof(h));
         image->entry = h.e_entry;
@@ -119,9 +135,9 @@ int elf_image_load(const struct elf_image *image, struct guest_memory *memory, s
                            "MiB; try more --memory",
                            (unsigned long long)s->physical,
                            (unsigned long long)s->physical + s->memory_bytes);
-        if (guest_memory_write(memory, gpa(s->physical), image->file->bytes + s->offset,
-                               s->file_bytes) ||
-            put_zeros(memory, s->physical + s->file_bytes, s->memory_bytes - s->file_bytes))
+        if (boot_file_load(image->file, s->offset, s->file_bytes, memory, s->physical, err))
+            return -1;
+        if (put_zeros(memory, s->physical + s->file_bytes, s->memory_bytes - s->file_bytes))
             return err_set(err, ERR_LIMIT, "guest memory refused ELF segment %u", i);
     }
     return 0;
@@ -137,39 +153,44 @@ uint64_t elf_image_physical(const struct elf_image *image, uint64_t virtual)
     return virtual;
 }
 
-static const uint8_t *find_note(const uint8_t *notes, uint64_t length, const char *name,
-                                uint32_t type, size_t min_bytes)
+// One note at `at`; *next is where the next one begins. False: the rest is malformed.
+static bool read_note(const struct boot_file *file, uint64_t at, uint64_t end, struct note *note,
+                      uint64_t *next)
 {
-    while (length >= sizeof(Elf32_Nhdr)) {
-        Elf32_Nhdr h;
-        memcpy(&h, notes, sizeof(h));
-        uint64_t name_at = sizeof(h);
-        uint64_t contents_at = name_at + align_up(h.n_namesz, 4);
-        uint64_t end = contents_at + align_up(h.n_descsz, 4);
-        if (contents_at > length || h.n_descsz > length - contents_at)
-            return NULL;
-        if (h.n_type == type && h.n_namesz == strlen(name) + 1 &&
-            !memcmp(notes + name_at, name, h.n_namesz) && h.n_descsz >= min_bytes)
-            return notes + contents_at;
-        if (end >= length)
-            return NULL;
-        notes += end;
-        length -= end;
-    }
-    return NULL;
+    Elf32_Nhdr h;
+    *note = (struct note){0};
+    if (!range_within(at, sizeof(h), end) || boot_file_read(file, at, &h, sizeof(h), NULL))
+        return false;
+    note->type = h.n_type;
+    note->length = h.n_descsz;
+    note->contents = at + sizeof(h) + align_up(h.n_namesz, 4);
+    *next = note->contents + align_up(h.n_descsz, 4);
+    if (!range_within(note->contents, note->length, end))
+        return false;
+    return h.n_namesz > sizeof(note->name) ||
+           !boot_file_read(file, at + sizeof(h), note->name, h.n_namesz, NULL);
 }
 
-const uint8_t *elf_image_note(const struct elf_image *image, const char *name, uint32_t type,
-                              size_t min_bytes)
+static bool find_note(const struct boot_file *file, uint64_t at, uint64_t end, const char *name,
+                      uint32_t type, size_t length, struct note *note)
+{
+    uint64_t next;
+    for (unsigned i = 0; i < NOTES_MAX && read_note(file, at, end, note, &next); i++, at = next)
+        if (note->type == type && note->length >= length &&
+            !strncmp(note->name, name, sizeof(note->name)))
+            return true;
+    return false;
+}
+
+bool elf_image_note(const struct elf_image *image, const char *name, uint32_t type, void *contents,
+                    size_t length)
 {
     for (unsigned i = 0; i < image->segment_count; i++) {
         const struct elf_segment *s = &image->segments[i];
-        if (s->type != PT_NOTE)
-            continue;
-        const uint8_t *note =
-            find_note(image->file->bytes + s->offset, s->file_bytes, name, type, min_bytes);
-        if (note)
-            return note;
+        struct note note;
+        if (s->type == PT_NOTE &&
+            find_note(image->file, s->offset, s->offset + s->file_bytes, name, type, length, &note))
+            return !boot_file_read(image->file, note.contents, contents, length, NULL);
     }
-    return NULL;
+    return false;
 }

@@ -34,8 +34,8 @@ int elf_image_load(const struct elf_image *image, struct guest_memory *memory, s
 // The physical address that a virtual one was loaded at, or the same where no segment holds it.
 uint64_t elf_image_physical(const struct elf_image *image, uint64_t virtual);
 
-// Contents of the first note of that name and type with at least `min_bytes`, or NULL.
-const uint8_t *elf_image_note(const struct elf_image *image, const char *name, uint32_t type,
-                              size_t min_bytes);
+// The first `length` bytes of the contents of the first note of that name and type which has so many. `name` has 15 letters at most.
+bool elf_image_note(const struct elf_image *image, const char *name, uint32_t type, void *contents,
+                    size_t length);
 
 #endif

@@ -47,21 +47,25 @@ struct map_entry {
     uint32_t type;
 } __attribute__((packed));
 
-// Offset of the header in the file, or -1.
-static long find_header(const struct boot_file *file)
+static bool find_header(const struct boot_file *file, uint32_t *flags)
 {
+    uint8_t bytes[SEARCH_BYTES];
     size_t end = file->length < SEARCH_BYTES ? file->length : SEARCH_BYTES;
+    if (boot_file_read(file, 0, bytes, end, NULL))
+        return false;
     for (size_t at = 0; at + 12 <= end; at += 4) {
-        const uint8_t *h = file->bytes + at;
-        if (load_le32(h) == HEADER_MAGIC && load_le32(h) + load_le32(h + 4) + load_le32(h + 8) == 0)
-            return (long)at;
+        const uint8_t *h = bytes + at;
+        *flags = load_le32(h + 4);
+        if (load_le32(h) == HEADER_MAGIC && load_le32(h) + *flags + load_le32(h + 8) == 0)
+            return true;
     }
-    return -1;
+    return false;
 }
 
 bool boot_multiboot_matches(const struct boot_file *file)
 {
-    return find_header(file) >= 0;
+    uint32_t flags;
+    return find_header(file, &flags);
 }
 
 // A module's string is its file's name and the words behind it.
@@ -94,7 +98,7 @@ static int put_modules(struct guest_memory *memory, const struct boot_images *im
                            "module \"%s\" does not fit; give the machine more with --memory",
                            file->name);
         const struct module module = {(uint32_t)at, (uint32_t)(at + file->length), string, 0};
-        if (boot_put(memory, at, file->bytes, file->length, err) ||
+        if (boot_file_load(file, 0, file->length, memory, at, err) ||
             boot_put(memory, MODULE_LIST_AT + i * sizeof(module), &module, sizeof(module), err) ||
             put_string(memory, file, &string, err))
             return -1;
@@ -142,7 +146,9 @@ int boot_load_multiboot(struct guest_memory *memory, const struct boot_images *i
     static const char name[] = "wirt";
     struct elf_image image;
     struct info info = {.flags = INFO_LOADER_NAME, .loader_name = NAME_AT};
-    uint32_t flags = load_le32(images->kernel.bytes + find_header(&images->kernel) + 4);
+    uint32_t flags;
+    if (!find_header(&images->kernel, &flags))
+        return err_set(err, ERR_INPUT, "its multiboot header has gone");
     if (flags & UNKNOWN_FLAGS || flags & FLAG_VIDEO)
         return err_set(err, ERR_UNSUPPORTED,
                        "its multiboot header requires features (0x%x) that are not offered",

@@ -34,10 +34,11 @@ static bool parse(const struct boot_file *file, struct elf_image *image, uint32_
 {
     if (!elf_image_matches(file) || elf_image_parse(image, file, err))
         return false;
-    const uint8_t *note = elf_image_note(image, "Xen", NOTE_PHYS32_ENTRY, sizeof(*entry));
-    if (note)
-        *entry = load_le32(note);
-    return note;
+    uint8_t note[sizeof(*entry)];
+    if (!elf_image_note(image, "Xen", NOTE_PHYS32_ENTRY, note, sizeof(note)))
+        return false;
+    *entry = load_le32(note);
+    return true;
 }
 
 bool boot_pvh_matches(const struct boot_file *file)
@@ -62,7 +63,7 @@ static int put_modules(struct guest_memory *memory, const struct boot_images *im
             return err_set(err, ERR_USAGE,
                            "initrd \"%s\" does not fit; give the machine more with --memory",
                            initrd->name);
-        if (boot_put(memory, at, initrd->bytes, initrd->length, err))
+        if (boot_file_load(initrd, 0, initrd->length, memory, at, err))
             return -1;
         modules[i] = (struct module){.start = at, .bytes = initrd->length};
         limit = at;

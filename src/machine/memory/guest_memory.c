@@ -18,6 +18,7 @@
 
 #include "base/bits.h"
 #include "os/file.h"
+#include "os/file_load.h"
 #include "os/memory.h"
 
 #define REGION_LIMIT    8
@@ -237,6 +238,25 @@ int guest_memory_write(struct guest_memory *memory, struct gpa to, const void *b
         note_write(memory, to.at, offset, n);
         from += n;
         to.at += n;
+        length -= n;
+    }
+    return 0;
+}
+
+int guest_memory_load(struct guest_memory *memory, struct gpa to, int fd, uint64_t offset,
+                      uint64_t length)
+{
+    while (length) {
+        uint64_t at;
+        size_t n = resolve(memory, to.at, length, true, &at);
+        if (!n)
+            return -EFAULT;
+        int result = os_file_send(fd, offset, memory->fd, at, n);
+        if (result)
+            return result;
+        note_write(memory, to.at, at, n);
+        to.at += n;
+        offset += n;
         length -= n;
     }
     return 0;

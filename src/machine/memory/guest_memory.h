@@ -70,6 +70,11 @@ int guest_memory_read(const struct guest_memory *memory, struct gpa from, void *
 int guest_memory_write(struct guest_memory *memory, struct gpa to, const void *buffer,
                        size_t length);
 
+// Copy from a file into RAM, as a write. 0, -EFAULT when any byte lies outside RAM, -ENODATA when the file ends earlier, or another
+// negative errno. One thread at a time.
+int guest_memory_load(struct guest_memory *memory, struct gpa to, int fd, uint64_t offset,
+                      uint64_t length);
+
 // A host pointer to `length` bytes at `start`, or NULL when they are not all in one region of RAM
 // (for `writable` false: or ROM). Valid as long as the object. After writing through it, call
 // guest_memory_wrote() for the bytes written, before the guest is told that they are there.

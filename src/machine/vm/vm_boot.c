@@ -1,32 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What happens at power-on and at each reset: memory contents and the bootstrap CPU's first state.
-#include <string.h>
+#include <stdlib.h>
 
 #include "base/bits.h"
 #include "machine/boot/acpi.h"
 #include "machine/boot/boot.h"
 #include "machine/vm/vm_internal.h"
-#include "os/file_map.h"
+#include "os/file_load.h"
 
-static int put_tables(struct vm *vm, struct err *err)
+int vm_boot_prepare(struct vm *vm, struct err *err)
 {
-    uint8_t bytes[BOOT_TABLES_BYTES];
+    if (vm->config->kernel.fd < 0)
+        return 0; // firmware asks for the tables: vm_firmware.c
     struct acpi_machine machine = {.vcpus = vm->config->cpus};
-    struct acpi_block block = {.bytes = bytes, .capacity = sizeof(bytes)};
+    struct acpi_block block = {.bytes = malloc(BOOT_TABLES_BYTES), .capacity = BOOT_TABLES_BYTES};
+    vm->tables = block.bytes;
+    if (!block.bytes)
+        return err_set(err, ERR_LIMIT, "out of memory");
     if (acpi_build(&machine, BOOT_TABLES, &block, err))
         return -1;
-    if (guest_memory_write(vm->memory, gpa(BOOT_TABLES), bytes, block.length))
-        return err_set(err, ERR_USAGE, "guest memory is too small for the ACPI tables");
+    vm->tables_bytes = block.length;
     return 0;
 }
 
-static int map_file(const struct vm_file *from, const char *flag, struct boot_file *to,
-                    struct err *err)
+void vm_boot_finish(struct vm *vm)
 {
-    *to = (struct boot_file){.name = from->name, .arguments = from->arguments};
-    if (os_file_map(from->fd, &to->bytes, &to->length, err))
+    free(vm->tables);
+}
+
+static int open_file(const struct vm_file *from, const char *flag, struct boot_file *to,
+                     struct err *err)
+{
+    uint64_t length;
+    if (os_file_length(from->fd, &length, err))
         return err_wrap(err, "%s %s", flag, from->name);
+    *to = (struct boot_file){
+        .name = from->name, .arguments = from->arguments, .fd = from->fd, .length = length};
     return 0;
 }
 
@@ -34,17 +44,18 @@ static int load_kernel(struct vm *vm, struct boot_entry *entry, struct err *err)
 {
     const struct vm_config *config = vm->config;
     struct boot_file initrds[VM_MAX_INITRDS] = {0};
-    struct boot_images images = {
-        .initrds = initrds, .command_line = config->append, .rsdp = BOOT_TABLES};
-    int result = map_file(&config->kernel, "--kernel", &images.kernel, err);
-    for (unsigned i = 0; i < config->initrd_count && !result; i++, images.initrd_count++)
-        result = map_file(&config->initrds[i], "--initrd", &initrds[i], err);
-    if (!result)
-        result = boot_load_kernel(vm->memory, &images, entry, err);
-    for (unsigned i = 0; i < images.initrd_count; i++)
-        os_file_unmap(initrds[i].bytes, initrds[i].length);
-    os_file_unmap(images.kernel.bytes, images.kernel.length);
-    return result;
+    struct boot_images images = {.initrds = initrds,
+                                 .initrd_count = config->initrd_count,
+                                 .command_line = config->append,
+                                 .rsdp = BOOT_TABLES};
+    if (open_file(&config->kernel, "--kernel", &images.kernel, err))
+        return -1;
+    for (unsigned i = 0; i < config->initrd_count; i++)
+        if (open_file(&config->initrds[i], "--initrd", &initrds[i], err))
+            return -1;
+    if (boot_load_kernel(vm->memory, &images, entry, err))
+        return -1;
+    return boot_put(vm->memory, BOOT_TABLES, vm->tables, vm->tables_bytes, err);
 }
 
 static void reset_cpus(struct vm *vm)
@@ -62,10 +73,10 @@ int vm_boot(struct vm *vm, struct err *err)
     struct boot_entry entry = {.mode = BOOT_RESET};
     reset_cpus(vm);
     if (vm->config->kernel.fd < 0) {
-        if (vm_firmware_load(vm, vm->state == VM_PREPARED, err))
+        if (vm_firmware_load(vm, err))
             return -1;
     } else {
-        if (load_kernel(vm, &entry, err) || put_tables(vm, err))
+        if (load_kernel(vm, &entry, err))
             return -1;
         vm_devices_assign(vm);
     }

@@ -87,7 +87,8 @@ struct vm *vm_create(const struct vm_config *config, struct err *err)
     vm_run_init(vm);
     if (build_board(vm, err) || build_cpus(vm, err) || vm_console_create(vm, err) ||
         vm_chips_create(vm, err) || vm_firmware_offer(vm, err) || vm_devices_create(vm, err) ||
-        vm_control_create(vm, err) || vm_gdb_create(vm, err) || vm_boot(vm, err)) {
+        vm_control_create(vm, err) || vm_gdb_create(vm, err) || vm_boot_prepare(vm, err) ||
+        vm_boot(vm, err)) {
         vm_destroy(vm);
         return NULL;
     }
@@ -101,6 +102,7 @@ void vm_destroy(struct vm *vm)
 {
     if (!vm)
         return;
+    vm_boot_finish(vm);
     vm_gdb_destroy(vm);
     vm_control_destroy(vm);
     vm_devices_destroy(vm);

@@ -14,7 +14,7 @@
 #include "machine/device/memory_map.h"
 #include "machine/vm/vm_chips.h"
 #include "machine/vm/vm_internal.h"
-#include "os/file_map.h"
+#include "os/file_load.h"
 
 #define TABLES_FILE     "etc/acpi/tables"
 #define RSDP_FILE       "etc/acpi/rsdp"
@@ -178,29 +178,35 @@ int vm_firmware_offer(struct vm *vm, struct err *err)
 
 // The image ends at 4 GiB, where the reset vector is; its last part also at 1 MiB, in RAM, where it runs. (A PC's firmware copies it there
 // itself, through the chip set's shadow registers, which this machine does not have.)
-static int place(struct vm *vm, const uint8_t *bytes, size_t length, bool first, struct err *err)
+static int place(struct vm *vm, const uint8_t *bytes, size_t length, struct err *err)
 {
-    uint64_t low = length < LOW_FIRMWARE ? length : LOW_FIRMWARE;
-    if (length < MIN_FIRMWARE || length > MAX_FIRMWARE || length % PAGE_BYTES)
+    if (length < MIN_FIRMWARE || length % PAGE_BYTES)
         return err_set(err, ERR_INPUT,
                        "%zu bytes are no PC firmware: it has 128 KiB to 8 MiB in whole pages",
                        length);
-    if (first &&
-        guest_memory_add_rom(vm->memory, gpa(GUEST_HIGH_RAM_START - length), bytes, length, err))
-        return -1;
-    if (guest_memory_write(vm->memory, gpa(MIB - low), bytes + length - low, low))
-        return err_set(err, ERR_USAGE, "guest memory is too small for firmware");
-    return 0;
+    vm->firmware_low_bytes = length < LOW_FIRMWARE ? length : LOW_FIRMWARE;
+    return guest_memory_add_rom(vm->memory, gpa(GUEST_HIGH_RAM_START - length), bytes, length, err);
 }
 
-int vm_firmware_load(struct vm *vm, bool first, struct err *err)
+static int add_rom(struct vm *vm, struct err *err)
 {
-    const uint8_t *bytes;
+    uint8_t *bytes;
     size_t length;
-    const struct vm_file *file = &vm->config->firmware;
-    if (os_file_map(file->fd, &bytes, &length, err))
-        return err_wrap(err, "firmware \"%s\"", file->name);
-    int result = place(vm, bytes, length, first, err);
-    os_file_unmap(bytes, length);
-    return result ? err_wrap(err, "firmware \"%s\"", file->name) : 0;
+    if (os_file_load(vm->config->firmware.fd, MAX_FIRMWARE, &bytes, &length, err))
+        return -1;
+    int result = place(vm, bytes, length, err);
+    free(bytes);
+    return result;
+}
+
+int vm_firmware_load(struct vm *vm, struct err *err)
+{
+    if (!vm->firmware_low_bytes && add_rom(vm, err))
+        return err_wrap(err, "firmware \"%s\"", vm->config->firmware.name);
+    uint64_t low = vm->firmware_low_bytes;
+    uint8_t bytes[LOW_FIRMWARE];
+    if (guest_memory_read(vm->memory, gpa(GUEST_HIGH_RAM_START - low), bytes, low) ||
+        guest_memory_write(vm->memory, gpa(MIB - low), bytes, low))
+        return err_set(err, ERR_USAGE, "guest memory is too small for firmware");
+    return 0;
 }

@@ -42,6 +42,9 @@ struct vm {
     struct vm_console *console;
     struct vm_control *control;
     struct vm_gdb *gdb; // NULL without --gdb
+    uint8_t *tables;    // ACPI, for a kernel that is started without firmware
+    size_t tables_bytes;
+    size_t firmware_low_bytes; // of it below 1 MiB; 0: not loaded
     uint64_t tsc_hz;
     uint64_t start_ns; // host monotonic, when the process began to build
 
@@ -93,12 +96,15 @@ void vm_devices_pause(struct vm *vm);
 void vm_devices_resume(struct vm *vm);
 json_t *vm_devices_statistics(struct vm *vm, const char *kind); // a list, a new reference
 
-// vm_boot.c: put kernel or firmware into memory and the bootstrap CPU at its start; again at each reset.
+// vm_boot.c: what is the same at each reset (ACPI tables) is made once.
+int vm_boot_prepare(struct vm *vm, struct err *err);
+void vm_boot_finish(struct vm *vm);
+// Put kernel or firmware into memory and the bootstrap CPU at its start; again at each reset.
 int vm_boot(struct vm *vm, struct err *err);
 
 // vm_firmware.c: tell fw_cfg about the machine, once; put the firmware into memory, at each reset.
 int vm_firmware_offer(struct vm *vm, struct err *err);
-int vm_firmware_load(struct vm *vm, bool first, struct err *err);
+int vm_firmware_load(struct vm *vm, struct err *err);
 
 // vm_gdb.c: --gdb; nothing without it.
 int vm_gdb_create(struct vm *vm, struct err *err);
