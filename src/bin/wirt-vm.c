@@ -8,6 +8,7 @@
 #include "base/bits.h"
 #include "base/units.h"
 #include "machine/vm/vm.h"
+#include "os/clock.h"
 #include "os/file.h"
 #include "os/file_load.h"
 #include "os/layout.h"
@@ -64,6 +65,7 @@ int main(int argc, char **argv)
     uint64_t fd;
     struct err err = {0};
     os_layout_enter(argv);
+    os_clock_start();
     os_signals_ignore_pipe();
     if (argc != 3 || strcmp(argv[1], "--config-fd") || !units_parse_number(argv[2], 3, 1023, &fd)) {
         fputs(usage, stderr);

@@ -8,7 +8,9 @@
 #include "cli/keeper.h"
 #include "machine/block/block_driver.h"
 #include "machine/block/block_image.h"
+#include "os/clock.h"
 #include "os/file.h"
+#include "os/layout.h"
 #include "os/memory.h"
 #include "os/process.h"
 #include "os/signals.h"
@@ -323,8 +325,8 @@ static int start(struct launch *launch, const json_t *config, pid_t *pid, struct
     json_decref(holder);
     char *const arguments[] = {(char *)"wirt-vm", (char *)"--config-fd", number, NULL};
     return result ? result
-                  : os_process_start_with(program, arguments, launch->fds, launch->fd_count,
-                                          launch->standard, pid, err);
+                  : os_layout_start(program, arguments, launch->fds, launch->fd_count,
+                                    launch->standard, pid, err);
 }
 
 static void cleanup(struct launch *launch)
@@ -361,6 +363,7 @@ int launch_vm(json_t *config, struct launch_seat *seat, struct err *err)
     struct launch launch = {.seat = seat, .standard = {-1, -1, -1}};
     pid_t pid;
     int status = -1;
+    json_object_set_new(config, "launched_ns", json_integer((json_int_t)os_clock_monotonic_ns()));
     if (keeper_init(&launch.keeper, seat ? seat->channel : KEEPER_NOTHING, err))
         return -1;
     if (open_boot(&launch, config, err) || open_disks(&launch, config, err) ||

@@ -61,9 +61,16 @@ static uint64_t tsc_hz_told(void)
     return (uint64_t)crystal_hz * numerator / denominator;
 }
 
+static struct reading start;
+
+void os_clock_start(void)
+{
+    start = read_both();
+}
+
 static uint64_t tsc_hz_measured(void)
 {
-    struct reading first = read_both(), last;
+    struct reading first = start.ns ? start : read_both(), last;
     do
         last = read_both();
     while (last.ns - first.ns < 2000000);

@@ -12,6 +12,9 @@ uint64_t os_clock_monotonic_ns(void);
 uint64_t os_clock_wall_ns(void);
 void os_clock_sleep_until_ns(uint64_t monotonic_ns);
 
+// Take the first reading for the measurement below, so that it costs no time of its own when it is needed later. Before there are threads.
+void os_clock_start(void);
+
 // Ticks of the time-stamp counter a second: from CPUID where it tells, else measured once (about 2
 // ms) against the monotonic clock. Thread safe.
 uint64_t os_clock_tsc_hz(void);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "os/layout.h"
 
+#include "os/process.h"
+
 #include <limits.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -30,6 +32,22 @@ static void block_heap(void)
     uintptr_t end = ((uintptr_t)sbrk(0) + PAGE - 1) & ~(uintptr_t)(PAGE - 1);
     (void)!mmap((void *)end, PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE, -1,
                 0);
+}
+
+// The personality is the caller's for a moment, and the child's for good.
+int os_layout_start(const char *program, char *const arguments[], const int *fds, size_t fd_count,
+                    const int standard[3], pid_t *pid, struct err *err)
+{
+    char *words[MAX_ARGUMENTS + 3] = {(char *)LOADER, (char *)(uintptr_t)program};
+    for (unsigned i = 1; arguments[i] && i <= MAX_ARGUMENTS; i++)
+        words[i + 1] = arguments[i];
+    int before = personality(ASK);
+    if (before == -1 || access(LOADER, X_OK) ||
+        personality((unsigned long)before | ADDR_COMPAT_LAYOUT) == -1)
+        return os_process_start_with(program, arguments, fds, fd_count, standard, pid, err);
+    int result = os_process_start_with(LOADER, words, fds, fd_count, standard, pid, err);
+    personality((unsigned long)before);
+    return result;
 }
 
 // The loader, our file, and the words that we were given. Returns only on failure.

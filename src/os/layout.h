@@ -14,6 +14,9 @@
 
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
 
 // The slot: addresses whose upper bits are OS_LAYOUT_SLOT.
 #define OS_LAYOUT_SLOT_SHIFT 41
@@ -27,5 +30,9 @@ static inline bool os_layout_in_slot(const void *address)
 // First thing in main(), before there are threads: returns whether the process is in the slot, or does not return but starts again. In
 // sanitizer builds it returns false at once.
 bool os_layout_enter(char **argv);
+
+// As os_process_start_with(), for a program that will call os_layout_enter(): in such a way that it need not start itself again, where this can be told.
+int os_layout_start(const char *program, char *const arguments[], const int *fds, size_t fd_count,
+                    const int standard[3], pid_t *pid, struct err *err);
 
 #endif

@@ -84,6 +84,8 @@ struct vm *vm_create(const struct vm_config *config, struct err *err)
     }
     vm->config = config;
     vm->start_ns = os_clock_monotonic_ns();
+    if (config->launched_ns && config->launched_ns < vm->start_ns)
+        vm->start_ns = config->launched_ns;
     vm_run_init(vm);
     if (build_board(vm, err) || build_cpus(vm, err) || vm_console_create(vm, err) ||
         vm_chips_create(vm, err) || vm_firmware_offer(vm, err) || vm_devices_create(vm, err) ||

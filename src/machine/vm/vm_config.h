@@ -103,6 +103,7 @@ struct vm_config {
     bool deterministic;
     unsigned trace;     // enum vm_trace
     unsigned cold_runs; // of code, before it is translated
+    uint64_t launched_ns; // host monotonic; 0: not told
     bool stats, stats_json;
 };
 

@@ -46,7 +46,7 @@ struct vm {
     size_t tables_bytes;
     size_t firmware_low_bytes; // of it below 1 MiB; 0: not loaded
     uint64_t tsc_hz;
-    uint64_t start_ns; // host monotonic, when the process began to build
+    uint64_t start_ns; // host monotonic, when the machine was launched
 
     // Main thread.
     struct vm_job *jobs; // owned: the newest first

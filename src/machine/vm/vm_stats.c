@@ -47,8 +47,9 @@ json_t *vm_statistics(struct vm *vm)
         for (enum vcpu_tier tier = 0; tier < TIER_COUNT; tier++)
             tiers[tier] += backend->instructions(vm->vcpus[i], tier);
     return json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:I, s:o}",                      //
-        "wall_ns", (json_int_t)(os_clock_monotonic_ns() - vm->start_ns),                //
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:I, s:o}", //
+        "started_ns", (json_int_t)vm->start_ns, "wall_ns",
+        (json_int_t)(os_clock_monotonic_ns() - vm->start_ns),                           //
         "first_instruction_ns", (json_int_t)vm->first_instruction_ns,                   //
         "first_output_ns", (json_int_t)vm->first_output_ns,                             //
         "instructions", (json_int_t)(tiers[TIER_INTERPRETED] + tiers[TIER_TRANSLATED]), //
