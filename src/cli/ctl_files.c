@@ -11,6 +11,7 @@
 
 #include "machine/block/block_driver.h"
 #include "machine/block/block_image.h"
+#include "machine/block/block_remote.h"
 #include "os/file.h"
 #include "os/unix_socket.h"
 
@@ -33,17 +34,6 @@ static int give(struct ctl_files *files, json_t *object, const char *member, int
     json_object_set_new(object, member, json_integer((json_int_t)files->count));
     files->fds[files->count++] = fd;
     return 0;
-}
-
-// ---- plug
-
-static int open_plugged(json_t *request, struct ctl_files *files, struct err *err)
-{
-    json_t *disk = json_object_get(request, "disk");
-    if (!disk)
-        return 0;
-    unsigned flags = json_is_true(json_object_get(disk, "readonly")) ? 0 : OS_FILE_WRITE;
-    return give(files, disk, "fd", os_file_open(text(disk, "file"), flags, err), err);
 }
 
 // ---- Jobs
@@ -141,10 +131,22 @@ static int make_image(json_t *request, const json_t *disk, const char *path,
     return give(files, request, "fd", fd, err);
 }
 
+// A remote target is there already.
+static int start_remote(json_t *object, const char *url, bool read_only, struct ctl_files *files,
+                        struct err *err)
+{
+    int status, fd = block_remote_start(url, read_only, &status, err);
+    if (give(files, object, "fd", fd, err))
+        return -1;
+    return give(files, object, "status_fd", status, err);
+}
+
 static int open_target(json_t *request, const json_t *disk, struct ctl_files *files,
                        struct err *err)
 {
     char path[PATH_MAX];
+    if (block_is_remote(text(request, "file")) && strcmp(text(request, "do"), "disk-snapshot") != 0)
+        return start_remote(request, text(request, "file"), false, files, err);
     const json_t *is_new = json_object_get(request, "new");
     if (whole_path(text(request, "file"), path, err))
         return -1;
@@ -194,6 +196,20 @@ static int open_layers(json_t *request, const json_t *disk, struct ctl_files *fi
         return 0;
     const char *above = text(json_array_get(layers, (size_t)top - 1), "file");
     return give(files, request, "above_fd", os_file_open(above, OS_FILE_WRITE, err), err);
+}
+
+// ---- plug
+
+static int open_plugged(json_t *request, struct ctl_files *files, struct err *err)
+{
+    json_t *disk = json_object_get(request, "disk");
+    if (!disk)
+        return 0;
+    bool read_only = json_is_true(json_object_get(disk, "readonly"));
+    if (block_is_remote(text(disk, "file")))
+        return start_remote(disk, text(disk, "file"), read_only, files, err);
+    unsigned flags = read_only ? 0 : OS_FILE_WRITE;
+    return give(files, disk, "fd", os_file_open(text(disk, "file"), flags, err), err);
 }
 
 int ctl_open_files(int socket, json_t *request, struct ctl_files *files, struct err *err)

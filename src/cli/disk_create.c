@@ -10,6 +10,7 @@
 #include "cli/disk.h"
 #include "machine/block/block_copy.h"
 #include "machine/block/block_driver.h"
+#include "machine/block/block_remote.h"
 #include "os/clock.h"
 #include "os/file.h"
 
@@ -159,7 +160,11 @@ static int convert(const struct disk_words *w, struct block_disk *source, struct
     create.size = align_up(block_disk_size(source), 512);
     if (w->backing && look_at_backing(w, path, &create, false, err))
         return -1;
-    if (make(path, &create, w->force, err))
+    // A remote disk is there already, of whatever size.
+    bool remote = block_is_remote(path);
+    if (remote && !w->force)
+        return err_set(err, ERR_EXISTS, "'%s' would be overwritten; use --force to do it", path);
+    if (!remote && make(path, &create, w->force, err))
         return -1;
     struct block_chain chain;
     struct disk_opening how = {
@@ -169,8 +174,12 @@ static int convert(const struct disk_words *w, struct block_disk *source, struct
         return -1;
     struct block_copy copy;
     uint64_t start = os_clock_monotonic_ns();
-    int rc = run_copy(source, target, w,
-                      !w->backing && create.preallocate != BLOCK_PREALLOCATE_FULL, &copy, err);
+    bool zeros = !remote && !w->backing && create.preallocate != BLOCK_PREALLOCATE_FULL;
+    int rc = 0;
+    if (block_disk_size(target) < block_disk_size(source))
+        rc = err_set(err, ERR_LIMIT, "'%s' is smaller than '%s'", path, w->operand[0]);
+    if (!rc)
+        rc = run_copy(source, target, w, zeros, &copy, err);
     // Durable at the end, once.
     int closed = block_node_flush(block_disk_node(target));
     int last = block_disk_close(target);

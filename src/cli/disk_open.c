@@ -9,6 +9,7 @@
 #include "base/units.h"
 #include "cli/disk.h"
 #include "machine/block/block_driver.h"
+#include "machine/block/block_remote.h"
 #include "os/file.h"
 
 #define METADATA_BYTES                                                                             \
@@ -69,6 +70,8 @@ const char *disk_target_format(const char *path, const char *stated, struct err 
 {
     if (stated)
         return stated;
+    if (block_is_remote(path))
+        return "raw";
     const struct block_format *format = block_format_by_suffix(path);
     if (!format)
         err_set(err, ERR_USAGE, "the suffix of '%s' names no image format; state one with --format",

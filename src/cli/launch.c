@@ -118,7 +118,7 @@ static int give_chain(struct launch *launch, json_t *disk, struct block_chain *c
     json_object_set_new(disk, "backing", backing);
     for (size_t i = 0; i < chain->length; i++) {
         // The whole path: it is what later images are told to stand on.
-        char real[PATH_BYTES];
+        char real[PATH_BYTES]; // a remote one has its URL only
         bool known = os_file_real_path(chain->image[i].name, real, sizeof(real));
         const char *name = known ? real : chain->image[i].name;
         json_t *object =
@@ -154,6 +154,13 @@ static int open_disk(struct launch *launch, json_t *disk, struct err *err)
     if (block_chain_open(&chain, path, &rules, err))
         return -1;
     int rc = give_chain(launch, disk, &chain, err);
+    if (!rc && chain.status_fd >= 0) {
+        json_t *holder = json_object();
+        rc = give(launch, holder, chain.status_fd, err);
+        chain.status_fd = -1;
+        json_object_set(disk, "status_fd", json_object_get(holder, "fd"));
+        json_decref(holder);
+    }
     block_chain_close(&chain);
     json_t *log = json_object_get(disk, "log");
     unsigned flags = OS_FILE_WRITE | OS_FILE_CREATE | OS_FILE_TRUNCATE;

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <limits.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -69,6 +70,48 @@ int os_process_start_with(const char *program, char *const arguments[], const in
         return 0;
     os_process_wait(*pid);
     return err_set_errno(err, reason, "cannot start %s", program);
+}
+
+static _Noreturn void detached_child(const char *program, char *const arguments[], const int *fds,
+                                     size_t fd_count, int report)
+{
+    setsid();
+    pid_t pid = fork();
+    if (pid > 0)
+        _exit(0);
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    bool ready = pid == 0;
+    for (size_t i = 0; i < fd_count && ready; i++)
+        ready = !fcntl(fds[i], F_SETFD, 0);
+    if (ready)
+        execv(program, arguments);
+    int reason = errno;
+    (void)!write(report, &reason, sizeof(reason));
+    _exit(127);
+}
+
+int os_process_start_detached(const char *program, char *const arguments[], const int *fds,
+                              size_t fd_count, struct err *err)
+{
+    int report[2];
+    if (pipe2(report, O_CLOEXEC))
+        return err_set_errno(err, errno, "cannot start %s", program);
+    pid_t pid = fork();
+    if (pid == 0)
+        detached_child(program, arguments, fds, fd_count, report[1]);
+    int reason = errno;
+    close(report[1]);
+    ssize_t n = sizeof(reason);
+    if (pid > 0) {
+        do
+            n = read(report[0], &reason, sizeof(reason));
+        while (n < 0 && errno == EINTR);
+        os_process_wait(pid);
+    }
+    close(report[0]);
+    return n == sizeof(reason) ? err_set_errno(err, reason, "cannot start %s", program) : 0;
 }
 
 pid_t os_process_fork(struct err *err)

@@ -30,6 +30,10 @@ int os_process_leave_terminal(struct err *err);
 // Asks a process to end.
 void os_process_terminate(pid_t pid);
 
+// The same for one that outlives its parent: a session of its own, nobody's child.
+int os_process_start_detached(const char *program, char *const arguments[], const int *fds,
+                              size_t fd_count, struct err *err);
+
 // Waits for the end: the exit status, or minus the number of the signal that killed it.
 int os_process_wait(pid_t pid);
 // The same without waiting: false while it runs.

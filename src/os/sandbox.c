@@ -110,6 +110,12 @@ static const int network_calls[] = {
 };
 
 #define PROGRAM_MAX 512 // instructions of a filter: some 100 today
+// wirt-io besides: libiscsi and libnfs move with vectors, ask who they are for the storage's own checks, and put a new socket into the old one's place.
+static const int storage_calls[] = {
+    SCMP_SYS(readv),   SCMP_SYS(writev),  SCMP_SYS(getuid),  SCMP_SYS(getgid),
+    SCMP_SYS(geteuid), SCMP_SYS(getegid), SCMP_SYS(dup2),    SCMP_SYS(dup3),
+    SCMP_SYS(uname),   SCMP_SYS(ppoll),   SCMP_SYS(getppid), SCMP_SYS(sendmmsg),
+};
 
 #define COUNT(list) (sizeof(list) / sizeof((list)[0]))
 
@@ -192,7 +198,7 @@ static int install(const struct program *program, struct err *err)
     return 0;
 }
 
-static int load_network_filter(struct err *err)
+static int load_network_filter(bool storage, struct err *err)
 {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
     if (!filter)
@@ -200,6 +206,13 @@ static int load_network_filter(struct err *err)
     int result = allow(filter, common_calls, COUNT(common_calls));
     if (!result)
         result = allow_internet(filter);
+    if (!result && storage)
+        result = allow(filter, storage_calls, COUNT(storage_calls));
+    // The C library would ask for this machine's addresses and a name service's cache, and does without.
+    static const int refused[] = {AF_NETLINK, AF_UNIX};
+    for (size_t i = 0; i < COUNT(refused) && !result && storage; i++)
+        result = seccomp_rule_add(filter, SCMP_ACT_ERRNO(EAFNOSUPPORT), SCMP_SYS(socket), 1,
+                                  SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)refused[i], 0));
     if (!result)
         result = allow_mappings(filter);
     if (!result)
@@ -312,7 +325,7 @@ int os_sandbox_thread(enum os_sandbox_thread kind, struct err *err)
     return entered ? install(&thread_programs[kind], err) : 0;
 }
 
-int os_sandbox_enter_network(struct err *err)
+static int enter_network(bool storage, struct err *err)
 {
     char path[PATH_MAX];
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
@@ -324,5 +337,15 @@ int os_sandbox_enter_network(struct err *err)
     if (drop_root(err))
         return -1;
     deny_paths(names ? path : NULL);
-    return load_network_filter(err);
+    return load_network_filter(storage, err);
+}
+
+int os_sandbox_enter_network(struct err *err)
+{
+    return enter_network(false, err);
+}
+
+int os_sandbox_enter_storage(struct err *err)
+{
+    return enter_network(true, err);
 }

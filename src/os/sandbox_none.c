@@ -16,6 +16,11 @@ int os_sandbox_thread(enum os_sandbox_thread kind, struct err *err)
     return 0;
 }
 
+int os_sandbox_enter_storage(struct err *err)
+{
+    return os_sandbox_enter_network(err);
+}
+
 int os_sandbox_enter_network(struct err *err)
 {
     (void)err;

@@ -2,6 +2,7 @@
 #include "os/unix_socket.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -83,6 +84,21 @@ int os_unix_connect(const char *path, struct err *err)
         return err_set_errno(err, reason, "cannot connect to \"%s\"", path);
     }
     return fd;
+}
+
+bool os_unix_hung_up(int socket)
+{
+    struct pollfd wait = {.fd = socket, .events = POLLIN};
+    char byte;
+    if (poll(&wait, 1, 0) <= 0)
+        return false;
+    return recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
+}
+
+bool os_unix_is_socket(int fd)
+{
+    struct stat st;
+    return !fstat(fd, &st) && S_ISSOCK(st.st_mode);
 }
 
 void os_unix_remove(const char *path)

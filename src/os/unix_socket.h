@@ -16,6 +16,8 @@ int os_unix_listen(const char *path, struct err *err);
 // A connection that waits to be accepted, close-on-exec; -1 when there is none (errno EAGAIN) or it failed.
 int os_unix_accept(int listener, bool blocking);
 int os_unix_connect(const char *path, struct err *err);
+bool os_unix_is_socket(int fd);
+bool os_unix_hung_up(int socket);      // the other end is closed, and what it sent is read
 void os_unix_remove(const char *path); // a listening socket's file, at the end
 int os_unix_pair(int ends[2], bool datagrams, struct err *err);
 

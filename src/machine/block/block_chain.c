@@ -17,6 +17,7 @@
 #include "base/err.h"
 #include "machine/block/block_driver.h"
 #include "machine/block/block_image.h"
+#include "machine/block/block_remote.h"
 #include "os/file.h"
 
 #define PROBE_BYTES 4096
@@ -110,6 +111,24 @@ static int find_backing(const struct block_image *image, struct block_backing *b
     return rc ? err_wrap(err, "'%s'", image->name) : 0;
 }
 
+// A remote image is alone, and locked by those who serve it.
+static int add_remote(struct block_chain *chain, const char *path,
+                      const struct block_chain_rules *rules, const char *format, struct err *err)
+{
+    const struct block_format *chosen =
+        format ? block_format_find(format) : block_format_find("raw");
+    if (!chosen)
+        return err_set(err, ERR_USAGE, "'%s': there is no image format '%s'", path, format);
+    int fd = block_remote_start(path, rules->read_only, &chain->status_fd, err);
+    char *name = fd < 0 ? NULL : strdup(path);
+    if (!name) {
+        os_file_close(&fd);
+        return -1;
+    }
+    chain->image[chain->length++] = (struct block_image){fd, chosen->name, name};
+    return 0;
+}
+
 static int add(struct block_chain *chain, const char *path, const struct block_chain_rules *rules,
                const char *format, struct err *err)
 {
@@ -139,6 +158,9 @@ int block_chain_open(struct block_chain *chain, const char *path,
     struct block_backing backing = {.name = ""};
     char next[PATH_MAX];
     chain->length = 0;
+    chain->status_fd = -1;
+    if (block_is_remote(path))
+        return add_remote(chain, path, rules, rules->format, err);
     int rc = add(chain, path, rules, rules->format, err);
     while (!rc && (rules->depth_max != 1)) {
         const struct block_image *last = &chain->image[chain->length - 1];
@@ -167,6 +189,8 @@ void block_chain_close(struct block_chain *chain)
         os_file_close(&chain->image[i].fd);
         free((char *)(uintptr_t)chain->image[i].name);
     }
+    if (chain->length)
+        os_file_close(&chain->status_fd);
     chain->length = 0;
 }
 

@@ -102,7 +102,7 @@ int block_node_read_padded(struct block_node *node, uint64_t offset, struct bloc
 // ---- The lowest node: bytes of a descriptor, which it owns from here on.
 struct block_node *block_file_open(int fd, const char *name, bool read_only, uint64_t memory_limit,
                                    struct err *err);
-int block_file_fd(const struct block_node *node);
+int block_file_fd(const struct block_node *node); // -1: it is no file
 
 struct block_backing {
     char name[1024];

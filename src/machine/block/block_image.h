@@ -28,8 +28,10 @@ struct block_chain {
     struct block_image
         image[BLOCK_CHAIN_MAX]; // names and formats owned here; descriptors owned until given away
     size_t length;
+    int status_fd; // of a remote image (block_remote.h), owned until given away; else -1
 };
 
+// `path` may be a remote disk's URL: its process is started, and stands behind the descriptor.
 int block_chain_open(struct block_chain *chain, const char *path,
                      const struct block_chain_rules *rules, struct err *err);
 // Closes descriptors that are left, frees names. A chain of zeros is fine.

@@ -16,9 +16,11 @@
 #include "base/err.h"
 #include "machine/block/block_driver.h"
 #include "machine/block/filter.h"
+#include "machine/block/nbd_node.h"
 #include "machine/block/pool.h"
 #include "os/clock.h"
 #include "os/file.h"
+#include "os/unix_socket.h"
 
 #define DEFAULT_THREADS        8
 #define DEFAULT_METADATA_BYTES (32 * MIB)
@@ -432,10 +434,21 @@ struct block_node *block_image_open(const struct block_image *image, bool read_o
         os_file_close(&fd);
         return NULL;
     }
-    struct block_node *node = block_file_open(fd, image->name, read_only, memory, err);
+    struct block_node *node = os_unix_is_socket(fd)
+                                  ? block_nbd_open(fd, image->name, read_only, memory, err)
+                                  : block_file_open(fd, image->name, read_only, memory, err);
     if (!node)
         return NULL;
     node->repair = repair;
+    // Nobody looked for what a remote image stands on: without it, it would read as zeros.
+    struct block_backing backing = {.name = ""};
+    if (os_unix_is_socket(fd) && format->backing && !format->backing(node, &backing, err) &&
+        backing.name[0]) {
+        err_set(err, ERR_UNSUPPORTED, "'%s': a remote image cannot have a backing file",
+                image->name);
+        block_node_close(node);
+        return NULL;
+    }
     return format->open(node, read_only, err);
 }
 

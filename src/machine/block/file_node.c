@@ -259,5 +259,5 @@ struct block_node *block_file_open(int fd, const char *name, bool read_only, uin
 
 int block_file_fd(const struct block_node *node)
 {
-    return ((const struct file_node *)(const void *)node)->fd;
+    return node->ops == &file_ops ? ((const struct file_node *)(const void *)node)->fd : -1;
 }

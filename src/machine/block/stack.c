@@ -99,7 +99,8 @@ int block_layer_seal(struct block_node *layer, struct err *err)
         return err_set_errno(err, -rc, "cannot finish writing '%s'", layer->name);
     set_read_only(layer);
     // A lock that cannot be taken is no reason to fail: ours on the image stays as strong as it was.
-    (void)block_lock_change(block_file_fd(file_of(layer)), false, layer->name, NULL);
+    if (block_file_fd(file_of(layer)) >= 0)
+        (void)block_lock_change(block_file_fd(file_of(layer)), false, layer->name, NULL);
     return 0;
 }
 
@@ -107,6 +108,11 @@ int block_layer_unseal(struct block_node **link, int fd, struct err *err)
 {
     struct block_node *old = *link;
     int old_fd = block_file_fd(file_of(old));
+    if (old_fd < 0) {
+        os_file_close(&fd);
+        return err_set(err, ERR_UNSUPPORTED, "'%s' is remote: nothing can be committed into it",
+                       old->name);
+    }
     bool same = fd < 0;
     struct os_file_facts theirs, ours;
     if (same)

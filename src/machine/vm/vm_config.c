@@ -91,6 +91,7 @@ int vm_config_parse_disk(struct vm_disk_config *disk, const json_t *json, unsign
     disk->serial = text(json, "serial", "");
     disk->readonly = json_is_true(json_object_get(json, "readonly"));
     disk->queues = (unsigned)number(json, "queues", cpus);
+    disk->status_fd = (int)number(json, "status_fd", (uint64_t)-1);
     if (parse_file(&disk->log, json_object_get(json, "log"), disk->name, err))
         return -1;
     const json_t *backing = json_object_get(json, "backing");

@@ -59,6 +59,7 @@ struct vm_disk_config {
     struct vm_file log; // where writes and flushes are recorded
     unsigned backing_count;
     int fd;
+    int status_fd; // of a remote disk; -1: none
     unsigned queues;
     bool readonly;
     char default_id[12];

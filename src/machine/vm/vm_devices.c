@@ -127,9 +127,14 @@ static int create_host(struct vm *vm, struct vm_devices *devices, struct err *er
 
 static int add_configured(struct vm *vm, struct err *err)
 {
-    for (unsigned i = 0; i < vm->config->disk_count; i++)
-        if (vm_add_disk(vm, &vm->config->disks[i], err))
+    for (unsigned i = 0; i < vm->config->disk_count; i++) {
+        const struct vm_disk_config *disk = &vm->config->disks[i];
+        if (vm_add_disk(vm, disk, err))
             return -1;
+        if (disk->status_fd >= 0 &&
+            vm_remote_watch(vm, disk->id ? disk->id : disk->default_id, disk->status_fd, err))
+            return -1;
+    }
     for (unsigned i = 0; i < vm->config->net_count; i++)
         if (vm_add_net(vm, &vm->config->nets[i], err))
             return -1;
@@ -161,6 +166,7 @@ void vm_devices_destroy(struct vm *vm)
         os_loop_thread_stop(&devices->io_thread);
     os_loop_destroy(devices->io_loop);
     block_pool_destroy(devices->pool);
+    vm_remotes_destroy(vm);
     free(devices);
     vm->devices = NULL;
 }

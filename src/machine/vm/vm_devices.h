@@ -62,6 +62,10 @@ int vm_add_net(struct vm *vm, const struct vm_net_config *config, struct err *er
 int vm_add_helpers(struct vm *vm, struct err *err);
 int vm_add_ports(struct vm *vm, struct err *err); // vm_ports.c
 
+// vm_remote.c: tell what the process behind a remote disk tells on `fd`, which it owns from here on.
+int vm_remote_watch(struct vm *vm, const char *id, int fd, struct err *err);
+void vm_remotes_destroy(struct vm *vm);
+
 // First on each I/O thread and each job's: its sandbox.
 void vm_io_thread_begin(void);
 // vm_jobs.c: cancel the device's jobs and forget them; before its disk is closed.

@@ -24,6 +24,7 @@ struct vm_control;
 struct vm_devices;
 struct vm_gdb;
 struct vm_job;
+struct vm_remote;
 
 struct vm {
     // Constant once built.
@@ -51,6 +52,7 @@ struct vm {
     // Main thread.
     struct vm_job *jobs; // owned: the newest first
     unsigned job_number; // of the next
+    struct vm_remote *remotes; // owned
     enum vm_state state;
     struct os_loop_timer clock_timer, timeout_timer;
     struct os_loop_post clock_post, request_post;

@@ -291,6 +291,11 @@ json_t *vm_do_disk_job(struct vm *vm, const json_t *request, struct vm_passed *p
     if (take_descriptors(&options, request, passed, err))
         return NULL;
     forget_ended(device);
+    if (json_object_get(request, "status_fd")) {
+        int status_fd = vm_passed_take(passed, request, "status_fd", err);
+        if (status_fd >= 0)
+            (void)vm_remote_watch(vm, device->id, status_fd, err);
+    }
     struct vm_job *j = start(vm, device, &options, err);
     return j ? json_pack("{s:s}", "job", j->id) : NULL;
 }

@@ -46,11 +46,20 @@ static int plug_disk(struct vm *vm, json_t *json, struct vm_passed *passed, char
     int result = -1;
     if (take_passed(passed, json, err))
         return -1;
+    int status_fd = -1;
+    if (json_object_get(json, "status_fd")) {
+        status_fd = vm_passed_take(passed, json, "status_fd", err);
+        json_object_del(json, "status_fd");
+    }
     if (!vm_config_parse_disk(&config, json, 0, vm->config->cpus, err)) {
         free_id(vm, "disk", config.default_id);
         snprintf(id, 32, "%s", config.id ? config.id : config.default_id);
         result = vm_add_disk(vm, &config, err);
     }
+    if (!result && status_fd >= 0)
+        result = vm_remote_watch(vm, id, status_fd, err);
+    else
+        os_file_close(&status_fd);
     free(config.backing);
     return result;
 }

@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The lowest node of a remote disk: an NBD client on a socket to a wirt-io process, which speaks to the storage.
+//
+// Requests of several threads are in flight together on the one socket. A thread sends its request under `send_lock`, then waits for its
+// reply; of those who wait one is the reader, which takes replies off the socket, whosever they are, until its own has come, and then leaves the
+// role to the next. So there is no thread besides those of the requests, and a reply in flight always has a reader.
+//
+// The other end is not trusted: it talks to the network. What it says is checked, and when it makes no sense, or the socket ends, the node is dead:
+// every request fails with -EIO.
+#include "machine/block/nbd_node.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/big_endian.h"
+#include "base/err.h"
+#include "os/file.h"
+#include "os/unix_socket.h"
+#include "wire/nbd.h"
+
+#define LOG_MODULE "nbd"
+#include "base/log.h"
+
+#define PIECE_BYTES (2 * MIB) // of one request
+#define ANSWERS_MAX 16        // to one option
+
+struct call {
+    uint64_t cookie;
+    struct block_vec vec; // of a read
+    bool read;
+    bool done;
+    int result;
+    struct call *next;
+};
+
+struct nbd_node {
+    struct block_node node;
+    int fd; // owned
+    struct nbd_export offer;
+    pthread_mutex_t send_lock; // a request is on the socket whole
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    // Under lock.
+    struct call *calls;
+    uint64_t cookie;
+    bool reading; // somebody is the reader
+    bool dead;
+};
+
+static struct nbd_node *nbd_of(struct block_node *node)
+{
+    return CONTAINER_OF(node, struct nbd_node, node);
+}
+
+// ---- Whole transfers on the socket; 0 or -EIO
+
+static int receive(int fd, void *buffer, size_t length)
+{
+    uint8_t *at = buffer;
+    while (length) {
+        size_t none;
+        ssize_t n = os_unix_receive(fd, at, length, NULL, 0, &none);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return -EIO;
+        at += n;
+        length -= (size_t)n;
+    }
+    return 0;
+}
+
+static int send_bytes(int fd, const void *buffer, size_t length)
+{
+    const uint8_t *at = buffer;
+    while (length) {
+        ssize_t n = os_unix_send(fd, at, length, NULL, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return -EIO;
+        at += n;
+        length -= (size_t)n;
+    }
+    return 0;
+}
+
+// ---- Replies
+
+// Lock held: everybody's request has failed.
+static void die(struct nbd_node *nbd)
+{
+    if (!nbd->dead)
+        log_error("'%s': the process behind the disk is gone", nbd->node.name);
+    nbd->dead = true;
+    for (struct call *call = nbd->calls; call; call = call->next) {
+        call->done = true;
+        call->result = -EIO;
+    }
+    nbd->calls = NULL;
+    pthread_cond_broadcast(&nbd->changed);
+}
+
+static struct call *take_call(struct nbd_node *nbd, uint64_t cookie)
+{
+    for (struct call **link = &nbd->calls; *link; link = &(*link)->next) {
+        struct call *call = *link;
+        if (call->cookie == cookie) {
+            *link = call->next;
+            return call;
+        }
+    }
+    return NULL;
+}
+
+static int receive_vec(int fd, struct block_vec vec)
+{
+    while (vec.length) {
+        size_t n;
+        void *front = block_vec_front(vec, &n);
+        if (receive(fd, front, n))
+            return -EIO;
+        vec = block_vec_slice(vec, n, vec.length - n);
+    }
+    return 0;
+}
+
+// One reply off the socket. Lock held, released meanwhile; `reading` is ours.
+static void read_reply(struct nbd_node *nbd)
+{
+    uint8_t bytes[NBD_REPLY_BYTES];
+    struct nbd_reply reply;
+    pthread_mutex_unlock(&nbd->lock);
+    int rc = receive(nbd->fd, bytes, sizeof(bytes));
+    bool sane = !rc && nbd_reply_decode(bytes, &reply);
+    pthread_mutex_lock(&nbd->lock);
+    struct call *call = sane ? take_call(nbd, reply.cookie) : NULL;
+    if (call && call->read && !reply.error) {
+        pthread_mutex_unlock(&nbd->lock);
+        rc = receive_vec(nbd->fd, call->vec);
+        pthread_mutex_lock(&nbd->lock);
+    }
+    if (call) {
+        call->done = true;
+        call->result = rc ? rc : reply.error;
+    }
+    if (!call || rc)
+        die(nbd);
+    pthread_cond_broadcast(&nbd->changed);
+}
+
+static int wait_for(struct nbd_node *nbd, struct call *call)
+{
+    pthread_mutex_lock(&nbd->lock);
+    while (!call->done) {
+        if (nbd->reading) {
+            pthread_cond_wait(&nbd->changed, &nbd->lock);
+            continue;
+        }
+        nbd->reading = true;
+        while (!call->done)
+            read_reply(nbd);
+        nbd->reading = false;
+        pthread_cond_broadcast(&nbd->changed);
+    }
+    pthread_mutex_unlock(&nbd->lock);
+    return call->result;
+}
+
+// ---- Requests
+
+static bool add_call(struct nbd_node *nbd, struct call *call)
+{
+    pthread_mutex_lock(&nbd->lock);
+    bool alive = !nbd->dead;
+    if (alive) {
+        call->cookie = nbd->cookie++;
+        call->next = nbd->calls;
+        nbd->calls = call;
+    }
+    pthread_mutex_unlock(&nbd->lock);
+    return alive;
+}
+
+static int send_request(struct nbd_node *nbd, const struct nbd_request *request,
+                        struct block_vec data)
+{
+    uint8_t bytes[NBD_REQUEST_BYTES];
+    nbd_request_encode(request, bytes);
+    pthread_mutex_lock(&nbd->send_lock);
+    int rc = send_bytes(nbd->fd, bytes, sizeof(bytes));
+    while (!rc && data.length) {
+        size_t n;
+        const void *front = block_vec_front(data, &n);
+        rc = send_bytes(nbd->fd, front, n);
+        data = block_vec_slice(data, n, data.length - n);
+    }
+    pthread_mutex_unlock(&nbd->send_lock);
+    return rc;
+}
+
+static int perform(struct nbd_node *nbd, enum nbd_command command, uint16_t flags, uint64_t offset,
+                   uint32_t length, struct block_vec vec)
+{
+    struct call call = {.vec = vec, .read = command == NBD_CMD_READ};
+    if (!add_call(nbd, &call))
+        return -EIO;
+    const struct nbd_request request = {.flags = flags,
+                                        .command = (uint16_t)command,
+                                        .cookie = call.cookie,
+                                        .offset = offset,
+                                        .length = length};
+    if (send_request(nbd, &request, command == NBD_CMD_WRITE ? vec : block_vec_slice(vec, 0, 0))) {
+        pthread_mutex_lock(&nbd->lock);
+        die(nbd);
+        pthread_mutex_unlock(&nbd->lock);
+    }
+    return wait_for(nbd, &call);
+}
+
+static int transfer(struct block_node *node, enum nbd_command command, uint64_t offset,
+                    struct block_vec vec)
+{
+    int rc = 0;
+    // A format writes behind the end of what cannot grow.
+    if (!range_within(offset, vec.length, node->size)) {
+        if (command == NBD_CMD_WRITE)
+            return -ENOSPC;
+        return block_node_read_padded(node, offset, vec);
+    }
+    while (!rc && vec.length) {
+        size_t n = vec.length < PIECE_BYTES ? vec.length : PIECE_BYTES;
+        rc = perform(nbd_of(node), command, 0, offset, (uint32_t)n, block_vec_slice(vec, 0, n));
+        offset += n;
+        vec = block_vec_slice(vec, n, vec.length - n);
+    }
+    return rc;
+}
+
+static int nbd_read(struct block_node *node, uint64_t offset, struct block_vec vec)
+{
+    return transfer(node, NBD_CMD_READ, offset, vec);
+}
+
+static int nbd_write(struct block_node *node, uint64_t offset, struct block_vec vec, uint32_t flags)
+{
+    return transfer(node, NBD_CMD_WRITE, offset, vec);
+}
+
+static int nbd_flush(struct block_node *node)
+{
+    struct nbd_node *nbd = nbd_of(node);
+    if (!(nbd->offer.flags & NBD_SEND_FLUSH))
+        return 0;
+    return perform(nbd, NBD_CMD_FLUSH, 0, 0, 0, (struct block_vec){0});
+}
+
+// In pieces: the length has 32 bits.
+static int clear(struct block_node *node, enum nbd_command command, uint16_t flags, uint64_t offset,
+                 uint64_t length)
+{
+    int rc = 0;
+    if (!range_within(offset, length, node->size))
+        return -ENOSPC;
+    while (!rc && length) {
+        uint32_t n = length < GIB ? (uint32_t)length : (uint32_t)GIB;
+        rc = perform(nbd_of(node), command, flags, offset, n, (struct block_vec){0});
+        offset += n;
+        length -= n;
+    }
+    return rc;
+}
+
+static int nbd_discard(struct block_node *node, uint64_t offset, uint64_t length)
+{
+    if (!(nbd_of(node)->offer.flags & NBD_SEND_TRIM))
+        return 0;
+    return clear(node, NBD_CMD_TRIM, 0, offset, length);
+}
+
+static int nbd_zero(struct block_node *node, uint64_t offset, uint64_t length, uint32_t flags)
+{
+    if (!(nbd_of(node)->offer.flags & NBD_SEND_WRITE_ZEROES))
+        return -EOPNOTSUPP;
+    return clear(node, NBD_CMD_WRITE_ZEROES, (flags & BLOCK_UNMAP) ? 0 : NBD_FLAG_NO_HOLE, offset,
+                 length);
+}
+
+static int nbd_extent(struct block_node *node, uint64_t offset, uint64_t length,
+                      struct block_extent *extent)
+{
+    *extent = (struct block_extent){.length = length, .allocated = true};
+    return 0;
+}
+
+static int nbd_resize(struct block_node *node, uint64_t size, struct err *err)
+{
+    if (size <= node->size)
+        return 0;
+    return err_set(err, ERR_UNSUPPORTED, "'%s' is remote and cannot grow from here", node->name);
+}
+
+static void nbd_release(struct block_node *node)
+{
+    struct nbd_node *nbd = nbd_of(node);
+    uint8_t bytes[NBD_REQUEST_BYTES];
+    nbd_request_encode(&(struct nbd_request){.command = NBD_CMD_DISC}, bytes);
+    if (!nbd->dead)
+        (void)send_bytes(nbd->fd, bytes, sizeof(bytes));
+    os_file_close(&nbd->fd);
+    pthread_cond_destroy(&nbd->changed);
+    pthread_mutex_destroy(&nbd->lock);
+    pthread_mutex_destroy(&nbd->send_lock);
+}
+
+static const struct block_ops nbd_ops = {
+    .name = "nbd",
+    .read = nbd_read,
+    .write = nbd_write,
+    .flush = nbd_flush,
+    .discard = nbd_discard,
+    .zero = nbd_zero,
+    .extent = nbd_extent,
+    .resize = nbd_resize,
+    .release = nbd_release,
+};
+
+// ---- Negotiation
+
+static int io_failed(struct err *err)
+{
+    return err_set(err, ERR_IO, "the process behind the disk does not answer");
+}
+
+static int ask_to_go(int fd, struct err *err)
+{
+    // Client flags, the option, and its data: an empty name, one wish (block sizes).
+    uint8_t bytes[4 + NBD_OPTION_HEADER_BYTES + 8] = {0};
+    store_be32(bytes, 3);
+    nbd_option_encode(bytes + 4, NBD_OPT_GO, 8);
+    store_be16(bytes + 4 + NBD_OPTION_HEADER_BYTES + 4, 1);
+    store_be16(bytes + 4 + NBD_OPTION_HEADER_BYTES + 6, NBD_INFO_BLOCK_SIZE);
+    return send_bytes(fd, bytes, sizeof(bytes)) ? io_failed(err) : 0;
+}
+
+static int read_answers(int fd, struct nbd_export *offer, struct err *err)
+{
+    uint8_t header[NBD_OPTION_REPLY_BYTES], data[NBD_OPTION_DATA_MAX];
+    for (int i = 0; i < ANSWERS_MAX; i++) {
+        uint32_t type, length;
+        if (receive(fd, header, sizeof(header)))
+            return io_failed(err);
+        if (!nbd_option_reply_decode(header, NBD_OPT_GO, &type, &length))
+            return err_set(err, ERR_INPUT, "the NBD server's answer is malformed");
+        if (receive(fd, data, length))
+            return io_failed(err);
+        if (type == NBD_REP_ACK)
+            return nbd_export_check(offer, err);
+        if (type & NBD_REP_ERROR)
+            return err_set(err, ERR_IO, "the NBD server refused: %.*s", (int)length, data);
+        if (type == NBD_REP_INFO && nbd_info_decode(data, length, offer, err))
+            return -1;
+    }
+    return err_set(err, ERR_INPUT, "the NBD server does not come to an end");
+}
+
+static int negotiate(int fd, struct nbd_export *offer, struct err *err)
+{
+    uint8_t greeting[NBD_GREETING_BYTES];
+    *offer = (struct nbd_export){.block_min = 1, .block_good = 4096, .block_max = NBD_TRANSFER_MAX};
+    if (receive(fd, greeting, sizeof(greeting)))
+        return io_failed(err);
+    if (nbd_greeting_check(greeting, err) || ask_to_go(fd, err))
+        return -1;
+    return read_answers(fd, offer, err);
+}
+
+struct block_node *block_nbd_open(int fd, const char *name, bool read_only, uint64_t memory_limit,
+                                  struct err *err)
+{
+    struct nbd_export offer;
+    int rc = negotiate(fd, &offer, err);
+    if (!rc && !read_only && (offer.flags & NBD_READ_ONLY))
+        rc = err_set(err, ERR_DENIED, "it can only be read");
+    struct nbd_node *nbd = rc ? NULL : (void *)block_node_create(sizeof(*nbd), &nbd_ops, NULL);
+    if (!nbd) {
+        if (!rc)
+            err_set(err, ERR_LIMIT, "no memory");
+        err_wrap(err, "cannot use '%s'", name);
+        os_file_close(&fd);
+        return NULL;
+    }
+    nbd->fd = fd;
+    nbd->offer = offer;
+    pthread_mutex_init(&nbd->send_lock, NULL);
+    pthread_mutex_init(&nbd->lock, NULL);
+    pthread_cond_init(&nbd->changed, NULL);
+    nbd->node.name = strdup(name);
+    nbd->node.size = offer.size;
+    nbd->node.memory_limit = memory_limit;
+    nbd->node.read_only = read_only;
+    uint32_t block = offer.block_min < 512 ? 512 : offer.block_min;
+    nbd->node.limits = (struct block_limits){
+        .logical_block_size = block,
+        .physical_block_size = block,
+        .discard_granularity = read_only || !(offer.flags & NBD_SEND_TRIM) ? 0 : block,
+        .read_only = read_only,
+        .can_discard = !read_only && (offer.flags & NBD_SEND_TRIM),
+        .can_zero = !read_only && (offer.flags & NBD_SEND_WRITE_ZEROES),
+    };
+    return &nbd->node;
+}

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real servers of Debian's packages, started on loopback for tests of remote disks: nbdkit, tgt, nfs-ganesha.
+
+Each is an object with `url` and the file behind it; kill() ends it at once, start() brings it back to the same port. A server that is not
+installed, or cannot run without root, raises Missing with the reason.
+"""
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+
+
+class Missing(Exception):
+    pass
+
+
+def need(program):
+    found = shutil.which(program) or shutil.which(program, path="/usr/sbin:/sbin")
+    if not found:
+        raise Missing(f"{program} is not installed")
+    return found
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+class Server:
+    process = None
+
+    def __init__(self, folder, file):
+        self.folder, self.file, self.port = folder, file, free_port()
+
+    def command(self):
+        raise NotImplementedError
+
+    def set_up(self):
+        """What remains to be done once the process listens."""
+
+    def start(self):
+        with open(f"{self.folder}/server.log", "ab") as log:
+            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+        deadline = time.monotonic() + 30
+        while not self.listens():  # nobody tells when a server listens; that it has ended, its process does
+            try:
+                self.process.wait(0.05)
+                raise AssertionError(self.log())
+            except subprocess.TimeoutExpired:
+                assert time.monotonic() < deadline, self.log()
+        self.set_up()
+
+    def listens(self):
+        try:
+            socket.create_connection(("127.0.0.1", self.port), 1).close()
+            return True
+        except OSError:
+            return False
+
+    def log(self):
+        with open(f"{self.folder}/server.log", encoding="utf-8", errors="replace") as log:
+            return f"{self.command()[0]}: {log.read()[-3000:]}"
+
+    def kill(self):
+        if self.process and self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.kill()
+
+
+class Nbd(Server):
+    scheme = "nbd"
+
+    def command(self):
+        return [need("nbdkit"), "-f", "-p", str(self.port), "-i", "127.0.0.1", "file", self.file]
+
+    @property
+    def url(self):
+        return f"nbd://127.0.0.1:{self.port}/"
+
+
+class Iscsi(Server):
+    scheme = "iscsi"
+    target = "iqn.2026-11.org.wirt:test"
+
+    def command(self):
+        if os.geteuid() != 0:
+            raise Missing("tgtd needs root")
+        return [need("tgtd"), "-f", "-C", self.number, "--iscsi", f"portal=127.0.0.1:{self.port}"]
+
+    @property
+    def number(self):
+        return str(self.port % 32768)  # its control socket's
+
+    def admin(self, *words):
+        subprocess.run([need("tgtadm"), "-C", self.number, "--lld", "iscsi", *words], check=True, timeout=30)
+
+    def set_up(self):
+        self.admin("--mode", "target", "--op", "new", "--tid", "1", "-T", self.target)
+        self.admin("--mode", "logicalunit", "--op", "new", "--tid", "1", "--lun", "1", "-b", self.file)
+        self.admin("--mode", "target", "--op", "bind", "--tid", "1", "-I", "ALL")
+
+    @property
+    def url(self):
+        return f"iscsi://127.0.0.1:{self.port}/{self.target}/1"
+
+
+class Nfs(Server):
+    scheme = "nfs"
+
+    def command(self):
+        if os.geteuid() != 0:
+            raise Missing("ganesha needs root")
+        directory = os.path.dirname(self.file)
+        os.makedirs(f"{self.folder}/recovery", exist_ok=True)
+        with open(f"{self.folder}/ganesha.conf", "w", encoding="ascii") as conf:
+            conf.write(f"""
+NFS_CORE_PARAM {{ NFS_Port = {self.port}; MNT_Port = {free_port()}; Rquota_Port = {free_port()}; NLM_Port = {free_port()}; Protocols = 4;
+  Bind_addr = 127.0.0.1; Enable_NLM = false; Enable_RQUOTA = false; }}
+NFSv4 {{ Graceless = true; Minor_Versions = 0; RecoveryBackend = fs; RecoveryRoot = {self.folder}/recovery; Only_Numeric_Owners = true; }}
+EXPORT {{ Export_Id = 1; Path = {directory}; Pseudo = /export; Access_Type = RW; Squash = No_Root_Squash; SecType = sys; Protocols = 4;
+  Transports = TCP; FSAL {{ Name = VFS; }} }}
+""")
+        os.makedirs("/run/ganesha", exist_ok=True)
+        return [need("ganesha.nfsd"), "-F", "-f", f"{self.folder}/ganesha.conf", "-L", f"{self.folder}/ganesha.log", "-p", f"{self.folder}/ganesha.pid",
+                "-N", "NIV_WARN"]
+
+    @property
+    def url(self):
+        return f"nfs://127.0.0.1/export/{os.path.basename(self.file)}?version=4&nfsport={self.port}&uid=0&gid=0"
+
+
+SERVERS = {server.scheme: server for server in (Nbd, Iscsi, Nfs)}
