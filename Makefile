@@ -3,6 +3,7 @@
 #
 #     BUILD=DIR       the build directory (build)
 #     DESTDIR, PREFIX for make install
+#     KVM_TESTS=NAMES  for make test-kvm: these only
 #     SEED=N          the seed of random tests; printed by make soak
 #
 # The build is a release as meson.build has it by default: optimized, with symbols and asserts. For another:
@@ -12,7 +13,7 @@ BUILD ?= build
 PREFIX ?= /usr/local
 export BUILD
 
-.PHONY: all build web setup demo test soak lint bench fuzz install fresh clean help
+.PHONY: all build web setup demo test test-kvm soak lint bench fuzz install fresh clean help
 .DEFAULT_GOAL := all
 
 all: build ## build everything (release); the programs run from the build directory
@@ -37,6 +38,10 @@ demo: build ## boot Debian 12 in a VM and stand in its shell
 test: build ## all tests but the long ones (at most 12 minutes on 2 cores)
 	@tools/test
 
+test-kvm: build ## the KVM tests, in a guest that has a genuine /dev/kvm (part of make test)
+	@tools/guest-image make vmlinuz-cloud busybox-cloud.cpio bed.cpio bed.ext4 >/dev/null
+	@tests/kvm/kvm_test.py $(KVM_TESTS)
+
 soak: build ## the long tests: minutes to hours; seed and commit are printed
 	@tools/test --soak
 
@@ -60,4 +65,4 @@ clean: ## remove what was built; guest images in build/guest stay
 	@rm -rf build-*
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r what why; do printf '%-14s %s\n' "$$what" "$$why"; done
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | while IFS='|' read -r what why; do printf '%-14s %s\n' "$$what" "$$why"; done

@@ -58,6 +58,15 @@ const char help_run[] =
     "Example: wirt run --kernel vmlinuz --initrd initrd.img --append console=ttyS0 --memory 1G "
     "--cpus 2\n";
 
+const char help_doctor[] =
+    "Usage: wirt doctor [--json]\n"
+    "\n"
+    "Tries what this host offers and tells, for each thing, what was found, what wirt\n"
+    "therefore uses, what is lost, and what to change for more: KVM (a small guest proves\n"
+    "it, anew each time), CPU, memory, system calls, walls of the sandbox, networks, files.\n"
+    "\n"
+    "Exit status: 0 when machines can run here at all, by KVM or by the engine.\n";
+
 const char help_ctl[] =
     "Usage: wirt ctl SOCKET COMMAND [MEMBER=VALUE]…\n"
     "\n"

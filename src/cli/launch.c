@@ -8,8 +8,10 @@
 #include "cli/keeper.h"
 #include "machine/block/block_driver.h"
 #include "machine/block/block_image.h"
+#include "machine/kvm/kvm_probe.h"
 #include "os/clock.h"
 #include "os/file.h"
+#include "os/kvm.h"
 #include "os/layout.h"
 #include "os/memory.h"
 #include "os/process.h"
@@ -307,6 +309,32 @@ static int open_sockets(struct launch *launch, json_t *config, struct err *err)
     return 0;
 }
 
+// KVM is only used where a guest has proved it, whether it was asked for or found; the choice is in the configuration from here on. Some wishes only
+// the engine fulfils.
+static int open_accel(struct launch *launch, json_t *config, struct err *err)
+{
+    const char *accel = path_of(config, "accel");
+    bool asked = !strcmp(accel, "kvm");
+    bool engine_only = json_is_true(json_object_get(config, "deterministic")) ||
+                       json_object_get(config, "trace") || json_object_get(config, "gdb");
+    struct kvm_verdict verdict;
+    if (!asked && *accel && strcmp(accel, "auto"))
+        return 0;
+    if (asked && engine_only)
+        return err_set(err, ERR_USAGE,
+                       "--accel kvm: --deterministic, --trace and --gdb need the engine");
+    if (!asked && engine_only)
+        return 0;
+    kvm_probe(false, &verdict);
+    if (!verdict.usable)
+        return asked ? err_set(err, ERR_USAGE, "--accel kvm: KVM is not usable: %s", verdict.text)
+                     : 0;
+    json_t *file = json_pack("{s:s}", "file", "/dev/kvm");
+    json_object_set_new(config, "accel", json_string("kvm"));
+    json_object_set_new(config, "kvm", file);
+    return give(launch, file, os_kvm_open(err), err);
+}
+
 // The configuration as a descriptor: a memfd that holds its text.
 static int config_descriptor(const json_t *config, struct err *err)
 {
@@ -375,7 +403,7 @@ int launch_vm(json_t *config, struct launch_seat *seat, struct err *err)
         return -1;
     if (open_boot(&launch, config, err) || open_disks(&launch, config, err) ||
         open_console(&launch, config, err) || open_sockets(&launch, config, err) ||
-        open_nets(&launch, config, err))
+        open_nets(&launch, config, err) || open_accel(&launch, config, err))
         goto out;
     if (!start(&launch, config, &pid, err))
         status = keep(&launch, pid);

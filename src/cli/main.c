@@ -9,6 +9,7 @@ const struct cli_verb cli_verbs[] = {
     {"run", cli_run, "run one virtual machine in the foreground", help_run},
     {"ctl", cli_ctl, "talk to a running machine through its control socket", help_ctl},
     {"disk", cli_disk, "make, convert, check and change disk images", help_disk},
+    {"doctor", cli_doctor, "tell what this host can do, and what to change for more", help_doctor},
     {"help", cli_help, "explain a command", help_help},
     {"version", cli_version, "print the version", help_version},
     {NULL, NULL, NULL, NULL},

@@ -73,6 +73,9 @@ static const int vcpu_calls[] = {
     SCMP_SYS(epoll_ctl), SCMP_SYS(lseek),
 };
 
+// With KVM, tier 0 is only made when it is needed, on this thread (os/memory.c).
+static const int vcpu_kvm_calls[] = {SCMP_SYS(memfd_create), SCMP_SYS(ftruncate), SCMP_SYS(fcntl)};
+
 // The event loop (os/loop.c), files (os/file.c), network ends.
 static const int io_calls[] = {
     SCMP_SYS(epoll_wait),      SCMP_SYS(epoll_pwait),     SCMP_SYS(epoll_ctl),
@@ -125,6 +128,7 @@ static const struct {
 } lists[] = {
     [OS_SANDBOX_MAIN] = {main_calls, COUNT(main_calls)},
     [OS_SANDBOX_VCPU] = {vcpu_calls, COUNT(vcpu_calls)},
+    [OS_SANDBOX_VCPU_KVM] = {vcpu_calls, COUNT(vcpu_calls)},
     [OS_SANDBOX_IO] = {io_calls, COUNT(io_calls)},
 };
 _Static_assert(COUNT(lists) == OS_SANDBOX_THREAD_COUNT, "a list for each kind");
@@ -153,6 +157,13 @@ static int allow_mappings(scmp_filter_ctx filter)
                                  SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC | PROT_WRITE, PROT_EXEC));
     }
     return result;
+}
+
+// KVM's requests alone, on whatever descriptor (os/kvm.c): the type of a request stands in its second byte.
+static int allow_kvm(scmp_filter_ctx filter)
+{
+    return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
+                            SCMP_A1(SCMP_CMP_MASKED_EQ, 0xFF00, 0xAE00));
 }
 
 static int allow_internet(scmp_filter_ctx filter)
@@ -232,6 +243,10 @@ static int make_filter(bool whole_process, enum os_sandbox_thread kind, struct p
         // The main thread does what an I/O thread does, and more.
         if (whole_process || i == (unsigned)kind || (kind == OS_SANDBOX_MAIN && i == OS_SANDBOX_IO))
             result = allow(filter, lists[i].calls, lists[i].count);
+    if (!result && (whole_process || kind == OS_SANDBOX_VCPU_KVM))
+        result = allow(filter, vcpu_kvm_calls, COUNT(vcpu_kvm_calls));
+    if (!result && kind == OS_SANDBOX_VCPU_KVM)
+        result = allow_kvm(filter);
     if (!result)
         result = allow_mappings(filter);
     if (!result)

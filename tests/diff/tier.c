@@ -131,7 +131,7 @@ struct tier *tier_create(const char *name, const char *model)
     struct tier *tier = calloc(1, sizeof(*tier));
     assert(tier);
     struct cpu_system *system = &tier->system;
-    tier->model = cpu_model_create(model, NULL, 1, TSC_HZ, false, &err);
+    tier->model = cpu_model_create(model, NULL, 1, TSC_HZ, NULL, &err);
     *system = (struct cpu_system){.memory = guest_memory_create(RAM_BYTES, -1, &err),
                                   .ports = bus_create(BUS_PORT),
                                   .mmio = bus_create(BUS_MMIO),

@@ -17,7 +17,7 @@ FLAGS = [
     (["--memory", "lots"], ["--memory lots", "16M to 64G"]),
     (["--memory", "99999999999999999999"], ["--memory 9", "16M to 64G"]),
     (["--accel", "magic"], ["--accel magic", "engine"]),
-    (["--accel", "kvm"], ["--accel kvm"]),
+    (["--accel", "kvm", "--deterministic"], ["--accel kvm", "engine"]),
     (["--cpu", ""], ["--cpu", "x86-64-v3"]),
     (["--cpu", "pentium"], ["--cpu pentium", "x86-64"]),
     (["--cpu", "host,+warp"], ["warp"]),

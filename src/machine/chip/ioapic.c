@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/bits.h"
 #include "machine/device/memory_map.h"
@@ -192,6 +193,28 @@ static int ioapic_check(const void *device, struct err *err)
             return err_set(err, ERR_INPUT, "entry %u is impossible", i);
     }
     return ioapic->id & ~ID_MASK ? err_set(err, ERR_INPUT, "the id is impossible") : 0;
+}
+
+void ioapic_get_registers(struct ioapic *ioapic, struct ioapic_registers *registers)
+{
+    pthread_mutex_lock(&ioapic->lock);
+    *registers = (struct ioapic_registers){
+        .select = ioapic->select, .id = ioapic->id, .levels = ioapic->levels};
+    memcpy(registers->entries, ioapic->entries, sizeof(registers->entries));
+    pthread_mutex_unlock(&ioapic->lock);
+}
+
+void ioapic_set_registers(struct ioapic *ioapic, const struct ioapic_registers *registers)
+{
+    pthread_mutex_lock(&ioapic->lock);
+    ioapic->select = registers->select & 0xFF;
+    ioapic->id = registers->id & ID_MASK;
+    ioapic->levels = registers->levels & ((1u << IOAPIC_INPUTS) - 1);
+    for (unsigned i = 0; i < IOAPIC_INPUTS; i++) {
+        uint64_t entry = registers->entries[i] & (ENTRY_WRITABLE | ENTRY_REMOTE_IRR);
+        ioapic->entries[i] = entry & ENTRY_LEVEL ? entry : entry & ~ENTRY_REMOTE_IRR;
+    }
+    pthread_mutex_unlock(&ioapic->lock);
 }
 
 static const struct device_ops ioapic_device_ops = {

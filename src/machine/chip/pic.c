@@ -411,6 +411,54 @@ static void pic_loaded(void *device)
     pthread_mutex_unlock(&pic->lock);
 }
 
+void pic_get_registers(struct pic *pic, unsigned which, struct pic_registers *registers)
+{
+    pthread_mutex_lock(&pic->lock);
+    const struct i8259 *chip = which ? &pic->slave : &pic->master;
+    *registers = (struct pic_registers){
+        .lines = chip->lines,
+        .irr = chip->irr,
+        .isr = chip->isr,
+        .imr = chip->imr,
+        .elcr = chip->elcr,
+        .elcr_mask = chip->elcr_mask,
+        .vector_base = chip->vector_base,
+        .lowest = chip->lowest,
+        .step = chip->step,
+        .wants_icw4 = chip->wants_icw4,
+        .read_isr = chip->read_isr,
+        .poll = chip->poll,
+        .special_mask = chip->special_mask,
+        .auto_eoi = chip->auto_eoi,
+        .rotate_on_auto_eoi = chip->rotate_on_auto_eoi,
+        .special_fully_nested = chip->special_fully_nested,
+    };
+    pthread_mutex_unlock(&pic->lock);
+}
+
+void pic_set_registers(struct pic *pic, unsigned which, const struct pic_registers *registers)
+{
+    pthread_mutex_lock(&pic->lock);
+    struct i8259 *chip = which ? &pic->slave : &pic->master;
+    chip->lines = registers->lines;
+    chip->irr = registers->irr;
+    chip->isr = registers->isr;
+    chip->imr = registers->imr;
+    chip->elcr = registers->elcr & chip->elcr_mask;
+    chip->vector_base = registers->vector_base & 0xF8;
+    chip->lowest = registers->lowest % INPUTS;
+    chip->step = registers->step % STEP_COUNT;
+    chip->wants_icw4 = registers->wants_icw4;
+    chip->read_isr = registers->read_isr;
+    chip->poll = registers->poll;
+    chip->special_mask = registers->special_mask;
+    chip->auto_eoi = registers->auto_eoi;
+    chip->rotate_on_auto_eoi = registers->rotate_on_auto_eoi;
+    chip->special_fully_nested = registers->special_fully_nested;
+    update(pic);
+    pthread_mutex_unlock(&pic->lock);
+}
+
 static const struct device_ops pic_device_ops = {
     .kind = "pic",
     .version = 1,

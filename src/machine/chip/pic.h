@@ -24,4 +24,17 @@ void pic_set_line(struct pic *pic, unsigned line, bool level);
 bool pic_pending(void *pic);
 int pic_acknowledge(void *pic);
 
+// All registers of the master (0) or the slave (1), for backends that have a PIC of their own. While the vCPUs stand still.
+struct pic_registers {
+    uint8_t lines; // levels of the inputs
+    uint8_t irr, isr, imr, elcr, elcr_mask;
+    uint8_t vector_base;
+    uint8_t lowest; // input of lowest priority
+    uint8_t step;   // 0: ready; else the number of initialization words read
+    bool wants_icw4, read_isr, poll, special_mask, auto_eoi, rotate_on_auto_eoi,
+        special_fully_nested;
+};
+void pic_get_registers(struct pic *pic, unsigned chip, struct pic_registers *registers);
+void pic_set_registers(struct pic *pic, unsigned chip, const struct pic_registers *registers);
+
 #endif

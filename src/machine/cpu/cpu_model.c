@@ -217,10 +217,20 @@ static uint32_t host_xcr0(void)
     return eax;
 }
 
-static bool host_has(const struct feature_bit *bit)
+static bool is_offered(const struct cpu_offer *offer, const struct feature_bit *bit)
+{
+    struct cpuid_leaf leaf = offer->cpuid(offer, bit->leaf, bit->subleaf);
+    const uint32_t regs[4] = {leaf.eax, leaf.ebx, leaf.ecx, leaf.edx};
+
+    return regs[bit->reg] >> bit->bit & 1;
+}
+
+static bool host_has(const struct feature_bit *bit, const struct cpu_offer *offer)
 {
     uint32_t regs[4] = {0};
 
+    if (offer)
+        return is_offered(offer, bit);
     if (!bit->native)
         return true;
     if (!__get_cpuid_count(bit->leaf, bit->subleaf, &regs[EAX], &regs[EBX], &regs[ECX], &regs[EDX]))
@@ -246,12 +256,12 @@ static void remove_dependents(struct cpu_feature_set *set)
     }
 }
 
-static struct cpu_feature_set host_supported(void)
+static struct cpu_feature_set host_supported(const struct cpu_offer *offer)
 {
     struct cpu_feature_set set = engine_supported();
 
     for (size_t i = 0; i < ARRAY_LENGTH(feature_bits); i++) {
-        if (!host_has(&feature_bits[i]))
+        if (!host_has(&feature_bits[i], offer))
             cpu_feature_set_remove(&set, (enum cpu_feature)feature_bits[i].feature);
     }
     remove_dependents(&set);
@@ -379,9 +389,10 @@ static int apply_changes(const char *changes, const struct cpu_feature_set *avai
 }
 
 struct cpu_model *cpu_model_create(const char *name, const char *changes, unsigned vcpus,
-                                   uint64_t tsc_hz, bool kvm, struct err *err)
+                                   uint64_t tsc_hz, const struct cpu_offer *offer,
+                                   struct err *err)
 {
-    struct cpu_feature_set available = host_supported(), features = {0};
+    struct cpu_feature_set available = host_supported(offer), features = {0};
     size_t length = strcspn(name, ",");
     char base[32];
 

@@ -20,10 +20,18 @@ struct cpuid_leaf {
 
 struct cpu_model;
 
+// What a backend that executes guest code on the CPU itself can let the guest have: CPUID as it answers it.
+struct cpu_offer {
+    const char *name; // for messages: "KVM"
+    struct cpuid_leaf (*cpuid)(const struct cpu_offer *offer, uint32_t leaf, uint32_t subleaf);
+};
+
 // `name` ("host", or with changes behind it: "host,+la57") and `changes` ("+avx2,-pcid", may be NULL) as the user wrote them. `vcpus` shapes the topology leaves; `tsc_hz`
-// the frequency leaves. `kvm` false: the engine's limits apply.
+// the frequency leaves. `offer` NULL: the engine executes, its limits apply. Else a feature must be one that the engine has, so that a machine can move
+// between both, and one that is offered.
 struct cpu_model *cpu_model_create(const char *name, const char *changes, unsigned vcpus,
-                                   uint64_t tsc_hz, bool kvm, struct err *err);
+                                   uint64_t tsc_hz, const struct cpu_offer *offer,
+                                   struct err *err);
 void cpu_model_destroy(struct cpu_model *model);
 
 // CPUID as executed by a vCPU in a given state (OSXSAVE, APIC bits and the XSAVE sizes follow CR4, XCR0 and APIC base).

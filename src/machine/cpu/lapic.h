@@ -42,6 +42,13 @@ void lapic_set_lint0(struct lapic *lapic, bool level);
 // Is this LAPIC's register page at `page` (xAPIC mode, enabled)?
 bool lapic_answers_at(const struct lapic *lapic, uint64_t page);
 
+// All registers as a page of the xAPIC (ICR's upper half at 0x310, also in x2APIC mode; the id in x2APIC mode is the whole word), and the TSC deadline: for
+// backends that have an APIC of their own. While the vCPU stands still.
+#define LAPIC_PAGE_BYTES 1024u
+void lapic_get_page(struct lapic *lapic, uint8_t page[LAPIC_PAGE_BYTES], uint64_t *tsc_deadline);
+void lapic_set_page(struct lapic *lapic, const uint8_t page[LAPIC_PAGE_BYTES],
+                    uint64_t tsc_deadline);
+
 // Highest vector that may be delivered, or -1; then moves it into service.
 int lapic_pending_vector(struct lapic *lapic);
 int lapic_acknowledge(struct lapic *lapic);

@@ -42,6 +42,8 @@ struct guest_memory {
     struct region regions[REGION_LIMIT];
     guest_code_watcher *watcher;
     void *watcher_context;
+    const struct guest_dirty_ops *dirty_ops; // NULL: no other source
+    void *dirty_context;
     // Any thread.
     _Atomic bool tracks_dirty;
 };
@@ -162,6 +164,17 @@ uint64_t guest_memory_high_bytes(const struct guest_memory *memory)
 int guest_memory_fd(const struct guest_memory *memory)
 {
     return memory->fd;
+}
+
+bool guest_memory_region(const struct guest_memory *memory, unsigned index,
+                         struct guest_region *region)
+{
+    if (index >= memory->region_count)
+        return false;
+    const struct region *r = &memory->regions[index];
+    *region = (struct guest_region){gpa(r->start), r->length, memory->base + r->offset, r->offset,
+                                    r->rom};
+    return true;
 }
 
 static const struct region *find_region(const struct guest_memory *memory, uint64_t address)
@@ -303,7 +316,14 @@ void guest_memory_set_code_watcher(struct guest_memory *memory, guest_code_watch
     memory->watcher_context = context;
 }
 
-void guest_memory_track_dirty(struct guest_memory *memory, bool on)
+void guest_memory_set_dirty_source(struct guest_memory *memory, const struct guest_dirty_ops *ops,
+                                   void *context)
+{
+    memory->dirty_ops = ops;
+    memory->dirty_context = context;
+}
+
+int guest_memory_track_dirty(struct guest_memory *memory, bool on)
 {
     // Flags of an earlier round would be reported as news.
     if (on && !memory->tracks_dirty)
@@ -311,6 +331,7 @@ void guest_memory_track_dirty(struct guest_memory *memory, bool on)
             if (memory->flags[page] & PAGE_DIRTY)
                 __atomic_fetch_and(&memory->flags[page], (uint8_t)~PAGE_DIRTY, __ATOMIC_RELAXED);
     memory->tracks_dirty = on;
+    return memory->dirty_ops ? memory->dirty_ops->track(memory->dirty_context, on) : 0;
 }
 
 bool guest_memory_tracks_dirty(const struct guest_memory *memory)
@@ -318,10 +339,23 @@ bool guest_memory_tracks_dirty(const struct guest_memory *memory)
     return memory->tracks_dirty;
 }
 
-uint64_t guest_memory_collect_dirty(struct guest_memory *memory, uint64_t *bitmap)
+// How many pages the bitmap names after the other source was asked is counted anew: both may name the same.
+static int64_t collect_other(struct guest_memory *memory, uint64_t *bitmap)
+{
+    int64_t found = 0;
+    int failed = memory->dirty_ops->collect(memory->dirty_context, bitmap);
+    if (failed)
+        return failed;
+    for (uint64_t word = 0; word < align_up(memory->ram_bytes >> PAGE_SHIFT, 64) / 64; word++)
+        found += __builtin_popcountll(bitmap[word]);
+    return found;
+}
+
+int64_t guest_memory_collect_dirty(struct guest_memory *memory, uint64_t *bitmap)
 {
     const uint64_t dirty8 = 0x0101010101010101ull * PAGE_DIRTY;
-    uint64_t pages = memory->ram_bytes >> PAGE_SHIFT, found = 0;
+    uint64_t pages = memory->ram_bytes >> PAGE_SHIFT;
+    int64_t found = 0;
     for (uint64_t page = 0; page < pages; page++) {
         // Eight clean pages at once: most are. The array is padded with the flags of the ROM pages.
         if (page % 8 == 0 && !(load_le64(&memory->flags[page]) & dirty8)) {
@@ -334,7 +368,7 @@ uint64_t guest_memory_collect_dirty(struct guest_memory *memory, uint64_t *bitma
         bitmap[page / 64] |= BIT(page % 64);
         found++;
     }
-    return found;
+    return memory->dirty_ops ? collect_other(memory, bitmap) : found;
 }
 
 int guest_memory_discard(struct guest_memory *memory, struct gpa start, uint64_t length)

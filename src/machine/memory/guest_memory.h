@@ -63,6 +63,17 @@ uint64_t guest_memory_low_bytes(const struct guest_memory *memory);  // RAM belo
 uint64_t guest_memory_high_bytes(const struct guest_memory *memory); // RAM from 4 GiB up
 int guest_memory_fd(const struct guest_memory *memory);              // borrowed
 
+// The regions one after another, for a backend that gives them to the host's kernel: index from 0; false behind the last.
+struct guest_region {
+    struct gpa start;
+    uint64_t length;
+    void *host;
+    uint64_t ram_offset; // in the order of the dirty bitmap; not for ROM
+    bool rom;
+};
+bool guest_memory_region(const struct guest_memory *memory, unsigned index,
+                         struct guest_region *region);
+
 // Copy. 0, or -EFAULT when any byte lies outside RAM (reads: and ROM); then nothing is guaranteed
 // about the bytes before it. Writes set PAGE_DIRTY and tell the code watcher.
 int guest_memory_read(const struct guest_memory *memory, struct gpa from, void *buffer,
@@ -91,12 +102,22 @@ void guest_memory_set_code_watcher(struct guest_memory *memory, guest_code_watch
                                    void *context);
 
 // Dirty tracking. While it is on every write path sets PAGE_DIRTY; collect moves the flags of all
-// RAM into `bitmap` (a bit a page, RAM offset order, ORed), clears them and says how many. The
+// RAM into `bitmap` (a bit a page, RAM offset order, ORed), clears them and says how many (-errno where another source fails). The
 // engine's TLBs must be flushed of writable entries by the caller
 // (vcpu_request_all(VCPU_EVENT_TLB_FLUSH)) around both.
-void guest_memory_track_dirty(struct guest_memory *memory, bool on);
+// -errno: the other source (below) refused.
+int guest_memory_track_dirty(struct guest_memory *memory, bool on);
 bool guest_memory_tracks_dirty(const struct guest_memory *memory);
-uint64_t guest_memory_collect_dirty(struct guest_memory *memory, uint64_t *bitmap);
+int64_t guest_memory_collect_dirty(struct guest_memory *memory, uint64_t *bitmap);
+
+// Another that sees writes: a backend whose guest writes past our flags. While it is set, turning tracking on and off and collecting ask it too; it
+// ORs what it has seen into the bitmap. Both return 0 or -errno. Set on the main thread while no vCPU runs; NULL: none.
+struct guest_dirty_ops {
+    int (*track)(void *context, bool on);
+    int (*collect)(void *context, uint64_t *bitmap);
+};
+void guest_memory_set_dirty_source(struct guest_memory *memory, const struct guest_dirty_ops *ops,
+                                   void *context);
 
 // Give pages back to the host (balloon, free page reporting); they read as zeroes afterwards.
 int guest_memory_discard(struct guest_memory *memory, struct gpa start, uint64_t length);

@@ -4,19 +4,19 @@
 #include <stdlib.h>
 
 #include "machine/engine/engine.h"
+#include "machine/kvm/kvm.h"
 #include "machine/vm/vm_console.h"
 #include "machine/vm/vm_internal.h"
 #include "os/clock.h"
 
 #define DETERMINISTIC_TSC_HZ 1000000000ull // a tick an instruction
 
-static const struct vcpu_backend_ops *choose_backend(enum vm_accel accel, struct err *err)
+// Whoever started us has proved KVM before it was chosen, and handed /dev/kvm over.
+static const struct vcpu_backend_ops *choose_backend(const struct vm_config *config)
 {
-    switch (accel) {
+    switch (config->accel) {
     case VM_ACCEL_KVM:
-        err_set(err, ERR_USAGE,
-                "--accel kvm: KVM is not supported yet; engine runs guests without it");
-        return NULL;
+        return &kvm_backend;
     case VM_ACCEL_INTERPRETER:
         return &interpreter_backend;
     case VM_ACCEL_AUTO:
@@ -43,15 +43,23 @@ static int build_board(struct vm *vm, struct err *err)
     return 0;
 }
 
+static int build_model(struct vm *vm, struct err *err)
+{
+    const struct vm_config *config = vm->config;
+    struct cpu_offer *offer = NULL;
+    if (config->accel == VM_ACCEL_KVM && !(offer = kvm_offer_create(config->kvm_fd, err)))
+        return -1;
+    vm->model = cpu_model_create(config->cpu, NULL, config->cpus, vm->tsc_hz, offer, err);
+    kvm_offer_destroy(offer);
+    return vm->model ? 0 : err_wrap(err, "--cpu %s", config->cpu);
+}
+
 static int build_cpus(struct vm *vm, struct err *err)
 {
     const struct vm_config *config = vm->config;
-    const struct vcpu_backend_ops *backend = choose_backend(config->accel, err);
-    if (!backend)
+    const struct vcpu_backend_ops *backend = choose_backend(config);
+    if (build_model(vm, err))
         return -1;
-    vm->model = cpu_model_create(config->cpu, NULL, config->cpus, vm->tsc_hz, false, err);
-    if (!vm->model)
-        return err_wrap(err, "--cpu %s", config->cpu);
     vm->system = (struct cpu_system){
         .owner = vm,
         .memory = vm->memory,
@@ -63,7 +71,7 @@ static int build_cpus(struct vm *vm, struct err *err)
         .model = vm->model,
         .vcpus = vm->vcpus,
         .backend = backend,
-        .accel_fd = -1,
+        .accel_fd = config->kvm_fd,
     };
     if (backend->machine_init && backend->machine_init(&vm->system, err))
         return -1;

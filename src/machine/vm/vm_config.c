@@ -197,6 +197,21 @@ static void parse_scalars(struct vm_config *config, const json_t *json)
     config->stats_json = stats && !strcmp(stats, "json");
 }
 
+static int parse_accel(struct vm_config *config, const json_t *json, struct err *err)
+{
+    struct vm_file kvm;
+    if (parse_file(&kvm, json_object_get(json, "kvm"), "kvm", err))
+        return -1;
+    config->kvm_fd = kvm.fd;
+    if (config->accel != VM_ACCEL_KVM)
+        return 0;
+    if (kvm.fd < 0)
+        return err_set(err, ERR_USAGE, "accel: kvm needs /dev/kvm open, as `kvm`");
+    if (config->deterministic)
+        return err_set(err, ERR_USAGE, "a deterministic machine runs on the engine, not on KVM");
+    return 0;
+}
+
 static int parse_trace(struct vm_config *config, const json_t *trace, struct err *err)
 {
     size_t index;
@@ -219,7 +234,7 @@ static int parse_trace(struct vm_config *config, const json_t *trace, struct err
 
 int vm_config_parse(struct vm_config *config, json_t *json, struct err *err)
 {
-    *config = (struct vm_config){.control_fd = -1, .gdb_fd = -1};
+    *config = (struct vm_config){.control_fd = -1, .gdb_fd = -1, .kvm_fd = -1};
     if (schema_check(&schema_config, json, "", err))
         return -1;
     config->json = json_incref(json);
@@ -232,6 +247,7 @@ int vm_config_parse(struct vm_config *config, json_t *json, struct err *err)
              !parse_console(config, json_object_get(json, "console"), err) &&
              !parse_trace(config, json_object_get(json, "trace"), err) &&
              !parse_file(&control, json_object_get(json, "control"), "control", err) &&
+             !parse_accel(config, json, err) &&
              !parse_file(&gdb, json_object_get(json, "gdb"), "gdb", err)) {
         config->control_fd = control.fd;
         config->gdb_fd = gdb.fd;

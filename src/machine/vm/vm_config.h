@@ -84,6 +84,7 @@ struct vm_config {
     unsigned cpus;
     uint64_t memory_bytes;
     enum vm_accel accel;
+    int kvm_fd;            // /dev/kvm, with VM_ACCEL_KVM; else -1
     const char *cpu;       // model and features as the user wrote them
     struct vm_file kernel; // fd -1: firmware boots
     struct vm_file firmware;

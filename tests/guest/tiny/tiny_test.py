@@ -7,7 +7,8 @@ The engine translates all code, as it would not do by itself with code that runs
 Usage: tiny_test.py WIRT GUEST.elf TIER
 
 The guest's text must equal GUEST.expected beside the sources, which every tier shares. QEMU's text may differ from it
-in the lines listed in differences.txt only, each with its reason. Without QEMU that half is left out and said so.
+in the lines listed in differences.txt only, each with its reason; so may the text under KVM in the bed, whose CPU is QEMU's TCG. Without QEMU
+that half is left out and said so.
 """
 import json
 import os
@@ -78,10 +79,12 @@ def main():
     name = os.path.splitext(os.path.basename(guest))[0]
     with open(os.path.join(HERE, name + ".expected"), encoding="utf-8") as file:
         expected = file.read().splitlines()
-    compare(f"{name} under {tier}", expected, run_wirt(wirt, guest, tier, cpus))
+    differences = read_differences(name)
+    # In the bed of tests/kvm the CPU is QEMU's TCG: what that gets wrong, KVM shows.
+    bed = tier == "kvm" and "WIRT_BED" in os.environ and ("*", "*") not in differences
+    compare(f"{name} under {tier}", expected, run_wirt(wirt, guest, tier, cpus), differences if bed else frozenset())
     if tier != "interpreter":
         return
-    differences = read_differences(name)
     if ("*", "*") in differences:
         print("not compared with QEMU: see differences.txt")
     elif shutil.which("qemu-system-x86_64"):

@@ -21,7 +21,7 @@ static struct vcpu vcpu; // only its state and index are looked at
 static struct cpu_model *create(const char *name, const char *changes, unsigned vcpus)
 {
     struct err err = {0};
-    struct cpu_model *model = cpu_model_create(name, changes, vcpus, TSC_HZ, false, &err);
+    struct cpu_model *model = cpu_model_create(name, changes, vcpus, TSC_HZ, NULL, &err);
     if (!model)
         fail_msg("%s", err.text);
     cpu_state_reset(&vcpu.state, false, true);
@@ -178,7 +178,7 @@ static void expect_refusal(const char *name, const char *changes, const char *te
 {
     struct err err = {0};
 
-    assert_null(cpu_model_create(name, changes, 1, TSC_HZ, false, &err));
+    assert_null(cpu_model_create(name, changes, 1, TSC_HZ, NULL, &err));
     assert_int_equal(err.code, ERR_USAGE);
     if (!strstr(err.text, text))
         fail_msg("\"%s\" does not mention \"%s\"", err.text, text);

@@ -51,7 +51,7 @@ static int set_up(void **state)
     machine = (struct cpu_system){.vcpus = &vcpu, .vcpu_count = 1, .backend = &backend};
     machine.memory = guest_memory_create(2 * MIB, -1, &err);
     machine.clock = vm_clock_create(true, TSC_HZ, NULL, NULL);
-    machine.model = cpu_model_create("host", NULL, 1, TSC_HZ, false, &err);
+    machine.model = cpu_model_create("host", NULL, 1, TSC_HZ, NULL, &err);
     vcpu = vcpu_create(&machine, 0, &err);
     assert_non_null(vcpu);
     told = 0;

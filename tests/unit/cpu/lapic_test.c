@@ -88,7 +88,7 @@ static void set_up_machine(void)
         .vcpus = m.vcpus, .vcpu_count = CPUS, .backend = &no_backend, .eoi = eoi};
     m.system.memory = guest_memory_create(2 * MIB, -1, &err);
     m.system.clock = vm_clock_create(true, TSC_HZ, NULL, NULL);
-    m.system.model = cpu_model_create("x86-64", NULL, CPUS, TSC_HZ, false, &err);
+    m.system.model = cpu_model_create("x86-64", NULL, CPUS, TSC_HZ, NULL, &err);
     assert_non_null(m.system.model);
     for (unsigned i = 0; i < CPUS; i++) {
         m.vcpus[i] = vcpu_create(&m.system, i, &err);

@@ -73,7 +73,7 @@ void engine_machine_create(struct engine_machine *machine, const struct vcpu_bac
     machine->system.ports = bus_create(BUS_PORT);
     machine->system.mmio = bus_create(BUS_MMIO);
     machine->system.clock = vm_clock_create(false, 1000000000, NULL, NULL);
-    machine->system.model = cpu_model_create("host", NULL, 1, 1000000000, false, &err);
+    machine->system.model = cpu_model_create("host", NULL, 1, 1000000000, NULL, &err);
     if (machine->system.memory && machine->system.model)
         machine->vcpu = machine->vcpus[0] = vcpu_create(&machine->system, 0, &err);
     if (!machine->vcpu) {

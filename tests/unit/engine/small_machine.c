@@ -86,7 +86,7 @@ struct small_machine *small_machine_create(unsigned code_bits)
     system->ports = bus_create(BUS_PORT);
     system->mmio = bus_create(BUS_MMIO);
     system->clock = vm_clock_create(false, 1000000000, NULL, NULL);
-    system->model = cpu_model_create("host", NULL, 1, 1000000000, false, NULL);
+    system->model = cpu_model_create("host", NULL, 1, 1000000000, NULL, NULL);
     system->backend = &interpreter_backend;
     system->vcpus = machine->vcpus;
     system->vcpu_count = 1;

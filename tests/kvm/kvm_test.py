@@ -1,0 +1,58 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""kvm_test [NAME...]: the guest tests that run in the bed (bed.py) under --accel kvm; by default all of them.
+
+Each is a command that works outside of the bed, too, with another --accel. The last line counts them; status 1 when one failed.
+"""
+import os
+import sys
+
+from bed import BUILD, SKIPPED, TOP, BedError, run_in_bed
+
+GUEST, TINY = f"{TOP}/tests/guest", f"{BUILD}/tests/guest/tiny"
+
+
+def guest(program, *words):
+    return ["python3", f"{GUEST}/{program}", *words]
+
+
+def tiny(name, cpus):
+    return ["python3", f"{GUEST}/tiny/tiny_test.py", f"{BUILD}/src/bin/wirt", f"{TINY}/{name}.elf", "kvm", str(cpus)]
+
+
+TESTS = {
+    "boot-1": guest("boot_test.py", "cloud", "1"),
+    "boot-2": guest("boot_test.py", "cloud", "2"),
+}
+# The own guests, but for two: QEMU's TCG takes reserved bits of CR0 and then refuses to enter the guest (control), and aborts where KVM emulates
+# an exception (events; an assertion about its big lock).
+for name, cpus in (("canonical", 1), ("hostile", 2), ("interrupts", 1), ("modes", 1), ("paging", 1), ("privilege", 1), ("smp", 2)):
+    TESTS[f"tiny-{name}"] = tiny(name, cpus)
+for source, target in (("kvm", "engine"), ("engine", "kvm"), ("kvm", "kvm")):
+    TESTS[f"switch-{source}-{target}"] = [f"{BUILD}/tests/kvm/switch_test", f"{TINY}/compute.elf", source, target]
+# Without --accel: KVM is found by itself; network by DHCP and a disk that is written and read back.
+TESTS["auto"] = ["python3", f"{TOP}/tests/kvm/auto_test.py", "kvm"]
+TESTS["doctor"] = ["python3", f"{TOP}/tests/kvm/doctor_test.py", "kvm"]
+
+
+def main(names):
+    unknown = [name for name in names if name not in TESTS]
+    if unknown:
+        print(f"kvm_test: no test is called '{unknown[0]}'; there are: {' '.join(TESTS)}")
+        return 2
+    chosen = names or list(TESTS)
+    try:
+        results = run_in_bed([[name, TESTS[name]] for name in chosen], lambda line: print(line, flush=True))
+    except BedError as error:
+        print(f"kvm_test: {error}")
+        return 1
+    failed = [name for name in chosen if results.get(name, (1, 0))[0] not in (0, SKIPPED)]
+    for name in failed:
+        print(f"kvm_test: FAILED {name}{'' if name in results else ' (the bed ended before it)'}")
+    print(f"kvm_test: {len(chosen) - len(failed)} passed, {len(failed)} failed")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("PYTHONDONTWRITEBYTECODE", "1")
+    sys.exit(main(sys.argv[1:]))
