@@ -389,8 +389,7 @@ static int apply_changes(const char *changes, const struct cpu_feature_set *avai
 }
 
 struct cpu_model *cpu_model_create(const char *name, const char *changes, unsigned vcpus,
-                                   uint64_t tsc_hz, const struct cpu_offer *offer,
-                                   struct err *err)
+                                   uint64_t tsc_hz, const struct cpu_offer *offer, struct err *err)
 {
     struct cpu_feature_set available = host_supported(offer), features = {0};
     size_t length = strcspn(name, ",");

@@ -30,8 +30,7 @@ struct cpu_offer {
 // the frequency leaves. `offer` NULL: the engine executes, its limits apply. Else a feature must be one that the engine has, so that a machine can move
 // between both, and one that is offered.
 struct cpu_model *cpu_model_create(const char *name, const char *changes, unsigned vcpus,
-                                   uint64_t tsc_hz, const struct cpu_offer *offer,
-                                   struct err *err);
+                                   uint64_t tsc_hz, const struct cpu_offer *offer, struct err *err);
 void cpu_model_destroy(struct cpu_model *model);
 
 // CPUID as executed by a vCPU in a given state (OSXSAVE, APIC bits and the XSAVE sizes follow CR4, XCR0 and APIC base).
