@@ -8,13 +8,15 @@
 #include "machine/engine/interp.h"
 #include "machine/kvm/kvm_internal.h"
 
+#define CACHE_BITS 6 // decoded instructions: few come here
+
 static bool make_tier0(struct vcpu *vcpu)
 {
     struct kvm_vcpu *kvm = kvm_vcpu_of(vcpu);
     struct err err;
     if (kvm->has_tier0)
         return true;
-    if (interp_cpu_init(vcpu, &err)) {
+    if (interp_cpu_init(vcpu, CACHE_BITS, &err)) {
         log_error("%s", err.text);
         interp_cpu_fini(vcpu);
         return false;
