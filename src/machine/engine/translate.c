@@ -84,6 +84,15 @@ static enum plan plan_vector(struct translation *t, const struct insn *insn, uin
     return plan;
 }
 
+static enum plan plan_string(const struct insn *insn)
+{
+    bool known =
+        insn->form->op == OP_MOVS || insn->form->op == OP_STOS || insn->form->op == OP_LODS;
+    bool flat = insn->segment_override != SEG_FS && insn->segment_override != SEG_GS;
+
+    return known && flat && insn->address_size == 8 ? PLAN_STRING : PLAN_INTERPRET;
+}
+
 static enum plan plan_system(const struct insn *insn)
 {
     switch ((unsigned)insn->form->op) {
@@ -126,9 +135,14 @@ static enum plan plan_insn(struct translation *t, const struct insn *insn, uint3
     case CLASS_SYSTEM:
         return plan_system(insn);
     case CLASS_STRING:
+        return plan_string(insn);
+    case CLASS_SEGMENT:
+        return insn->form->op == OP_MOV_FROM_SEG && !insn_has_memory(insn) &&
+                       insn->operand_size >= 4
+                   ? PLAN_SYSTEM
+                   : by_tier_0(insn);
     case CLASS_IO:
     case CLASS_FAR:
-    case CLASS_SEGMENT:
     case CLASS_COUNT:
         break;
     }
@@ -339,6 +353,8 @@ static bool emit_planned(struct translation *t, const struct planned_insn *p)
     }
     case PLAN_STACK:
         return translate_stack_insn(t, p);
+    case PLAN_STRING:
+        return translate_string_insn(t, p);
     case PLAN_SYSTEM:
         return translate_system_insn(t, p);
     case PLAN_BRANCH:

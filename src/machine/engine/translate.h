@@ -6,6 +6,7 @@
 // translate_registers.c scratch registers: taken from guest registers that stay away in the context meanwhile
 // translate_memory.c    the soft TLB look-up, and instructions with a memory operand
 // translate_system.c    flags, time
+// translate_string.c    MOVS, STOS, LODS
 // translate_branch.c    jumps, calls, returns, the stack
 // translate_run.c       the backend: run loop, exits, what became of the mappings
 // fault.c               faults of generated code
@@ -73,6 +74,7 @@ enum plan {
     PLAN_MEMORY,    // with another memory operand
     PLAN_ADDRESS,   // LEA of a constant
     PLAN_STACK,     // PUSH, POP, LEAVE
+    PLAN_STRING,    // MOVS, STOS, LODS, if translate_string.c agrees
     PLAN_SYSTEM,    // one of translate_system.c, if that agrees
     PLAN_BRANCH,    // ends the block: jumps, calls, returns
     PLAN_INTERPRET, // by tier 0
@@ -105,7 +107,7 @@ struct far_exit {
     uint32_t resume;
 };
 
-#define FAR_EXITS_MAX (BLOCK_INSNS_MAX * 3 + 8)
+#define FAR_EXITS_MAX (BLOCK_INSNS_MAX * 4 + 8)
 
 struct translation {
     struct vcpu *vcpu;
@@ -186,6 +188,9 @@ void translate_goto(struct translation *t, uint64_t target, unsigned link, uint6
 
 // Store the scratch register `value` below RSP and lower RSP.
 bool translate_push_scratch(struct translation *t, const struct planned_insn *p, unsigned value);
+
+// translate_string.c; false: tier 0 does it
+bool translate_string_insn(struct translation *t, const struct planned_insn *p);
 
 // translate_system.c; false: tier 0 does it
 bool translate_system_insn(struct translation *t, const struct planned_insn *p);

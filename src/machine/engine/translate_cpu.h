@@ -39,6 +39,9 @@ enum translate_mask {
     MASK_NOT_DF,
     MASK_NOT_AC,
     MASK_SIGN,
+    MASK_DF,
+    MASK_LONG,   // more than a count of elements of a page has
+    MASK_OFFSET, // in a page
     MASK_COUNT
 };
 

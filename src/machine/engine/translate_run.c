@@ -590,6 +590,9 @@ static int vcpu_init(struct vcpu *vcpu, struct err *err)
     translate->masks[MASK_NOT_DF] = ~(uint64_t)FLAG_DF;
     translate->masks[MASK_NOT_AC] = ~(uint64_t)FLAG_AC;
     translate->masks[MASK_SIGN] = BIT(63);
+    translate->masks[MASK_DF] = FLAG_DF;
+    translate->masks[MASK_LONG] = ~8191ull;
+    translate->masks[MASK_OFFSET] = 4095;
     translate->index_mask = (uint64_t)(TLB_ENTRIES - 1) << 12;
     for (enum tlb_mode mode = 0; mode < TLB_MODE_COUNT; mode++) {
         translate->jump_books[mode].count = JUMP_BOOK_ENTRIES; // nothing is known to be empty

@@ -50,12 +50,21 @@ static bool sti(struct translation *t, const struct planned_insn *p)
     struct emitter *e = &t->near;
     struct host_memory held = host_context(CONTEXT_ENGINE(interrupt_held));
 
-    if (!supervisor(t) || t->current + 1 >= t->count || p->flags_before)
+    if (!supervisor(t) || t->current + 1 >= t->count)
         return false;
     struct far_exit *exit = translate_miss(t);
-    emit_op_memory(e, false, 0x80, 7, held); // cmp byte, 0
-    emit_u8(e, 0);
-    translate_exit_jump(exit, emit_jcc(e, HOST_NE));
+    if (p->flags_before) {
+        translate_evict(t, RCX);
+        emit_op_memory(e, false, 0x0FB6, RCX, held); // movzx
+        uint8_t *none = emit_jrcxz(e);
+        exit->evicted = t->evicted;
+        translate_exit_jump(exit, emit_jmp(e));
+        emit_target8(e, none);
+    } else {
+        emit_op_memory(e, false, 0x80, 7, held); // cmp byte, 0
+        emit_u8(e, 0);
+        translate_exit_jump(exit, emit_jcc(e, HOST_NE));
+    }
     emit_change_flag(t, p, FLAG_IF, MASK_NOT_IF, true);
     return true;
 }
@@ -134,6 +143,15 @@ static bool rdtsc(struct translation *t, const struct planned_insn *p)
     return true;
 }
 
+static bool move_from_segment(struct translation *t, const struct planned_insn *p)
+{
+    uint64_t at = CONTEXT_STATE(segment[0].selector) + p->insn.reg * sizeof(struct segment);
+
+    emit_op_memory(&t->near, false, 0x0FB7, p->insn.rm, host_context(at)); // movzx
+    translate_wrote(t, REGISTER_BIT(p->insn.rm));
+    return true;
+}
+
 bool translate_system_insn(struct translation *t, const struct planned_insn *p)
 {
     switch ((unsigned)p->insn.form->op) {
@@ -155,6 +173,8 @@ bool translate_system_insn(struct translation *t, const struct planned_insn *p)
         return pushf(t, p);
     case OP_SWAPGS:
         return swapgs(t);
+    case OP_MOV_FROM_SEG:
+        return move_from_segment(t, p);
     case OP_RDTSC:
     case OP_RDTSCP:
         return rdtsc(t, p);
