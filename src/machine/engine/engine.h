@@ -33,10 +33,11 @@ extern const struct vcpu_backend_ops engine_backend;
 #define TLB_BITS    12
 #define TLB_ENTRIES (1u << TLB_BITS)
 
-// The tag of an empty entry: that of a page which belongs into another entry, so that no address hits.
+// The tag of an empty entry: that of a page which belongs into another entry, so that no address hits; two pages away, so that no access which crosses into
+// the next page does.
 static inline uint64_t tlb_empty_tag(uint64_t index)
 {
-    return -((index ^ 1) << 12);
+    return -((index ^ 2) << 12);
 }
 
 static inline uint32_t tlb_index(uint64_t linear)
