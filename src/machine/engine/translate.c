@@ -372,10 +372,14 @@ static void emit_insn(struct translation *t, unsigned i)
     unsigned first_exit = t->exit_count;
 
     t->current = i;
-    if (!emit_planned(t, p))
+    if (!emit_planned(t, p)) {
         emit_interpret(t);
+        translate_forget(t, 0xFFFF);
+    }
     if (p->plan == PLAN_BRANCH || p->plan == PLAN_STOP)
         return;
+    if (translate_knows_pages(t))
+        return; // tier 0 would come back without them
     for (unsigned k = first_exit; k < t->exit_count; k++) {
         if (t->exits[k].kind == EXIT_INTERPRET)
             t->exits[k].resume = code_cache_offset(&t->translator->cache, t->near.at);
@@ -477,6 +481,7 @@ static void emit_block(struct translation *t)
         emit_insn(t, i);
     if (t->open_end)
         translate_goto(t, t->end_rip, 0, t->insns[t->count - 1].rip);
+    translate_emit_renewals(t);
     for (unsigned i = 0; i < t->exit_count; i++)
         emit_far_exit(t, &t->exits[i]);
 }
@@ -509,6 +514,8 @@ struct block *translate_block(struct vcpu *vcpu, uint64_t rip, uint64_t physical
     t->page = host_page;
     t->page_rip = align_down(rip, 4096);
     t->count = t->exit_count = t->site_count = 0;
+    t->renewal_count = 0;
+    translate_forget(t, 0xFFFF);
     t->evicted = 0;
     t->uses_vectors = t->open_end = false;
     t->block = code_cache_begin(&translator->cache, &t->near, &t->far);

@@ -60,7 +60,7 @@ struct translator {
     bool counts;               // instructions are counted, approximately (--stats)
     bool
         exact; // a deterministic machine: no more instructions are executed than translate.budget says
-    unsigned users;            // vCPUs; the last one destroys it
+    unsigned users; // vCPUs; the last one destroys it
     // How often code was found untranslated, by a hash of its physical address; any thread, and no harm where two meet.
     uint8_t runs[1u << COLD_BITS];
     translate_trace *trace;
@@ -107,6 +107,31 @@ struct far_exit {
     uint32_t resume;
 };
 
+// A page that was looked up and is likely to be accessed again by the same base register: host registers, borrowed until the block's end at most, hold its
+// negated address and the addend, so that the next access compares and needs no table. See translate_memory.c.
+#define KNOWN_PAGES 3
+struct known_page {
+    bool valid;
+    bool write; // holds for writes, too
+    uint8_t base;
+    uint8_t tag, addend;
+};
+
+// Far code that looks up another page for a known_page, and goes back to the access.
+struct renewal {
+    uint8_t *jump;       // displacement that leads here
+    const uint8_t *back; // where it returns
+    struct far_exit *miss;
+    struct known_page page;
+    int32_t displacement;
+    uint8_t size;
+    uint8_t scratch;
+    uint8_t tlb_mode; // there
+    bool flags_live;
+};
+
+#define RENEWALS_MAX (BLOCK_INSNS_MAX * 2)
+
 #define FAR_EXITS_MAX (BLOCK_INSNS_MAX * 4 + 8)
 
 struct translation {
@@ -129,6 +154,10 @@ struct translation {
     struct planned_insn insns[BLOCK_INSNS_MAX];
     struct far_exit exits[FAR_EXITS_MAX];
     unsigned exit_count;
+    struct known_page pages[KNOWN_PAGES];
+    unsigned next_page; // to be overwritten when all are valid
+    struct renewal renewals[RENEWALS_MAX];
+    unsigned renewal_count;
     struct fault_site sites[BLOCK_INSNS_MAX * 2];
     unsigned site_count;
 };
@@ -154,6 +183,11 @@ void translate_need(struct translation *t, uint16_t registers);
 // A scratch register out of `allowed`; its guest value is in state.gpr then.
 unsigned translate_scratch(struct translation *t, uint16_t allowed);
 void translate_wrote(struct translation *t, uint16_t registers);
+// A scratch register that no instruction touches in the next `distance`, or HOST_NONE.
+int translate_spare(struct translation *t, uint16_t allowed, unsigned distance);
+// Host registers get other contents: what is known of pages by them is not any more.
+void translate_forget(struct translation *t, uint16_t registers);
+bool translate_knows_pages(const struct translation *t);
 
 // translate_memory.c
 struct guest_address {
@@ -177,6 +211,7 @@ struct look_up {
 bool translate_look_up(struct translation *t, const struct look_up *look_up, struct far_exit *miss,
                        struct host_memory *host);
 bool translate_address(const struct planned_insn *p, struct guest_address *address);
+void translate_emit_renewals(struct translation *t);
 bool translate_memory_insn(struct translation *t, const struct planned_insn *p);
 void translate_emit_with(struct translation *t, const struct planned_insn *p,
                          struct host_memory operand);

@@ -184,6 +184,7 @@ static bool load_operand(struct translation *t, const struct planned_insn *p, in
         *reg = (unsigned)want;
     if (want != HOST_NONE)
         translate_evict(t, (unsigned)want);
+    translate_forget(t, REGISTER_BIT(*reg));
     emit_load(&t->near, *reg, host);
     return true;
 }

@@ -53,6 +53,7 @@ struct translate_cpu {
     uint64_t page_mask;  // ~4095
     uint64_t index_mask; // (TLB_ENTRIES - 1) << 12
     uint64_t masks[MASK_COUNT];
+    uint64_t aligned_masks[7]; // ~4095 and the bits that are 0 in a multiple of 1, 2, … 64
     uint64_t budget;      // deterministic machines: instructions that may still be executed
     uint64_t fault_rip;   // guest RIP of the instruction whose host code faulted
     uint32_t exit;        // why the code left: cache offset of an exit record

@@ -27,6 +27,17 @@
 //     access [A + B]
 //
 // Constant addresses (RIP-relative and absolute ones) have their index computed now.
+//
+// Where instructions ahead use the same base register with other displacements, the first keeps the tag and the addend in registers, T and B, and the
+// others ask only whether they are in the same page (known_page):
+//
+//     lea   A, [operand + T]          or rcx, as above, where flags are needed
+//     cmp   A, 4096 - size
+//     ja    renewal                   far: the whole look-up for T and B, then back
+//     access [base + B + displacement]
+//
+// T and B are lost where tier 0 executes an instruction: it does not come back into the block while they are held. That they outlive a flush of the TLB by
+// another vCPU until the block's end is as it is with any TLB: flushes are asked for by events, which are looked for between blocks.
 #include "base/bits.h"
 #include "machine/engine/translate.h"
 
@@ -98,6 +109,212 @@ static unsigned last_scratch(struct translation *t, const struct look_up *l, uin
 
     return translate_scratch(t, overwritten ? overwritten : allowed);
 }
+
+// ---- Known pages ----
+
+static bool plain_base(const struct guest_address *address)
+{
+    return address->base != HOST_NONE && address->index == HOST_NONE &&
+           address->segment == SEG_NONE;
+}
+
+// The base register of an instruction's access, and whether it writes; HOST_NONE: it has none of that kind.
+static int base_of(const struct planned_insn *p, bool *write)
+{
+    struct guest_address address;
+
+    *write = p->insn.form->op == OP_PUSH || p->insn.form->op == OP_CALL;
+    if (p->plan == PLAN_STACK)
+        return RSP;
+    if (p->plan == PLAN_BRANCH)
+        return *write || p->insn.form->op == OP_RET ? RSP : HOST_NONE;
+    if (p->plan != PLAN_MEMORY || !translate_address(p, &address) || !plain_base(&address))
+        return HOST_NONE;
+    *write = (insn_memory_access(&p->insn).access & ACCESS_WRITE) != 0;
+    return address.base;
+}
+
+// How far ahead the next access by `base` is to which a look-up for reading, or writing, would be of use; 0: none.
+static unsigned next_access(const struct translation *t, int base, bool write)
+{
+    for (unsigned i = t->current; i < t->count; i++) {
+        const struct planned_insn *p = &t->insns[i];
+        bool writes;
+        if (i > t->current) {
+            if (p->plan >= PLAN_INTERPRET)
+                return 0;
+            if (base_of(p, &writes) == base)
+                return write || !writes ? i - t->current : 0;
+        }
+        enum insn_op op = p->insn.form->op;
+        bool moves_on = op == OP_ADD || op == OP_SUB || op == OP_LEA || op == OP_INC ||
+                        op == OP_DEC || p->plan == PLAN_STACK;
+        if ((p->writes & REGISTER_BIT(base)) && !moves_on)
+            return 0; // it points somewhere else then
+    }
+    return 0;
+}
+
+static struct known_page *find_known(struct translation *t, const struct look_up *l)
+{
+    if (!plain_base(&l->address) || l->address.base == RCX || (l->size & (l->size - 1)))
+        return NULL;
+    for (unsigned i = 0; i < KNOWN_PAGES; i++) {
+        struct known_page *page = &t->pages[i];
+        if (page->valid && page->base == l->address.base && (page->write || !l->write) &&
+            (l->allowed & REGISTER_BIT(page->addend)) && t->renewal_count < RENEWALS_MAX &&
+            fits_i32((uint64_t)(l->address.displacement + (int64_t)l->size - 1)))
+            return page;
+    }
+    return NULL;
+}
+
+// Registers for a page that this look-up finds and later ones use. NULL: not worth it, or none free.
+static struct known_page *begin_known(struct translation *t, const struct look_up *l,
+                                      struct known_page *room)
+{
+    int base = l->address.base;
+
+    if (!plain_base(&l->address) || base == RCX || l->allowed != 0xFFFF)
+        return NULL;
+    unsigned distance = next_access(t, base, l->write);
+    if (!distance || t->insns[t->current].plan == PLAN_STRING)
+        return NULL;
+    uint16_t busy = l->forbidden | l->overwritten | t->insns[t->current].reads |
+                    t->insns[t->current].writes | REGISTER_BIT(base) | REGISTER_BIT(RCX);
+    int tag = translate_spare(t, (uint16_t)~busy, distance);
+    if (tag == HOST_NONE)
+        return NULL;
+    int addend = translate_spare(t, (uint16_t) ~(busy | REGISTER_BIT(tag)), distance);
+    if (addend == HOST_NONE)
+        return NULL;
+    *room = (struct known_page){true, l->write, (uint8_t)base, (uint8_t)tag, (uint8_t)addend};
+    return room;
+}
+
+static void remember_known(struct translation *t, const struct known_page *page)
+{
+    unsigned slot = t->next_page;
+
+    for (unsigned i = 0; i < KNOWN_PAGES; i++) {
+        if (!t->pages[i].valid || t->pages[i].base == page->base) {
+            slot = i;
+            break;
+        }
+    }
+    t->next_page = (slot + 1) % KNOWN_PAGES;
+    t->pages[slot] = *page;
+}
+
+// Jump by the displacement returned unless `size` bytes at the base's address lie in the known page. `scratch` is RCX where flags are live. Then one
+// PEXT has to see both ends. If the tag is that of the address's own entry (`fresh`), the first byte cannot lie before the page, so the last is looked at; else
+// only aligned addresses pass.
+static uint8_t *emit_is_known(struct emitter *e, const struct known_page *page,
+                              int32_t displacement, unsigned size, unsigned scratch,
+                              bool flags_live, bool fresh)
+{
+    struct host_memory sum = {(int8_t)page->base, (int8_t)page->tag, 0, false, displacement};
+    unsigned shift = (unsigned)__builtin_ctz(size);
+
+    if (!flags_live) {
+        emit_lea(e, true, scratch, sum);
+        emit_cmp_imm(e, scratch, 4096 - size);
+        return emit_jcc(e, HOST_A);
+    }
+    if (fresh)
+        sum.displacement += (int32_t)size - 1;
+    emit_lea(e, true, RCX, sum);
+    emit_pext_memory(e, RCX, RCX,
+                     fresh ? host_context(CONTEXT_ENGINE(translate.page_mask))
+                           : host_context(CONTEXT_ENGINE(translate.aligned_masks) + 8u * shift));
+    uint8_t *known = emit_jrcxz(e);
+    uint8_t *other = emit_jmp(e);
+    emit_target8(e, known);
+    return other;
+}
+
+// The look-up for a known page's registers.
+static void emit_find_page(struct translation *t, struct emitter *e, const struct known_page *page,
+                           int32_t displacement, bool flags_live)
+{
+    if (displacement || flags_live)
+        emit_lea(e, true, page->addend, host_base(page->base, displacement));
+    if (flags_live) {
+        emit_pext_memory(e, page->addend, page->addend,
+                         host_context(CONTEXT_ENGINE(translate.index_mask)));
+    } else {
+        emit_rorx(e, page->addend, displacement ? page->addend : page->base, 12);
+        emit_and32_imm(e, page->addend, TLB_ENTRIES - 1);
+    }
+    emit_load(e, page->tag, host_context_array(tag_array(t, page->write), page->addend));
+    emit_load(e, page->addend,
+              host_context_array(tlb_array(t, offsetof(struct tlb, addend)), page->addend));
+}
+
+static void set_miss(struct translation *t, struct far_exit *miss, uint8_t *jump)
+{
+    miss->evicted = t->evicted;
+    translate_exit_jump(miss, jump);
+}
+
+// By a page that is known or will be; its registers are among the evicted ones.
+static struct host_memory emit_by_page(struct translation *t, const struct look_up *l,
+                                       const struct known_page *page, bool known,
+                                       struct far_exit *miss)
+{
+    struct emitter *e = &t->near;
+    int32_t displacement = (int32_t)l->address.displacement;
+    unsigned scratch = RCX;
+    bool rcx_needed = false;
+
+    if (l->flags_live) {
+        rcx_needed = (l->forbidden & REGISTER_BIT(RCX)) && !(t->evicted & REGISTER_BIT(RCX));
+        translate_evict(t, RCX);
+    } else {
+        uint16_t pair = (uint16_t)(REGISTER_BIT(page->tag) | REGISTER_BIT(page->addend));
+        scratch = last_scratch(t, l, l->forbidden | REGISTER_BIT(page->base) | pair);
+    }
+    if (!known)
+        emit_find_page(t, e, page, displacement, l->flags_live);
+    uint8_t *other = emit_is_known(e, page, displacement, l->size, scratch, l->flags_live, !known);
+    if (known) {
+        miss->evicted = t->evicted;
+        t->renewals[t->renewal_count++] = (struct renewal){
+            .jump = other,
+            .back = e->at,
+            .miss = miss,
+            .page = *page,
+            .displacement = displacement,
+            .size = (uint8_t)l->size,
+            .scratch = (uint8_t)scratch,
+            .tlb_mode = (uint8_t)t->tlb_mode,
+            .flags_live = l->flags_live,
+        };
+    } else {
+        set_miss(t, miss, other);
+        remember_known(t, page);
+    }
+    if (rcx_needed)
+        translate_need(t, REGISTER_BIT(RCX));
+    return (struct host_memory){(int8_t)page->base, (int8_t)page->addend, 0, false, displacement};
+}
+
+void translate_emit_renewals(struct translation *t)
+{
+    struct emitter *e = &t->far;
+
+    for (unsigned i = 0; i < t->renewal_count; i++) {
+        const struct renewal *r = &t->renewals[i];
+        t->tlb_mode = (enum tlb_mode)r->tlb_mode;
+        emit_target(&t->near, r->jump, e->at);
+        emit_find_page(t, e, &r->page, r->displacement, r->flags_live);
+        translate_exit_jump(r->miss, emit_is_known(e, &r->page, r->displacement, r->size,
+                                                   r->scratch, r->flags_live, true));
+        emit_target(e, emit_jmp(e), r->back);
+    }
+}
+
+// ---- Look-ups ----
 
 // Base and displacement alone say the address a second time, behind the index, so that no register need keep it.
 static bool is_short(const struct look_up *l)
@@ -248,7 +465,16 @@ bool translate_look_up(struct translation *t, const struct look_up *l, struct fa
     } else if (!fits_i32((uint64_t)address->displacement)) {
         return false;
     } else {
-        *host = l->flags_live ? emit_careful(t, l, miss) : emit_quick(t, l, miss);
+        struct known_page room, *page = find_known(t, l);
+        bool known = page != NULL;
+        if (known)
+            room = *page;
+        else
+            page = begin_known(t, l, &room);
+        if (page)
+            *host = emit_by_page(t, l, &room, known, miss);
+        else
+            *host = l->flags_live ? emit_careful(t, l, miss) : emit_quick(t, l, miss);
     }
     return true;
 }

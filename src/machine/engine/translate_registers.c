@@ -7,8 +7,39 @@
 
 #include "machine/engine/translate.h"
 
+void translate_forget(struct translation *t, uint16_t registers)
+{
+    for (unsigned i = 0; i < KNOWN_PAGES; i++) {
+        struct known_page *page = &t->pages[i];
+        if (registers & (REGISTER_BIT(page->tag) | REGISTER_BIT(page->addend)))
+            page->valid = false;
+    }
+}
+
+bool translate_knows_pages(const struct translation *t)
+{
+    bool any = false;
+
+    for (unsigned i = 0; i < KNOWN_PAGES; i++)
+        any |= t->pages[i].valid;
+    return any;
+}
+
+static uint16_t held(const struct translation *t)
+{
+    uint16_t registers = 0;
+
+    for (unsigned i = 0; i < KNOWN_PAGES; i++) {
+        const struct known_page *page = &t->pages[i];
+        if (page->valid)
+            registers |= (uint16_t)(REGISTER_BIT(page->tag) | REGISTER_BIT(page->addend));
+    }
+    return registers;
+}
+
 void translate_evict(struct translation *t, unsigned reg)
 {
+    translate_forget(t, REGISTER_BIT(reg));
     if (t->evicted & REGISTER_BIT(reg))
         return;
     emit_store(&t->near, host_context(CONTEXT_GPR(reg)), reg);
@@ -17,6 +48,7 @@ void translate_evict(struct translation *t, unsigned reg)
 
 void translate_need(struct translation *t, uint16_t registers)
 {
+    translate_forget(t, t->evicted & registers);
     for (uint16_t missing = t->evicted & registers; missing; missing &= (uint16_t)(missing - 1)) {
         unsigned reg = (unsigned)__builtin_ctz(missing);
         emit_load(&t->near, reg, host_context(CONTEXT_GPR(reg)));
@@ -27,6 +59,7 @@ void translate_need(struct translation *t, uint16_t registers)
 // Their host registers hold new guest values; what state.gpr holds is stale.
 void translate_wrote(struct translation *t, uint16_t registers)
 {
+    translate_forget(t, registers);
     t->evicted &= (uint16_t)~registers;
 }
 
@@ -50,6 +83,8 @@ unsigned translate_scratch(struct translation *t, uint16_t allowed)
     unsigned best = RAX, best_worth = 0;
 
     allowed &= (uint16_t)~REGISTER_BIT(RSP);
+    if (allowed & ~held(t))
+        allowed &= (uint16_t)~held(t);
     for (unsigned reg = 0; reg < GPR_COUNT; reg++) {
         if (!(allowed & REGISTER_BIT(reg)))
             continue;
@@ -62,5 +97,32 @@ unsigned translate_scratch(struct translation *t, uint16_t allowed)
     }
     assert(best_worth);
     translate_evict(t, best);
+    return best;
+}
+
+int translate_spare(struct translation *t, uint16_t allowed, unsigned distance)
+{
+    int best = HOST_NONE;
+    unsigned best_worth = 0;
+
+    allowed &= (uint16_t) ~(held(t) | REGISTER_BIT(RSP));
+    for (unsigned reg = 0; reg < GPR_COUNT; reg++) {
+        if (!(allowed & REGISTER_BIT(reg)))
+            continue;
+        unsigned away = 1;
+        while (t->current + away < t->count &&
+               !((t->insns[t->current + away].reads | t->insns[t->current + away].writes) &
+                 REGISTER_BIT(reg)))
+            away++;
+        if (t->current + away >= t->count)
+            away = BLOCK_INSNS_MAX;
+        unsigned value = away + (t->evicted & REGISTER_BIT(reg) ? 2 * BLOCK_INSNS_MAX : 0);
+        if (away > distance && value > best_worth) {
+            best = (int)reg;
+            best_worth = value;
+        }
+    }
+    if (best != HOST_NONE)
+        translate_evict(t, (unsigned)best);
     return best;
 }

@@ -593,6 +593,8 @@ static int vcpu_init(struct vcpu *vcpu, struct err *err)
     translate->masks[MASK_DF] = FLAG_DF;
     translate->masks[MASK_LONG] = ~8191ull;
     translate->masks[MASK_OFFSET] = 4095;
+    for (unsigned i = 0; i < ARRAY_LENGTH(translate->aligned_masks); i++)
+        translate->aligned_masks[i] = ~4095ull | bits_mask(i);
     translate->index_mask = (uint64_t)(TLB_ENTRIES - 1) << 12;
     for (enum tlb_mode mode = 0; mode < TLB_MODE_COUNT; mode++) {
         translate->jump_books[mode].count = JUMP_BOOK_ENTRIES; // nothing is known to be empty

@@ -84,6 +84,7 @@ static bool set_ac(struct translation *t, const struct planned_insn *p, bool set
         return false;
     emit_change_flag(t, p, FLAG_AC, MASK_NOT_AC, set);
     if (t->smap) {
+        translate_forget(t, 0xFFFF);
         t->tlb_mode = set ? TLB_SUPERVISOR_AC : TLB_SUPERVISOR;
         emit_op_memory(&t->near, false, 0xC6, 0, host_context(CONTEXT_ENGINE(tlb_mode)));
         emit_u8(&t->near, t->tlb_mode);
