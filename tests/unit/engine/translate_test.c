@@ -102,6 +102,45 @@ GUEST_CODE(other_pages,
            "2: add $3, %rbx\n call *%rax\n dec %ecx\n jnz 1b\n hlt\n .skip 4096, 0x90\n"
            "3: add %rcx, %rdx\n ret")
 
+// The first access to a page crosses into the next, with flags live.
+GUEST_CODE(crossing_first, "cmp %rsi, %rax\n mov 0x6ffc(%rsi), %rbx\n adc $0, %rcx\n cmp %rsi, "
+                           "%rax\n mov %rax, 0x8ffd(%rsi)\n adc $0, %rcx")
+// Accesses by one register, within a page and around its end, with flags dead and live.
+GUEST_CODE(one_base,
+           "lea 0xfd0(%rsi), %rdi\n mov $80, %edx\n"
+           "1: mov %rdx, (%rdi)\n add %rdx, 9(%rdi)\n mov -8(%rdi), %rax\n mov %rax, 32(%rdi)\n "
+           "add %rax, %rbx\n"
+           "cmp %rbx, %rax\n mov (%rdi), %r8\n mov 8(%rdi), %r9\n mov 6(%rdi), %r10d\n movzwl "
+           "3(%rdi), %r11d\n mov %r9, 24(%rdi)\n mov %r8b, 17(%rdi)\n mov %ah, 18(%rdi)\n"
+           "mov 0x1000(%rdi), %rbp\n adc %r8, %r12\n adc %r11, %r13\n push %r12\n push %rdi\n mov "
+           "8(%rsp), %r14\n pop %rax\n pop %r15\n"
+           "lea 8(%rdi), %rcx\n mov (%rcx), %rax\n mov 8(%rcx), %rcx\n add %rcx, %rax\n add %rax, "
+           "%rbx\n"
+           "inc %rdi\n dec %edx\n jnz 1b\n lea 0x4024(%rsi), %rsp\n push %rbx\n push %rax\n push "
+           "%r12\n push %r13\n push %r14\n pop %rax\n pop %rbx\n pop %rbx\n")
+GUEST_CODE(
+    strings,
+    "mov %rsi, %r15\n mov $80, %edx\n mov $0x1122334455667788, %rax\n"
+    "1: lea 0xfe0(%r15,%rdx), %rdi\n lea 0x200(%r15), %rsi\n mov %edx, %ecx\n rep movsb\n add "
+    "%rdi, %rbx\n"
+    "lea 0x3fb0(%r15,%rdx), %rdi\n mov $4, %ecx\n cmp %rdx, %rax\n rep stosq\n adc %rsi, %r8\n"
+    "lea 0x5000(%r15), %rsi\n lea 0x5001(%r15), %rdi\n mov $100, %ecx\n rep movsb\n rep stosb\n"
+    "stc\n movsb\n movsw\n movsl\n movsq\n stosb\n stosw\n stosl\n stosq\n lodsb\n lodsw\n "
+    "adc %rax, %r9\n lodsl\n add %rax, %r9\n lodsq\n mov %ds, %r10d\n"
+    "std\n mov $5, %ecx\n rep movsl\n stosw\n lodsb\n cld\n dec %edx\n jnz 1b\n"
+    "lea 0x6000(%r15), %rdi\n lea 0x7000(%r15), %rsi\n mov $4096, %ecx\n rep movsb\n mov $512, "
+    "%ecx\n rep stosq\n mov $0x6001, %ecx\n rep movsb")
+// Two jumps to other pages that share a slot of the jump table; one target reads the flags.
+GUEST_CODE(shared_slot,
+           "mov $40, %edx\n"
+           "1: bt $0, %edx\n jmp 2f\n"
+           "4: bt $1, %edx\n jmp 3f\n"
+           "5: lea 3f(%rip), %rax\n bt $2, %edx\n call *%rax\n dec %edx\n jnz 1b\n hlt\n"
+           ".skip 0x2000, 0x90\n"
+           "2: xor %r8d, %r8d\n inc %rbx\n jmp 4b\n"
+           ".skip 0xffff - (. - 2b), 0x90\n"
+           "3: adc $1, %r9\n lea -1(%rbp), %rbp\n test $1, %rbp\n jne 5b\n ret")
+
 struct snippet {
     const char *name;
     const uint8_t *code, *end;
@@ -178,6 +217,10 @@ int main(void)
         SNIPPET(string_and_count),
         SNIPPET(atomics),
         SNIPPET(other_pages),
+        SNIPPET(crossing_first),
+        SNIPPET(one_base),
+        SNIPPET(strings),
+        SNIPPET(shared_slot),
     };
     struct CMUnitTest tests[sizeof(snippets) / sizeof(snippets[0])];
 
