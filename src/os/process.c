@@ -82,7 +82,11 @@ static _Noreturn void detached_child(const char *program, char *const arguments[
     sigset_t none;
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    bool ready = pid == 0;
+    // Whoever reads what the parent prints must not wait for this one's end.
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    bool ready = pid == 0 && null >= 0;
+    for (int i = 0; i < 3 && ready; i++)
+        ready = dup2(null, i) >= 0;
     for (size_t i = 0; i < fd_count && ready; i++)
         ready = !fcntl(fds[i], F_SETFD, 0);
     if (ready)

@@ -30,7 +30,7 @@ int os_process_leave_terminal(struct err *err);
 // Asks a process to end.
 void os_process_terminate(pid_t pid);
 
-// The same for one that outlives its parent: a session of its own, nobody's child.
+// The same for one that outlives its parent: a session of its own, nobody's child, with nothing on 0, 1 and 2.
 int os_process_start_detached(const char *program, char *const arguments[], const int *fds,
                               size_t fd_count, struct err *err);
 

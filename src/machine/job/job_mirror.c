@@ -4,7 +4,7 @@
 //
 // A nameless bitmap on the active layer records what the guest changes. The job first marks in it what must be copied at all, then goes round:
 // take a marked stretch, clear it, read it, write it. A write of the guest that is under way is seen by the read or marks the stretch again
-// after it. When nothing is marked the target is flushed and the job ready; it goes on until it is told to complete. Then it goes round until
+// after it. When little is marked the target is flushed and the job ready; it goes on until it is told to complete. Then it goes round until
 // what is marked is little, or does not become less; the disk is paused, the rest is copied and the target flushed: both are equal.
 //
 // A mirror is killed: the source is what it was at any time before the pivot. From the pivot on the guest's writes go to the target, which
@@ -126,7 +126,8 @@ static int follow(struct job *job, struct job_follow *f, struct err *err)
     while (!ready || !told_to_complete(job)) {
         if (job_point(job, err) || one_round(job, f, false, &copied, err))
             return -1;
-        if (!ready && !copied) {
+        // A guest that writes all the time leaves something in every round: what is little can be copied in a pause.
+        if (!ready && block_bitmap_dirty_bytes(f->bitmap) <= LITTLE_BYTES) {
             if (flush_target(f, err))
                 return -1;
             ready = true;
