@@ -14,6 +14,12 @@ int os_event_counter_open(void)
     return fd < 0 ? -errno : fd;
 }
 
+int os_event_counter_open_for_ring(void)
+{
+    int fd = eventfd(0, EFD_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
 void os_event_counter_raise(int fd)
 {
     (void)eventfd_write(fd, 1);

@@ -6,6 +6,7 @@
 #include <grp.h>
 #include <limits.h>
 #include <linux/filter.h>
+#include <linux/io_uring.h>
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
 #include <malloc.h>
@@ -103,6 +104,9 @@ static const int main_calls[] = {
     SCMP_SYS(sendfile),
 };
 
+// Only before the process's threads take their own filters: what makes a ring (os/uring.h).
+static const int early_calls[] = {SCMP_SYS(io_uring_setup), SCMP_SYS(io_uring_register)};
+
 // wirt-net: libslirp's sockets, and resolv.conf for its name service. Internet sockets only, see allow_internet().
 static const int network_calls[] = {
     SCMP_SYS(connect),     SCMP_SYS(bind),       SCMP_SYS(listen),     SCMP_SYS(accept),
@@ -164,6 +168,13 @@ static int allow_kvm(scmp_filter_ctx filter)
 {
     return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(ioctl), 1,
                             SCMP_A1(SCMP_CMP_MASKED_EQ, 0xFF00, 0xAE00));
+}
+
+// A ring's table of files, which its restrictions permit, and nothing else about it.
+static int allow_ring_files(scmp_filter_ctx filter)
+{
+    return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(io_uring_register), 1,
+                            SCMP_A1(SCMP_CMP_EQ, IORING_REGISTER_FILES_UPDATE));
 }
 
 static int allow_internet(scmp_filter_ctx filter)
@@ -247,6 +258,10 @@ static int make_filter(bool whole_process, enum os_sandbox_thread kind, struct p
         result = allow(filter, vcpu_kvm_calls, COUNT(vcpu_kvm_calls));
     if (!result && kind == OS_SANDBOX_VCPU_KVM)
         result = allow_kvm(filter);
+    if (!result && whole_process)
+        result = allow(filter, early_calls, COUNT(early_calls));
+    else if (!result && (kind == OS_SANDBOX_MAIN || kind == OS_SANDBOX_IO))
+        result = allow_ring_files(filter);
     if (!result)
         result = allow_mappings(filter);
     if (!result)

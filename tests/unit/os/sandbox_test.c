@@ -2,6 +2,7 @@
 //
 // Each test does something forbidden in a child process and looks at how it dies.
 #include <fcntl.h>
+#include <linux/io_uring.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -9,6 +10,7 @@
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -42,6 +44,21 @@ static void signal_the_parent(void)
 static void map_writable_code(void)
 {
     mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+}
+
+static void make_a_ring(void)
+{
+    (void)!syscall(SYS_io_uring_setup, 1, NULL);
+}
+
+static void register_buffers_of_a_ring(void)
+{
+    (void)!syscall(SYS_io_uring_register, -1, IORING_REGISTER_BUFFERS, NULL, 0);
+}
+
+static void register_files_of_a_ring(void)
+{
+    (void)!syscall(SYS_io_uring_register, -1, IORING_REGISTER_FILES_UPDATE, NULL, 0);
 }
 
 static void duplicate_a_descriptor(void)
@@ -94,12 +111,25 @@ static void every_kind_can_speak(void **state)
         assert_int_equal(try_in_child((enum os_sandbox_thread)kind, write_a_message), 0);
 }
 
+static void rings_are_made_before_threads_take_their_filters(void **state)
+{
+    (void)state;
+    assert_int_equal(try_in_child(NO_THREAD, make_a_ring), 0);
+    for (int kind = 0; kind < (int)NO_THREAD; kind++) {
+        assert_int_equal(try_in_child(kind, make_a_ring), SIGSYS);
+        assert_int_equal(try_in_child(kind, register_buffers_of_a_ring), SIGSYS);
+    }
+    assert_int_equal(try_in_child(OS_SANDBOX_IO, register_files_of_a_ring), 0);
+    assert_int_equal(try_in_child(OS_SANDBOX_VCPU, register_files_of_a_ring), SIGSYS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_forbidden_call_kills_on_every_kind_of_thread),
         cmocka_unit_test(a_kind_may_do_only_what_it_needs),
         cmocka_unit_test(every_kind_can_speak),
+        cmocka_unit_test(rings_are_made_before_threads_take_their_filters),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
