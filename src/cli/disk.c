@@ -41,6 +41,8 @@ static const struct flag flags[] = {
     VALUE('d', "--depth", depth),
     VALUE('k', "--block", block),
     VALUE('t', "--seconds", seconds),
+    VALUE('n', "--count", count),
+    VALUE('e', "--step", step),
     SWITCH('C', "--compress", compress),
     SWITCH('R', "--repair", repair),
     SWITCH('j', "--json", json),
@@ -82,8 +84,8 @@ static const struct command {
     {"bitmap", disk_bitmap, 2, 3, "fgjU",
      "list|create|remove|clear|enable|disable FILE [NAME] [--granularity SIZE]",
      "dirty bitmaps in a qcow2 image, for incremental backups"},
-    {"bench", disk_bench, 1, 1, "fdktWxjFD",
-     "FILE [--depth N] [--block SIZE] [--seconds N] [--random] [--write]",
+    {"bench", disk_bench, 1, 1, "fdktneWxjFD",
+     "FILE [--depth N] [--block SIZE] [--seconds N|--count N] [--random|--step SIZE] [--write]",
      "how fast requests go through the block layer"},
 };
 

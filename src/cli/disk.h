@@ -23,7 +23,7 @@ struct disk_words {
     // NULL where the flag was not given.
     const char *format, *source_format, *backing, *backing_format, *preallocate, *cluster_size,
         *compression, *version, *refcount_bits, *workers, *granularity, *snapshot, *depth, *block,
-        *seconds;
+        *seconds, *count, *step;
     bool compress, repair, json, force, unsafe, shrink, write, lazy_refcounts, direct, random,
         no_lock;
 };

@@ -3,7 +3,8 @@
 // `wirt disk bench`: requests through the block layer, as a device would make them, at a fixed depth.
 //
 // The submitter's thread takes completions from a queue and submits the next request at once, so that as many are
-// in flight as the depth says. Writes end with a flush, which counts.
+// in flight as the depth says. Writes end with a flush, which counts. All requests share one buffer: what is measured is
+// the disk, not the memory.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,8 +21,10 @@ struct bench {
     struct block_disk *disk;
     struct block_queue *queue;
     uint64_t block, blocks; // bytes of one request; how many fit on the disk
-    uint64_t next, random;  // the next sequential block; the random generator's state
-    uint64_t until_ns;
+    uint64_t next, step;    // where the next request goes, and how far the one after it is away
+    uint64_t random;        // the random generator's state
+    uint64_t seconds, start_ns, until_ns; // how long at most (0: by number), and when
+    uint64_t left; // requests to submit, when their number was given
     uint64_t done, in_flight;
     int result;
     bool random_order, write;
@@ -35,17 +38,23 @@ struct slot {
 
 static uint64_t pick(struct bench *b)
 {
-    if (!b->random_order)
-        return b->next++ % b->blocks;
+    if (!b->random_order) {
+        uint64_t offset = b->next;
+        b->next = (b->next + b->step) % (b->blocks * b->block);
+        if (b->next + b->block > b->blocks * b->block)
+            b->next = 0;
+        return offset;
+    }
     b->random = b->random * 6364136223846793005ull + 1442695040888963407ull;
-    return (b->random >> 20) % b->blocks;
+    return (b->random >> 20) % b->blocks * b->block;
 }
 
 static void submit(struct slot *slot)
 {
     struct bench *b = slot->bench;
-    slot->request.offset = pick(b) * b->block;
+    slot->request.offset = pick(b);
     b->in_flight++;
+    b->left--;
     block_submit(b->disk, &slot->request);
 }
 
@@ -57,22 +66,25 @@ static void on_done(struct block_request *request, int result)
     b->done++;
     if (result)
         b->result = result;
-    if (!b->result && os_clock_monotonic_ns() < b->until_ns)
+    if (!b->result && b->left && (!b->until_ns || os_clock_monotonic_ns() < b->until_ns))
         submit(slot);
 }
 
 static int run(struct bench *b, uint64_t depth, struct err *err)
 {
     struct slot *slots = calloc(depth, sizeof(*slots));
-    uint8_t *memory = os_aligned_alloc(depth * b->block);
+    uint8_t *memory = os_aligned_alloc(b->block);
     if (!slots || !memory) {
         free(slots);
         os_aligned_free(memory);
         return err_set(err, ERR_LIMIT, "no memory for %llu requests", (unsigned long long)depth);
     }
-    memset(memory, 0xa5, depth * b->block);
+    memset(memory, 0xa5, b->block);
+    b->start_ns = os_clock_monotonic_ns();
+    b->until_ns = b->seconds ? b->start_ns + b->seconds * 1000000000ull : 0;
+    block_queue_begin(b->queue);
     for (uint64_t i = 0; i < depth; i++) {
-        slots[i] = (struct slot){.iov = {memory + i * b->block, b->block}, .bench = b};
+        slots[i] = (struct slot){.iov = {memory, b->block}, .bench = b};
         slots[i].request = (struct block_request){.op = b->write ? BLOCK_WRITE : BLOCK_READ,
                                                   .length = b->block,
                                                   .iov = &slots[i].iov,
@@ -80,8 +92,10 @@ static int run(struct bench *b, uint64_t depth, struct err *err)
                                                   .queue = b->queue,
                                                   .done = on_done,
                                                   .user = &slots[i]};
-        submit(&slots[i]);
+        if (b->left)
+            submit(&slots[i]);
     }
+    block_queue_end(b->queue);
     while (b->in_flight)
         block_queue_wait(b->queue);
     block_disk_drain(b->disk);
@@ -112,17 +126,22 @@ static void print_result(const struct disk_words *w, const struct bench *b, uint
 
 int disk_bench(const struct disk_words *w, int *status, struct err *err)
 {
-    uint64_t depth = 1, seconds = 5, block = 4096;
+    uint64_t depth = 1, seconds = 5, block = 4096, count = 0, step = 0;
     if (w->depth && !units_parse_number(w->depth, 1, DEPTH_MAX, &depth))
         return err_set(err, ERR_USAGE, "--depth '%s': it must be a number from 1 to %d", w->depth,
                        DEPTH_MAX);
     if (w->seconds && !units_parse_number(w->seconds, 1, 3600, &seconds))
         return err_set(err, ERR_USAGE, "--seconds '%s': it must be a number from 1 to 3600",
                        w->seconds);
-    if (w->block && disk_parse_size("--block", w->block, &block, err))
+    if (w->count && !units_parse_number(w->count, 1, 1ull << 40, &count))
+        return err_set(err, ERR_USAGE, "--count '%s': it must be a number of requests", w->count);
+    if ((w->block && disk_parse_size("--block", w->block, &block, err)) ||
+        (w->step && disk_parse_size("--step", w->step, &step, err)))
         return -1;
     if (block < 512 || block > 16 * MIB || block % 512)
         return err_set(err, ERR_USAGE, "--block: it must be a multiple of 512 up to 16M");
+    if (step % 512 || (w->step && w->random))
+        return err_set(err, ERR_USAGE, "--step: it must be a multiple of 512, and not beside --random");
     if (w->write && !w->force)
         return err_set(err, ERR_USAGE,
                        "--write destroys what is on '%s'; add --force if you mean it",
@@ -135,18 +154,19 @@ int disk_bench(const struct disk_words *w, int *status, struct err *err)
     struct bench b = {.disk = disk,
                       .block = block,
                       .blocks = block_disk_size(disk) / block,
+                      .step = step ? step : block,
                       .random = 1,
+                      .left = count ? count : UINT64_MAX,
+                      .seconds = count ? 0 : seconds,
                       .random_order = w->random,
                       .write = w->write};
     int rc =
         b.blocks ? 0 : err_set(err, ERR_USAGE, "'%s' is smaller than one request", w->operand[0]);
-    b.queue = rc ? NULL : block_queue_create(err);
-    uint64_t start = os_clock_monotonic_ns();
-    b.until_ns = start + seconds * 1000000000ull;
+    b.queue = rc ? NULL : block_queue_create_with_ring(err);
     if (!rc)
         rc = b.queue ? run(&b, depth, err) : -1;
     if (!rc)
-        print_result(w, &b, depth, (double)(os_clock_monotonic_ns() - start) / 1e9);
+        print_result(w, &b, depth, (double)(os_clock_monotonic_ns() - b.start_ns) / 1e9);
     block_disk_close(disk);
     block_queue_destroy(b.queue);
     block_chain_close(&chain);

@@ -216,6 +216,33 @@ static int apply_console(struct option_context *c, struct err *err)
     return set_string(c, console, "path", equals + 1, err);
 }
 
+// bandwidth=, iops= and their bursts.
+static int disk_limit(struct option_context *c, json_t *disk, const char *word, struct err *err)
+{
+    static const struct {
+        const char *word, *member;
+        uint64_t max;
+        bool size;
+    } limits[] = {{"bandwidth=", "bandwidth", 1ull << 50, true},
+                  {"bandwidth-burst=", "bandwidth_burst", 1ull << 50, true},
+                  {"iops=", "iops", 1000000000, false},
+                  {"iops-burst=", "iops_burst", 1000000000, false}};
+    uint64_t value;
+    for (size_t i = 0; i < ARRAY_LENGTH(limits); i++) {
+        size_t length = strlen(limits[i].word);
+        if (strncmp(word, limits[i].word, length))
+            continue;
+        bool right = limits[i].size ? units_parse_size(word + length, 1, &value) && value &&
+                                          value <= limits[i].max
+                                    : units_parse_number(word + length, 1, limits[i].max, &value);
+        if (!right)
+            return refuse(c, err, limits[i].size ? "bytes a second, as 100M" : "a number");
+        json_object_set_new(disk, limits[i].member, json_integer((json_int_t)value));
+        return 0;
+    }
+    return refuse(c, err, DISK_WORDS);
+}
+
 static int disk_property(struct option_context *c, json_t *disk, const char *word, struct err *err)
 {
     if (!strcmp(word, "readonly")) {
@@ -230,7 +257,9 @@ static int disk_property(struct option_context *c, json_t *disk, const char *wor
     }
     if (!strncmp(word, "format=", 7) && block_format_find(word + 7))
         return set_string(c, disk, "format", word + 7, err);
-    return refuse(c, err, DISK_WORDS);
+    if (!strcmp(word, "on-error=report") || !strcmp(word, "on-error=stop"))
+        return set_string(c, disk, "on_error", word + 9, err);
+    return disk_limit(c, disk, word, err);
 }
 
 static int apply_disk(struct option_context *c, struct err *err)

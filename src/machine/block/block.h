@@ -68,11 +68,15 @@ struct block_request {
     struct block_request *next;
     struct block_disk *disk;
     uint64_t start_ns;
+    uint64_t due_ns;
     int result;
 };
 
 // ---- Completion queues: bring completions to the submitter's own thread.
 struct block_queue *block_queue_create(struct err *err);
+// The same, with a ring of its own where the kernel has io_uring: most reads and writes then need no thread of the pool. Make it before
+// the sandbox closes; it must outlive the disks whose requests come to it.
+struct block_queue *block_queue_create_with_ring(struct err *err);
 void block_queue_destroy(struct block_queue *queue); // NULL is fine; nothing may be in flight to it
 // Readable when completions wait. Borrowed: poll it, do not read it.
 int block_queue_fd(const struct block_queue *queue);
@@ -81,6 +85,18 @@ unsigned block_queue_run(struct block_queue *queue);
 // Wait until at least one completion is there, then run. For loops that have nothing else to wait
 // for.
 unsigned block_queue_wait(struct block_queue *queue);
+// For `done`: have a function called once, when everything that waits in this round has been delivered. It belongs to its
+// owner again, and may be freed, as soon as the function is called.
+struct block_queue_after {
+    void (*function)(void *context);
+    void *context;
+    struct block_queue_after *next; // the queue's own
+    bool waits;
+};
+void block_queue_after(struct block_queue *queue, struct block_queue_after *after);
+// Requests submitted between the two may reach the kernel together at the end. Nests; block_queue_run() does it around `done`.
+void block_queue_begin(struct block_queue *queue);
+void block_queue_end(struct block_queue *queue);
 
 // ---- The pool of I/O threads. One serves any number of disks; make it before the sandbox closes.
 struct block_pool *block_pool_create(unsigned threads, struct err *err);
@@ -106,6 +122,13 @@ enum block_on_error {
     BLOCK_ERROR_STOP    // the request is held, `on_stop` is called, block_disk_retry() tries again
 };
 
+// How much a disk may do in a second, and at once after it did less. 0: without limit; no burst given: a tenth of a second's worth.
+// Flushes are free, discards and write zeroes count as requests without bytes.
+struct block_rate {
+    uint64_t bytes_per_s, requests_per_s;
+    uint64_t burst_bytes, burst_requests;
+};
+
 struct block_options {
     const struct block_image *chain; // [0] is the disk itself, then its backing images downwards
     size_t chain_length;
@@ -115,8 +138,10 @@ struct block_options {
     bool no_discard; // discards do nothing: keeps a preallocated image as it is
     enum block_durability durability;
     enum block_on_error on_error;
-    void (*on_stop)(void *user, enum block_op op, int error); // on a pool thread; short
+    // On the thread that met the error; short. The request can be retried already.
+    void (*on_stop)(void *user, enum block_op op, int error);
     void *user;
+    struct block_rate rate;  // of requests by block_submit()
     uint64_t metadata_bytes; // bound on the memory for caches of each image; 0: 32 MiB
 
     // Instruments (block_filter.h), outermost first.
@@ -163,6 +188,9 @@ void block_disk_resume(struct block_disk *disk);
 unsigned block_disk_retry(struct block_disk *disk);
 // Fail held requests with their error.
 unsigned block_disk_give_up(struct block_disk *disk);
+void block_disk_set_on_error(struct block_disk *disk, enum block_on_error on_error);
+// Other limits, for what is submitted from now on.
+void block_disk_set_rate(struct block_disk *disk, const struct block_rate *rate);
 
 // ---- The same without a request, on the calling thread: for commands and tests.
 int block_read(struct block_disk *disk, uint64_t offset, void *buffer, size_t length);
@@ -195,6 +223,8 @@ struct block_stats {
     } op[BLOCK_OP_COUNT];
     uint64_t in_flight;
     uint64_t held;
+    uint64_t by_ring;             // requests that needed no thread of the pool
+    uint64_t delayed, delayed_ns; // requests that came faster than the limits allow, and by how much
 };
 void block_disk_stats(struct block_disk *disk, struct block_stats *stats);
 

@@ -19,11 +19,30 @@
 #define WIRT_MACHINE_BLOCK_BLOCK_DRIVER_H
 
 #include "machine/block/block.h"
+#include "machine/block/range_lock.h"
 #include "machine/block/vec.h"
 
 struct block_bitmap;
+struct block_ring;
 struct block_node;
 struct os_file_facts;
+
+#define BLOCK_ROUTE_DEPTH 8
+
+// The way of one read or write through the images to one place in one file (ring.h).
+struct block_route {
+    struct block_ring *ring; // whose it is to be
+    // Filled by the file's node.
+    struct block_node *file;
+    unsigned place; // among the ring's files
+    uint64_t offset;
+    // What the nodes passed hold until it is over.
+    unsigned held_count;
+    struct {
+        struct block_node *node;
+        struct range_lock lock;
+    } held[BLOCK_ROUTE_DEPTH];
+};
 
 struct block_ops {
     const char *name; // of the format or filter, as users write it
@@ -50,6 +69,12 @@ struct block_ops {
     int (*resize)(struct block_node *node, uint64_t size, struct err *err); // next
     // Does the image keep its persistent bitmaps (bitmap.h)? NULL: it cannot.
     bool (*keeps_bitmaps)(struct block_node *node);
+    // Where do the bytes of a read or write lie? Only when they are one piece, and moving them is all there is to do; found
+    // without waiting for anything. 0, or -EAGAIN: use read or write. A node that keeps something for the time of the transfer adds
+    // itself to `held`, and is told by `unroute`. NULL: -EAGAIN.
+    int (*route)(struct block_node *node, enum block_op op, uint64_t offset, struct block_vec vec,
+                 struct block_route *route);
+    void (*unroute)(struct block_node *node, struct range_lock *lock);
     // Last chance to write what is cached. Then `release` frees the node's own memory, not the node
     // itself.
     int (*finish)(struct block_node *node);   // nothing
@@ -84,6 +109,9 @@ int block_node_write(struct block_node *node, uint64_t offset, struct block_vec 
 // Formats write beyond a file's end: its node, and filters above it, are larger then.
 void block_node_grew(struct block_node *node, uint64_t end);
 int block_node_flush(struct block_node *node);
+int block_node_route(struct block_node *node, enum block_op op, uint64_t offset,
+                     struct block_vec vec, struct block_route *route);
+void block_route_release(struct block_route *route);
 int block_node_discard(struct block_node *node, uint64_t offset, uint64_t length);
 // Falls back to writing zeros.
 int block_node_zero(struct block_node *node, uint64_t offset, uint64_t length, uint32_t flags);

@@ -18,6 +18,7 @@
 #include "machine/block/filter.h"
 #include "machine/block/nbd_node.h"
 #include "machine/block/pool.h"
+#include "machine/block/throttle.h"
 #include "os/clock.h"
 #include "os/file.h"
 #include "os/unix_socket.h"
@@ -36,7 +37,6 @@ struct block_disk {
     bool own_pool;
     bool no_discard;
     enum block_durability durability;
-    enum block_on_error on_error;
     void (*on_stop)(void *user, enum block_op op, int error);
     void *user;
 
@@ -47,8 +47,11 @@ struct block_disk {
     unsigned paused;
     struct request_list waiting; // submitted while paused
     struct request_list held;    // failed under BLOCK_ERROR_STOP
+    enum block_on_error on_error;
+    struct throttle throttle;
     struct block_stats stats;
     bool claimed; // a job has the stack
+    struct block_queue *ring_queue; // borrowed: the one whose ring our requests may take; set once
 };
 
 static const char *const op_names[] = {"read", "write", "flush", "discard", "write-zeroes"};
@@ -179,17 +182,53 @@ static void complete(struct block_disk *disk, struct block_request *request)
     pthread_mutex_unlock(&disk->lock);
 }
 
-static void hold(struct block_disk *disk, struct block_request *request)
+// A request that failed, put aside instead of delivered? It counts as in flight until `on_stop` has returned.
+static bool hold(struct block_disk *disk, struct block_request *request)
 {
     enum block_op op = request->op;
     int result = request->result;
+    if (!is_host_error(result))
+        return false;
+    pthread_mutex_lock(&disk->lock);
+    bool held = disk->on_error == BLOCK_ERROR_STOP;
+    if (held) {
+        list_append(&disk->held, request);
+        disk->stats.held++;
+    }
+    pthread_mutex_unlock(&disk->lock);
+    if (!held)
+        return false;
     if (disk->on_stop)
         disk->on_stop(disk->user, op, -result);
     pthread_mutex_lock(&disk->lock);
-    list_append(&disk->held, request);
-    disk->stats.held++;
     one_less(disk);
     pthread_mutex_unlock(&disk->lock);
+    return true;
+}
+
+bool block_request_carried(struct block_request *request, int result)
+{
+    struct block_disk *disk = request->disk;
+    request->result = result;
+    if (hold(disk, request))
+        return false;
+    pthread_mutex_lock(&disk->lock);
+    count(disk, request);
+    disk->stats.by_ring++;
+    pthread_mutex_unlock(&disk->lock);
+    return true;
+}
+
+void block_request_left(struct block_disk *disk)
+{
+    pthread_mutex_lock(&disk->lock);
+    one_less(disk);
+    pthread_mutex_unlock(&disk->lock);
+}
+
+struct block_pool *block_request_pool(const struct block_request *request)
+{
+    return request->disk->pool;
 }
 
 // True when the disk is paused and the request was put aside.
@@ -211,9 +250,7 @@ void block_request_run(struct block_request *request)
     if (put_aside(disk, request))
         return;
     request->result = perform(disk, request);
-    if (disk->on_error == BLOCK_ERROR_STOP && is_host_error(request->result))
-        hold(disk, request);
-    else
+    if (!hold(disk, request))
         complete(disk, request);
 }
 
@@ -225,18 +262,66 @@ static void start(struct block_disk *disk, struct block_request *request)
     block_pool_push(disk->pool, request);
 }
 
+// May the request go by its queue's ring? Lock held.
+static bool may_take_ring(struct block_disk *disk, const struct block_request *request)
+{
+    if (!request->queue || disk->paused || !block_queue_has_ring(request->queue))
+        return false;
+    if (request->op == BLOCK_WRITE &&
+        ((request->flags & BLOCK_FUA) || disk->durability == BLOCK_WRITE_THROUGH))
+        return false;
+    if (!disk->ring_queue)
+        disk->ring_queue = request->queue;
+    return request->op <= BLOCK_WRITE && disk->ring_queue == request->queue;
+}
+
+// Lock held.
+static uint64_t due_time(struct block_disk *disk, const struct block_request *request)
+{
+    uint64_t now = request->start_ns;
+    if (request->op == BLOCK_FLUSH)
+        return now;
+    uint64_t due =
+        throttle_take(&disk->throttle, now, request->op <= BLOCK_WRITE ? request->length : 0);
+    disk->stats.delayed += due > now;
+    disk->stats.delayed_ns += due - now;
+    return due;
+}
+
 void block_submit(struct block_disk *disk, struct block_request *request)
 {
     request->disk = disk;
     request->start_ns = os_clock_monotonic_ns();
-    start(disk, request);
+    pthread_mutex_lock(&disk->lock);
+    disk->in_flight++;
+    bool ring = may_take_ring(disk, request);
+    uint64_t due = due_time(disk, request);
+    pthread_mutex_unlock(&disk->lock);
+    if (due > request->start_ns)
+        block_pool_push_later(disk->pool, request, due);
+    else if (!ring || check(disk, request) || !block_queue_carry(request->queue, disk->node, request))
+        block_pool_push(disk->pool, request);
+}
+
+// Lock held. Whoever waits takes completions from the ring himself: its owner may be he.
+static void wait_quiet(struct block_disk *disk)
+{
+    while (disk->in_flight) {
+        bool helped = false;
+        if (disk->ring_queue) {
+            pthread_mutex_unlock(&disk->lock);
+            helped = block_queue_help(disk->ring_queue);
+            pthread_mutex_lock(&disk->lock);
+        }
+        if (!helped && disk->in_flight)
+            pthread_cond_wait(&disk->quiet, &disk->lock);
+    }
 }
 
 void block_disk_drain(struct block_disk *disk)
 {
     pthread_mutex_lock(&disk->lock);
-    while (disk->in_flight)
-        pthread_cond_wait(&disk->quiet, &disk->lock);
+    wait_quiet(disk);
     pthread_mutex_unlock(&disk->lock);
 }
 
@@ -244,8 +329,7 @@ void block_disk_pause(struct block_disk *disk)
 {
     pthread_mutex_lock(&disk->lock);
     disk->paused++;
-    while (disk->in_flight)
-        pthread_cond_wait(&disk->quiet, &disk->lock);
+    wait_quiet(disk);
     pthread_mutex_unlock(&disk->lock);
 }
 
@@ -296,6 +380,20 @@ unsigned block_disk_give_up(struct block_disk *disk)
         complete(disk, request);
     }
     return n;
+}
+
+void block_disk_set_on_error(struct block_disk *disk, enum block_on_error on_error)
+{
+    pthread_mutex_lock(&disk->lock);
+    disk->on_error = on_error;
+    pthread_mutex_unlock(&disk->lock);
+}
+
+void block_disk_set_rate(struct block_disk *disk, const struct block_rate *rate)
+{
+    pthread_mutex_lock(&disk->lock);
+    throttle_set(&disk->throttle, rate);
+    pthread_mutex_unlock(&disk->lock);
 }
 
 // ---- On the calling thread
@@ -511,6 +609,7 @@ struct block_disk *block_disk_on(struct block_node *node, const struct block_opt
     disk->on_error = options->on_error;
     disk->on_stop = options->on_stop;
     disk->user = options->user;
+    throttle_set(&disk->throttle, &options->rate);
     pthread_mutex_init(&disk->lock, NULL);
     pthread_cond_init(&disk->quiet, NULL);
     pthread_cond_init(&disk->resumed, NULL);
@@ -521,6 +620,7 @@ int block_disk_close(struct block_disk *disk)
 {
     if (!disk)
         return 0;
+    block_disk_set_on_error(disk, BLOCK_ERROR_REPORT);
     block_disk_give_up(disk);
     block_disk_drain(disk);
     int result = flush(disk);

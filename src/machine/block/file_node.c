@@ -16,6 +16,7 @@
 #include "base/err.h"
 #include "machine/block/block_driver.h"
 #include "machine/block/buffers.h"
+#include "machine/block/ring.h"
 #include "os/file.h"
 
 #define BOUNCE_BUFFERS 4
@@ -29,6 +30,10 @@ struct file_node {
     atomic_bool no_holes; // learned
     atomic_bool no_zero;
     atomic_bool sync_failed;
+
+    // The ring that knows this file, and where; set once (ring.h).
+    struct block_ring *ring; // borrowed: it outlives us
+    int place;
 
     struct block_buffers bounce;
     pthread_mutex_t partial_lock; // held while part of a block is read, changed and written
@@ -203,9 +208,30 @@ static int file_resize(struct block_node *node, uint64_t size, struct err *err)
     return 0;
 }
 
+// Also for buffered writes, for which the kernel uses threads of its own: they are nearer than ours.
+static int file_route(struct block_node *node, enum block_op op, uint64_t offset,
+                      struct block_vec vec, struct block_route *route)
+{
+    struct file_node *file = file_of(node);
+    if (!goes_straight(file, offset, vec))
+        return -EAGAIN;
+    if (!file->ring) { // all requests of a disk come by one ring, and one at a time
+        file->place = block_ring_add_file(route->ring, file->fd);
+        file->ring = route->ring;
+    }
+    if (file->ring != route->ring || file->place < 0)
+        return -EAGAIN;
+    route->file = node;
+    route->place = (unsigned)file->place;
+    route->offset = offset;
+    return 0;
+}
+
 static void file_release(struct block_node *node)
 {
     struct file_node *file = file_of(node);
+    if (file->ring && file->place >= 0)
+        block_ring_remove_file(file->ring, file->place);
     block_buffers_fini(&file->bounce);
     pthread_mutex_destroy(&file->partial_lock);
     os_file_close(&file->fd);
@@ -220,6 +246,7 @@ static const struct block_ops file_ops = {
     .zero = file_zero,
     .extent = file_extent,
     .resize = file_resize,
+    .route = file_route,
     .release = file_release,
 };
 

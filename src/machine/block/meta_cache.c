@@ -123,6 +123,14 @@ int meta_cache_get(struct meta_cache *cache, uint64_t offset, struct meta_slot *
     return 0;
 }
 
+struct meta_slot *meta_cache_peek(struct meta_cache *cache, uint64_t offset)
+{
+    struct meta_slot *slot = find(cache, offset);
+    if (slot)
+        slot->used = true;
+    return slot;
+}
+
 int meta_cache_fresh(struct meta_cache *cache, uint64_t offset, struct meta_slot **slot)
 {
     *slot = find(cache, offset);

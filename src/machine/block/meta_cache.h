@@ -42,6 +42,8 @@ int meta_cache_init(struct meta_cache *cache, struct block_node *file, size_t sl
 void meta_cache_fini(struct meta_cache *cache);
 // Read the slice if it is not there. -ENOBUFS: every slot is dirty.
 int meta_cache_get(struct meta_cache *cache, uint64_t offset, struct meta_slot **slot);
+// The slice if it is there, else NULL.
+struct meta_slot *meta_cache_peek(struct meta_cache *cache, uint64_t offset);
 // A slice whose content on disk does not matter: all zeros.
 int meta_cache_fresh(struct meta_cache *cache, uint64_t offset, struct meta_slot **slot);
 void meta_cache_mark_dirty(struct meta_cache *cache, struct meta_slot *slot);

@@ -89,6 +89,23 @@ int block_node_flush(struct block_node *node)
     return node->ops->flush(node);
 }
 
+// What marks dirty bitmaps is not seen by those who only move bytes.
+int block_node_route(struct block_node *node, enum block_op op, uint64_t offset,
+                     struct block_vec vec, struct block_route *route)
+{
+    if (!node->ops->route || (op == BLOCK_WRITE && node->bitmaps))
+        return -EAGAIN;
+    return node->ops->route(node, op, offset, vec, route);
+}
+
+void block_route_release(struct block_route *route)
+{
+    while (route->held_count) {
+        struct block_node *node = route->held[--route->held_count].node;
+        node->ops->unroute(node, &route->held[route->held_count].lock);
+    }
+}
+
 int block_node_discard(struct block_node *node, uint64_t offset, uint64_t length)
 {
     while (!node->ops->discard)

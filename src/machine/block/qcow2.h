@@ -117,6 +117,8 @@ struct qcow2_run {
     bool in_place;   // data that may be overwritten
 };
 int qcow2_lookup(struct qcow2 *q, uint64_t offset, uint64_t length, struct qcow2_run *run);
+// The same without reading from the file: -EAGAIN when the slice is not in memory.
+int qcow2_lookup_cached(struct qcow2 *q, uint64_t offset, uint64_t length, struct qcow2_run *run);
 // The slot and index of an entry, in a table that may be written (allocated or copied if need be).
 int qcow2_entry_for_write(struct qcow2 *q, uint64_t offset, struct meta_slot **slot,
                           unsigned *index);
@@ -181,6 +183,10 @@ int qcow2_populate(struct block_node *node, uint64_t offset, struct block_vec ve
 int qcow2_zero(struct block_node *node, uint64_t offset, uint64_t length, uint32_t flags);
 int qcow2_extent(struct block_node *node, uint64_t offset, uint64_t length,
                  struct block_extent *extent);
+// Data that is in place already, or a backing image's, when the tables that say so are in memory.
+int qcow2_route(struct block_node *node, enum block_op op, uint64_t offset, struct block_vec vec,
+                struct block_route *route);
+void qcow2_unroute(struct block_node *node, struct range_lock *lock);
 
 // ---- qcow2_packed.c: compressed clusters
 int qcow2_packed_read(struct qcow2 *q, uint64_t entry, uint64_t skip, struct block_vec vec);

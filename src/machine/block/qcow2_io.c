@@ -422,6 +422,57 @@ int qcow2_zero(struct block_node *node, uint64_t offset, uint64_t length, uint32
     return rc;
 }
 
+// ---- Without a thread
+
+// Lock held. Takes the range lock when it returns 0.
+static int find_route(struct qcow2 *q, enum block_op op, uint64_t offset, uint64_t length,
+                      struct range_lock *range, struct qcow2_run *run)
+{
+    if ((op == BLOCK_WRITE && q->broken) ||
+        !range_lock_try(&q->ranges, range, cluster_down(q, offset), cluster_up(q, offset + length),
+                        false))
+        return -EAGAIN;
+    int rc = qcow2_lookup_cached(q, offset, length, run);
+    bool whole = !rc && run->length == length;
+    if (whole && op == BLOCK_WRITE)
+        whole = run->in_place && !qcow2_overlaps_tables(q, run->host, length);
+    else if (whole)
+        whole = run->kind == QCOW2_DATA || (run->kind == QCOW2_UNALLOCATED && q->node.backing);
+    if (!whole)
+        range_lock_release(&q->ranges, range);
+    return whole ? 0 : -EAGAIN;
+}
+
+int qcow2_route(struct block_node *node, enum block_op op, uint64_t offset, struct block_vec vec,
+                struct block_route *route)
+{
+    struct qcow2 *q = qcow2_of(node);
+    struct qcow2_run run;
+    // Somebody may hold the lock while he reads a table.
+    if (route->held_count == BLOCK_ROUTE_DEPTH || pthread_mutex_trylock(&q->lock))
+        return -EAGAIN;
+    struct range_lock *range = &route->held[route->held_count].lock;
+    int rc = find_route(q, op, offset, vec.length, range, &run);
+    pthread_mutex_unlock(&q->lock);
+    if (rc)
+        return rc;
+    route->held[route->held_count++].node = node;
+    if (run.kind == QCOW2_DATA)
+        return block_node_route(node->next, op, run.host, vec, route);
+    struct block_node *backing = node->backing;
+    if (!range_within(offset, vec.length, backing->size))
+        return -EAGAIN;
+    return block_node_route(backing, op, offset, vec, route);
+}
+
+void qcow2_unroute(struct block_node *node, struct range_lock *lock)
+{
+    struct qcow2 *q = qcow2_of(node);
+    pthread_mutex_lock(&q->lock);
+    range_lock_release(&q->ranges, lock);
+    pthread_mutex_unlock(&q->lock);
+}
+
 // ---- What lies where
 
 static int extent_below(struct qcow2 *q, uint64_t offset, uint64_t length,

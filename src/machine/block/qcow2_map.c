@@ -56,6 +56,12 @@ static int slice_of(struct qcow2 *q, uint64_t table, uint64_t offset, struct met
     return meta_cache_get(&q->l2, table + align_down(byte, q->slice_bytes), slot);
 }
 
+static bool slice_in_memory(struct qcow2 *q, uint64_t table, uint64_t offset)
+{
+    uint64_t byte = l2_index(q, offset) * q->entry_bytes;
+    return meta_cache_peek(&q->l2, table + align_down(byte, q->slice_bytes));
+}
+
 static bool offset_is_sane(const struct qcow2 *q, uint64_t offset)
 {
     return offset && !(offset & (q->cluster_size - 1));
@@ -132,7 +138,8 @@ static int walk(struct qcow2 *q, const uint8_t *slice, unsigned index, uint64_t 
     return 0;
 }
 
-int qcow2_lookup(struct qcow2 *q, uint64_t offset, uint64_t length, struct qcow2_run *run)
+static int lookup(struct qcow2 *q, uint64_t offset, uint64_t length, bool cached,
+                  struct qcow2_run *run)
 {
     uint64_t covered = 1ull << (q->cluster_bits + q->l2_bits);
     uint64_t left = covered - (offset & (covered - 1));
@@ -147,8 +154,20 @@ int qcow2_lookup(struct qcow2 *q, uint64_t offset, uint64_t length, struct qcow2
         return qcow2_corrupt(q, "an L1 entry points to no cluster, index", l1_index(q, offset));
     struct meta_slot *slot;
     unsigned index;
+    if (cached && !slice_in_memory(q, table, offset))
+        return -EAGAIN;
     int rc = slice_of(q, table, offset, &slot, &index);
     return rc ? rc : walk(q, slot->data, index, offset, length, run);
+}
+
+int qcow2_lookup(struct qcow2 *q, uint64_t offset, uint64_t length, struct qcow2_run *run)
+{
+    return lookup(q, offset, length, false, run);
+}
+
+int qcow2_lookup_cached(struct qcow2 *q, uint64_t offset, uint64_t length, struct qcow2_run *run)
+{
+    return lookup(q, offset, length, true, run);
 }
 
 // ---- Change

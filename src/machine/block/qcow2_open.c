@@ -63,6 +63,8 @@ static const struct block_ops qcow2_ops = {
     .extent = qcow2_extent,
     .resize = qcow2_resize,
     .keeps_bitmaps = qcow2_keeps_bitmaps,
+    .route = qcow2_route,
+    .unroute = qcow2_unroute,
     .finish = qcow2_finish,
     .release = qcow2_release,
 };

@@ -4,17 +4,23 @@
 // and the owner takes whole. Only the push that finds it empty raises the descriptor, so a burst of
 // completions costs one wake-up. The owner clears the descriptor before it takes the stack: a push
 // after the taking finds it empty and raises again, so none is lost.
+//
+// With a ring (ring.h) there is one descriptor for both: the ring's. The ring reads the counter of the stack all the
+// time, so that a raise is one more completion.
 #include <stdatomic.h>
 #include <stdlib.h>
 
 #include "base/err.h"
 #include "machine/block/pool.h"
+#include "machine/block/ring.h"
 #include "os/event_counter.h"
 #include "os/file.h"
 
 struct block_queue {
     _Atomic(struct block_request *) top; // newest first
-    int fd;                              // owned
+    int fd;                              // owned: raised when the stack is no longer empty
+    struct block_ring *ring;             // owned; NULL: none
+    struct block_queue_after *after;     // of the owner's thread
 };
 
 struct block_queue *block_queue_create(struct err *err)
@@ -33,17 +39,35 @@ struct block_queue *block_queue_create(struct err *err)
     return queue;
 }
 
+struct block_queue *block_queue_create_with_ring(struct err *err)
+{
+    struct err refused;
+    struct block_queue *queue = calloc(1, sizeof(*queue));
+    if (!queue) {
+        err_set(err, ERR_LIMIT, "no memory for a completion queue");
+        return NULL;
+    }
+    queue->fd = os_event_counter_open_for_ring();
+    if (queue->fd >= 0)
+        queue->ring = block_ring_create(queue->fd, &refused);
+    if (queue->ring)
+        return queue;
+    block_queue_destroy(queue);
+    return block_queue_create(err);
+}
+
 void block_queue_destroy(struct block_queue *queue)
 {
     if (!queue)
         return;
+    block_ring_destroy(queue->ring);
     os_file_close(&queue->fd);
     free(queue);
 }
 
 int block_queue_fd(const struct block_queue *queue)
 {
-    return queue->fd;
+    return queue->ring ? block_ring_fd(queue->ring) : queue->fd;
 }
 
 void block_queue_push(struct block_queue *queue, struct block_request *request)
@@ -58,9 +82,20 @@ void block_queue_push(struct block_queue *queue, struct block_request *request)
         os_event_counter_raise(queue->fd);
 }
 
-unsigned block_queue_run(struct block_queue *queue)
+static unsigned deliver_all(struct block_request *list)
 {
-    os_event_counter_clear(queue->fd);
+    unsigned count = 0;
+    while (list) {
+        struct block_request *next = list->next;
+        list->done(list, list->result);
+        list = next;
+        count++;
+    }
+    return count;
+}
+
+static unsigned run_stack(struct block_queue *queue)
+{
     struct block_request *newest = atomic_exchange(&queue->top, NULL);
     struct block_request *oldest = NULL;
     while (newest) {
@@ -69,20 +104,85 @@ unsigned block_queue_run(struct block_queue *queue)
         oldest = newest;
         newest = next;
     }
-    unsigned count = 0;
-    while (oldest) {
-        struct block_request *next = oldest->next;
-        oldest->done(oldest, oldest->result);
-        oldest = next;
-        count++;
+    return deliver_all(oldest);
+}
+
+void block_queue_after(struct block_queue *queue, struct block_queue_after *after)
+{
+    if (after->waits)
+        return;
+    after->waits = true;
+    after->next = queue->after;
+    queue->after = after;
+}
+
+static void run_after(struct block_queue *queue)
+{
+    while (queue->after) {
+        struct block_queue_after *after = queue->after;
+        queue->after = after->next;
+        after->waits = false;
+        after->function(after->context);
     }
+}
+
+unsigned block_queue_run(struct block_queue *queue)
+{
+    unsigned count = 0;
+    if (queue->ring) {
+        block_ring_begin(queue->ring);
+        count = deliver_all(block_ring_take(queue->ring));
+    } else {
+        os_event_counter_clear(queue->fd);
+    }
+    count += run_stack(queue);
+    if (queue->ring)
+        block_ring_end(queue->ring);
+    run_after(queue);
     return count;
 }
 
 unsigned block_queue_wait(struct block_queue *queue)
 {
     unsigned count;
-    while (!(count = block_queue_run(queue)))
-        os_event_counter_wait(queue->fd);
+    while (!(count = block_queue_run(queue))) {
+        if (queue->ring)
+            block_ring_wait(queue->ring);
+        else
+            os_event_counter_wait(queue->fd);
+    }
     return count;
+}
+
+void block_queue_begin(struct block_queue *queue)
+{
+    if (queue->ring)
+        block_ring_begin(queue->ring);
+}
+
+void block_queue_end(struct block_queue *queue)
+{
+    if (queue->ring)
+        block_ring_end(queue->ring);
+}
+
+bool block_queue_has_ring(const struct block_queue *queue)
+{
+    return queue->ring;
+}
+
+bool block_queue_carry(struct block_queue *queue, struct block_node *node,
+                       struct block_request *request)
+{
+    return block_ring_start(queue->ring, node, request);
+}
+
+static void push(struct block_request *request)
+{
+    block_queue_push(request->queue, request);
+}
+
+bool block_queue_help(struct block_queue *queue)
+{
+    return block_ring_help(queue->ring, push);
 }

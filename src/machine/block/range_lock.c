@@ -40,6 +40,16 @@ void range_lock_take(struct range_locks *locks, pthread_mutex_t *mutex, struct r
     }
 }
 
+bool range_lock_try(struct range_locks *locks, struct range_lock *lock, uint64_t start,
+                    uint64_t end, bool exclusive)
+{
+    *lock = (struct range_lock){start, end, exclusive, locks->first};
+    if (conflicts_behind(lock))
+        return false;
+    locks->first = lock;
+    return true;
+}
+
 void range_lock_release(struct range_locks *locks, struct range_lock *lock)
 {
     struct range_lock **at = &locks->first;

@@ -31,6 +31,9 @@ void range_locks_fini(struct range_locks *locks);
 // `lock` is the caller's (on its stack) until it is released.
 void range_lock_take(struct range_locks *locks, pthread_mutex_t *mutex, struct range_lock *lock,
                      uint64_t start, uint64_t end, bool exclusive);
+// The same without waiting; false when it would have to.
+bool range_lock_try(struct range_locks *locks, struct range_lock *lock, uint64_t start,
+                    uint64_t end, bool exclusive);
 void range_lock_release(struct range_locks *locks, struct range_lock *lock);
 
 #endif

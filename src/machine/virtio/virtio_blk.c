@@ -106,8 +106,11 @@ struct virtio_blk {
     struct config config;
     unsigned queue_count;
     struct blk_queue queues[VIRTIO_BLK_QUEUES_MAX];
-    struct block_queue *completions; // owned
-    struct os_loop_watch watch;
+    struct block_queue *completions;
+    bool own_completions;
+    struct block_queue_after after; // announce what was completed
+    unsigned done;                  // requests completed and not announced
+    struct os_loop_watch watch;     // of completions of our own
 };
 
 // ---- Completion; device lock held
@@ -129,37 +132,51 @@ static uint8_t status_of(int result)
 
 static bool next_segment(struct request *request, uint8_t *status);
 
-static void done(struct block_request *block, int result)
+// The device may be gone when the lock is: nothing holds it any more.
+static void announce(void *context)
 {
-    struct request *request = block->user;
-    struct virtio_blk *blk = request->queue->blk;
-    uint8_t status = status_of(result);
-    if (result == 0 && request->segments_done < request->segments && next_segment(request, &status))
-        return;
-    finish(request, status);
-    virtio_device_done(&blk->device);
-}
-
-static void announce(struct virtio_blk *blk)
-{
+    struct virtio_blk *blk = context;
+    bool loop = blk->device.environment.loop;
+    if (loop)
+        virtio_lock(&blk->device);
     for (unsigned i = 0; i < blk->queue_count; i++) {
         struct blk_queue *queue = &blk->queues[i];
         if (queue->completed)
             virtio_queue_interrupt(queue->queue);
         queue->completed = false;
-        if (queue->starved && blk->device.environment.loop)
+        if (queue->starved && loop)
             virtio_device_poke(&blk->device, i);
         queue->starved = false;
     }
+    for (; blk->done; blk->done--)
+        virtio_device_done(&blk->device);
+    if (loop)
+        virtio_unlock(&blk->device);
+}
+
+// On the loop; without one, on the vCPU that notified, which holds the lock.
+static void done(struct block_request *block, int result)
+{
+    struct request *request = block->user;
+    struct virtio_blk *blk = request->queue->blk;
+    uint8_t status = status_of(result);
+    bool loop = blk->device.environment.loop;
+    if (loop)
+        virtio_lock(&blk->device);
+    if (result != 0 || request->segments_done == request->segments ||
+        !next_segment(request, &status)) {
+        finish(request, status);
+        blk->done++;
+        block_queue_after(blk->completions, &blk->after);
+    }
+    if (loop)
+        virtio_unlock(&blk->device);
 }
 
 static void completions_ready(void *context, unsigned events)
 {
     struct virtio_blk *blk = context;
-    virtio_lock(&blk->device);
     block_queue_run(blk->completions);
-    announce(blk);
-    virtio_unlock(&blk->device);
 }
 
 // ---- Requests. These return true when the disk has the request, or false and *status.
@@ -324,6 +341,7 @@ static bool process(void *self, unsigned index)
     unsigned budget = QUEUE_SIZE;
     struct request *request;
     virtqueue_silence(ring);
+    block_queue_begin(blk->completions);
     while ((request = take_free(queue))) {
         if (virtqueue_next(ring, &request->chain, &budget) <= 0) {
             give_back(queue, request);
@@ -336,10 +354,18 @@ static bool process(void *self, unsigned index)
         }
         handle(queue, request);
     }
+    block_queue_end(blk->completions);
     if (queue->completed)
         virtio_queue_interrupt(queue->queue);
     queue->completed = false;
     return !budget;
+}
+
+static unsigned held(void *self)
+{
+    struct block_stats stats;
+    block_disk_stats(((struct virtio_blk *)self)->disk, &stats);
+    return (unsigned)stats.held;
 }
 
 static void config_write(void *self, unsigned offset, const void *bytes, unsigned length)
@@ -356,7 +382,7 @@ static void stop(void *self)
 }
 
 static const struct virtio_ops ops = {
-    .process = process, .config_write = config_write, .stop = stop};
+    .process = process, .held = held, .config_write = config_write, .stop = stop};
 
 static const struct field fields[] = {
     FIELD_U8_MAX(struct virtio_blk, config.write_back, 1),
@@ -418,7 +444,10 @@ static int init_parts(struct virtio_blk *blk, struct err *err)
     for (unsigned i = 0; i < blk->queue_count; i++)
         if (init_queue(blk, i) < 0)
             return err_set_errno(err, ENOMEM, "request slots");
-    blk->completions = block_queue_create(err);
+    if (!blk->completions) {
+        blk->completions = block_queue_create(err);
+        blk->own_completions = true;
+    }
     return blk->completions ? 0 : -1;
 }
 
@@ -481,6 +510,8 @@ struct virtio_blk *virtio_blk_create(const struct virtio_environment *environmen
     }
     blk->disk = params->disk;
     blk->queue_count = params->queues ? params->queues : 1;
+    blk->completions = params->completions;
+    blk->after = (struct block_queue_after){.function = announce, .context = blk};
     if (params->serial)
         memcpy(blk->serial, params->serial, strlen(params->serial));
     fill_config(blk);
@@ -489,7 +520,7 @@ struct virtio_blk *virtio_blk_create(const struct virtio_environment *environmen
         return NULL;
     }
     struct watch_call call = {.blk = blk, .err = err};
-    if (init_parts(blk, err) == 0 && environment->loop)
+    if (init_parts(blk, err) == 0 && blk->own_completions && environment->loop)
         os_loop_call(environment->loop, begin_watch, &call);
     if (!blk->completions || call.result < 0) {
         err_wrap(err, "%s", params->name);
@@ -506,7 +537,8 @@ void virtio_blk_destroy(struct virtio_blk *blk)
     virtio_device_quiesce(&blk->device);
     if (blk->device.environment.loop)
         os_loop_call(blk->device.environment.loop, end_watch, blk);
-    block_queue_destroy(blk->completions);
+    if (blk->own_completions)
+        block_queue_destroy(blk->completions);
     for (unsigned i = 0; i < blk->queue_count; i++)
         free(blk->queues[i].requests);
     virtio_device_fini(&blk->device);
@@ -516,6 +548,13 @@ void virtio_blk_destroy(struct virtio_blk *blk)
 struct virtio_device *virtio_blk_device(struct virtio_blk *blk)
 {
     return &blk->device;
+}
+
+void virtio_blk_stopped(struct virtio_blk *blk)
+{
+    virtio_lock(&blk->device);
+    virtio_device_held(&blk->device);
+    virtio_unlock(&blk->device);
 }
 
 void virtio_blk_resized(struct virtio_blk *blk)

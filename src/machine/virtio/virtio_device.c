@@ -233,9 +233,16 @@ void virtio_device_done(struct virtio_device *device)
     pthread_cond_broadcast(&device->idle);
 }
 
-static void wait_idle(struct virtio_device *device)
+void virtio_device_held(struct virtio_device *device)
 {
-    while (device->in_flight)
+    pthread_cond_broadcast(&device->idle);
+}
+
+// `but_held`: leave out those that wait for whoever controls the machine, which may be the caller.
+static void wait_idle(struct virtio_device *device, bool but_held)
+{
+    const struct virtio_ops *ops = device->setup.ops;
+    while (device->in_flight > (but_held && ops->held ? ops->held(device->setup.self) : 0))
         pthread_cond_wait(&device->idle, &device->lock);
 }
 
@@ -243,7 +250,7 @@ void virtio_device_pause(struct virtio_device *device)
 {
     virtio_lock(device);
     device->paused++;
-    wait_idle(device);
+    wait_idle(device, true);
     virtio_unlock(device);
 }
 
@@ -259,7 +266,10 @@ void virtio_device_resume(struct virtio_device *device)
 
 void virtio_device_quiesce(struct virtio_device *device)
 {
-    virtio_device_pause(device);
+    virtio_lock(device);
+    device->paused++;
+    wait_idle(device, false);
+    virtio_unlock(device);
     if (device->environment.loop)
         for (unsigned i = 0; i < device->setup.queue_count; i++)
             os_loop_post_cancel(device->environment.loop, &device->queues[i].post);
@@ -272,7 +282,7 @@ static void device_reset(void *self)
     struct virtio_device *device = self;
     virtio_lock(device);
     begin_reset(device);
-    wait_idle(device);
+    wait_idle(device, false);
     virtio_unlock(device);
 }
 

@@ -64,6 +64,8 @@ struct virtio_ops {
     void (*config_write)(void *kind, unsigned offset, const void *bytes, unsigned length);
     // DRIVER_OK: features are final. NULL: nothing.
     void (*started)(void *kind);
+    // Requests in flight that will not end before whoever controls the machine says so: no pause waits for them. NULL: none.
+    unsigned (*held)(void *kind);
     // Reset: forget the driver; what is in flight will still end through virtio_device_done(). NULL: nothing.
     void (*stop)(void *kind);
 };
@@ -151,6 +153,8 @@ void virtio_device_break(struct virtio_device *device, const char *why);
 // Requests that outlive process(): count them in, and out with the lock held when they are done (pushed or dropped).
 void virtio_device_begin(struct virtio_device *device);
 void virtio_device_done(struct virtio_device *device);
+// What `held` says has grown (lock held).
+void virtio_device_held(struct virtio_device *device);
 // Have a queue processed soon though the driver did not notify. Any thread; no lock is needed.
 void virtio_device_poke(struct virtio_device *device, unsigned queue);
 

@@ -81,6 +81,14 @@ static int parse_boot(struct vm_config *config, const json_t *boot, struct err *
     return 0;
 }
 
+void vm_config_parse_limits(struct vm_disk_limits *limits, const json_t *json)
+{
+    limits->bandwidth = number(json, "bandwidth", 0);
+    limits->iops = number(json, "iops", 0);
+    limits->bandwidth_burst = number(json, "bandwidth_burst", 0);
+    limits->iops_burst = number(json, "iops_burst", 0);
+}
+
 int vm_config_parse_disk(struct vm_disk_config *disk, const json_t *json, unsigned index,
                          unsigned cpus, struct err *err)
 {
@@ -92,6 +100,8 @@ int vm_config_parse_disk(struct vm_disk_config *disk, const json_t *json, unsign
     disk->readonly = json_is_true(json_object_get(json, "readonly"));
     disk->queues = (unsigned)number(json, "queues", cpus);
     disk->status_fd = (int)number(json, "status_fd", (uint64_t)-1);
+    disk->stop_on_error = !strcmp(text(json, "on_error", "report"), "stop");
+    vm_config_parse_limits(&disk->limits, json);
     if (parse_file(&disk->log, json_object_get(json, "log"), disk->name, err))
         return -1;
     const json_t *backing = json_object_get(json, "backing");

@@ -62,6 +62,10 @@ struct vm_disk_config {
     int status_fd; // of a remote disk; -1: none
     unsigned queues;
     bool readonly;
+    bool stop_on_error;
+    struct vm_disk_limits {
+        uint64_t bandwidth, iops, bandwidth_burst, iops_burst; // 0: none given
+    } limits;
     char default_id[12];
 };
 
@@ -114,6 +118,7 @@ int vm_config_parse(struct vm_config *config, json_t *json, struct err *err);
 void vm_config_fini(struct vm_config *config);
 
 // One disk or net of a `plug` command; `index` makes the default id.
+void vm_config_parse_limits(struct vm_disk_limits *limits, const json_t *json);
 int vm_config_parse_disk(struct vm_disk_config *disk, const json_t *json, unsigned index,
                          unsigned cpus, struct err *err);
 int vm_config_parse_net(struct vm_net_config *net, const json_t *json, const char *vm_name,

@@ -167,6 +167,8 @@ static const struct {
     {"bitmap-create", vm_do_bitmap_create},
     {"bitmap-remove", vm_do_bitmap_remove},
     {"bitmap-clear", vm_do_bitmap_clear},
+    {"disk-resize", vm_do_disk_resize},
+    {"disk-limits", vm_do_disk_limits},
 };
 
 static json_t *run_command(struct connection *c, const char *name, const json_t *request,

@@ -22,6 +22,11 @@ int vm_passed_take(struct vm_passed *passed, const json_t *request, const char *
 json_t *vm_do_plug(struct vm *vm, const json_t *request, struct vm_passed *passed, struct err *err);
 json_t *vm_do_unplug(struct vm *vm, const json_t *request, struct vm_passed *passed,
                      struct err *err);
+// vm_disks.c
+json_t *vm_do_disk_resize(struct vm *vm, const json_t *request, struct vm_passed *passed,
+                          struct err *err);
+json_t *vm_do_disk_limits(struct vm *vm, const json_t *request, struct vm_passed *passed,
+                          struct err *err);
 json_t *vm_do_balloon(struct vm *vm, const json_t *request, struct vm_passed *passed,
                       struct err *err);
 

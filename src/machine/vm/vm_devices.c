@@ -67,6 +67,8 @@ void vm_device_destroy(struct vm_device *device)
         link = &(*link)->next;
     if (*link)
         *link = device->next;
+    if (device->ops->give_up)
+        device->ops->give_up(device);
     if (device->virtio)
         virtio_device_quiesce(device->virtio);
     device->ops->destroy(device);
@@ -91,12 +93,28 @@ static void begin_io_loop(void *context)
     vm_io_thread_begin();
 }
 
+static void disks_completed(void *context, unsigned events)
+{
+    (void)events;
+    block_queue_run(((struct vm_devices *)context)->disk_queue);
+}
+
+static int start_disk_queue(struct vm_devices *devices, struct err *err)
+{
+    if (!(devices->disk_queue = block_queue_create_with_ring(err)))
+        return -1;
+    devices->disk_watch = (struct os_loop_watch){.ready = disks_completed, .context = devices};
+    // Nobody runs the loop yet.
+    return os_loop_watch(devices->io_loop, &devices->disk_watch,
+                         block_queue_fd(devices->disk_queue), OS_LOOP_READ, err);
+}
+
 static int start_io(struct vm *vm, struct vm_devices *devices, struct err *err)
 {
     devices->environment =
         (struct virtio_environment){.memory = vm->memory, .devices = &devices->saved};
     if (!vm->config->deterministic) {
-        if (!(devices->io_loop = os_loop_create(err)))
+        if (!(devices->io_loop = os_loop_create(err)) || start_disk_queue(devices, err))
             return -1;
         devices->io_thread =
             (struct os_loop_thread){.loop = devices->io_loop, .begin = begin_io_loop};
@@ -165,6 +183,7 @@ void vm_devices_destroy(struct vm *vm)
     if (devices->io_running)
         os_loop_thread_stop(&devices->io_thread);
     os_loop_destroy(devices->io_loop);
+    block_queue_destroy(devices->disk_queue);
     block_pool_destroy(devices->pool);
     vm_remotes_destroy(vm);
     free(devices);
@@ -173,6 +192,9 @@ void vm_devices_destroy(struct vm *vm)
 
 void vm_devices_reset(struct vm *vm)
 {
+    for (struct vm_device *device = vm->devices->first; device; device = device->next)
+        if (device->ops->give_up)
+            device->ops->give_up(device);
     for (struct device *device = vm->devices->saved; device; device = device->next)
         if (device->ops->reset)
             device->ops->reset(device->self);
@@ -193,6 +215,9 @@ void vm_devices_resume(struct vm *vm)
 {
     for (struct vm_device *device = vm->devices->first; device; device = device->next)
         virtio_device_resume(device->virtio);
+    for (struct vm_device *device = vm->devices->first; device; device = device->next)
+        if (device->ops->retry)
+            device->ops->retry(device);
 }
 
 json_t *vm_devices_statistics(struct vm *vm, const char *kind)

@@ -22,6 +22,9 @@ struct vm_device_ops {
     void (*destroy)(struct vm_device *device);
     // Members for `statistics`; NULL: none.
     json_t *(*statistics)(struct vm_device *device);
+    // Requests held back because of an error: try again, or let them fail and hold none back until the next retry. NULL: there are none.
+    void (*retry)(struct vm_device *device);
+    void (*give_up)(struct vm_device *device);
 };
 
 struct vm_device {
@@ -32,7 +35,11 @@ struct vm_device {
     void *kind;                   // struct virtio_blk …
     void *behind;                 // struct block_disk …; NULL: nothing
     bool removable;
+    bool stops; // the machine, when the host's storage fails
     struct os_loop_post ejected; // to the main loop: the guest has let go
+    struct os_loop_post stopped; // to the main loop: a request is held back because of an error
+    _Atomic int stop_error;      // a positive errno
+    _Atomic unsigned stop_op;    // enum block_op
     struct vm_device *next;
 };
 
@@ -43,6 +50,8 @@ struct vm_devices {
     bool io_running;
     struct virtio_environment environment;
     struct block_pool *pool;
+    struct block_queue *disk_queue; // completions of all disks, on the I/O loop; NULL in a deterministic machine
+    struct os_loop_watch disk_watch;
     struct vm_device *first;
     struct virtio_balloon *balloon; // one of the devices
     struct device *saved;           // sections of all functions

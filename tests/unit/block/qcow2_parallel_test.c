@@ -112,7 +112,7 @@ static void on_done(struct block_request *request, int result)
         submit(s);
 }
 
-static void run(uint32_t cluster, uint32_t seed)
+static void run(uint32_t cluster, uint32_t seed, bool ring)
 {
     struct err err = {0};
     struct test *t = calloc(1, sizeof(*t));
@@ -127,7 +127,7 @@ static void run(uint32_t cluster, uint32_t seed)
         .chain = &image, .chain_length = 1, .metadata_bytes = MIB / 8 + cluster};
     t->disk = block_disk_open(&options, &err);
     CHECK(t->disk, "%s", err.text);
-    t->queue = block_queue_create(&err);
+    t->queue = ring ? block_queue_create_with_ring(&err) : block_queue_create(&err);
     t->random = seed;
     for (int i = 0; i < DEPTH; i++) {
         slots[i].test = t;
@@ -157,6 +157,7 @@ int main(void)
 {
     static const uint32_t clusters[] = {512, 4096, 65536, 524288};
     for (size_t i = 0; i < ARRAY_LENGTH(clusters); i++)
-        run(clusters[i], (uint32_t)i);
+        for (uint32_t ring = 0; ring < 2; ring++)
+            run(clusters[i], (uint32_t)i, ring);
     return 0;
 }
