@@ -24,7 +24,7 @@ struct bench {
     uint64_t next, step;    // where the next request goes, and how far the one after it is away
     uint64_t random;        // the random generator's state
     uint64_t seconds, start_ns, until_ns; // how long at most (0: by number), and when
-    uint64_t left; // requests to submit, when their number was given
+    uint64_t left;                        // requests to submit, when their number was given
     uint64_t done, in_flight;
     int result;
     bool random_order, write;
@@ -141,7 +141,8 @@ int disk_bench(const struct disk_words *w, int *status, struct err *err)
     if (block < 512 || block > 16 * MIB || block % 512)
         return err_set(err, ERR_USAGE, "--block: it must be a multiple of 512 up to 16M");
     if (step % 512 || (w->step && w->random))
-        return err_set(err, ERR_USAGE, "--step: it must be a multiple of 512, and not beside --random");
+        return err_set(err, ERR_USAGE,
+                       "--step: it must be a multiple of 512, and not beside --random");
     if (w->write && !w->force)
         return err_set(err, ERR_USAGE,
                        "--write destroys what is on '%s'; add --force if you mean it",

@@ -167,8 +167,10 @@ static int convert(const struct disk_words *w, struct block_disk *source, struct
     if (!remote && make(path, &create, w->force, err))
         return -1;
     struct block_chain chain;
-    struct disk_opening how = {
-        .format = create.format, .durability = BLOCK_UNSAFE, .alone = !w->backing, .direct = w->direct};
+    struct disk_opening how = {.format = create.format,
+                               .durability = BLOCK_UNSAFE,
+                               .alone = !w->backing,
+                               .direct = w->direct};
     struct block_disk *target = disk_open(path, &how, &chain, err);
     if (!target)
         return -1;

@@ -9,7 +9,9 @@
 #include "machine/block/block_driver.h"
 #include "wire/schema.h"
 
-#define DISK_WORDS "FILE[,readonly][,serial=S][,format=raw|qcow2|vmdk|vhdx|vdi]"
+#define DISK_WORDS                                                                                 \
+    "FILE[,readonly][,serial=S][,format=raw|qcow2|vmdk|vhdx|vdi][,bandwidth=SIZE][,iops=N]"        \
+    "[,bandwidth-burst=SIZE][,iops-burst=N][,on-error=report|stop]"
 #define MIN_MEMORY (16 * MIB)
 #define MAX_MEMORY (64 * GIB)
 

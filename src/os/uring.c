@@ -17,9 +17,9 @@
 #include "base/err.h"
 
 struct os_uring {
-    int fd;            // owned
-    unsigned entries;  // constant: of the submission ring
-    uint8_t *rings;    // owned mapping: both rings
+    int fd;           // owned
+    unsigned entries; // constant: of the submission ring
+    uint8_t *rings;   // owned mapping: both rings
     size_t rings_bytes;
     struct io_uring_sqe *sqes; // owned mapping
     // In the mapping. The tail of submissions and the head of completions are ours, the others the kernel's.
@@ -116,7 +116,8 @@ static int restrict_it(const struct os_uring *ring)
         list[2 + i].opcode = IORING_RESTRICTION_SQE_OP;
         list[2 + i].sqe_op = operations[i];
     }
-    int rc = call_register(ring, IORING_REGISTER_RESTRICTIONS, list, sizeof(list) / sizeof(list[0]));
+    int rc =
+        call_register(ring, IORING_REGISTER_RESTRICTIONS, list, sizeof(list) / sizeof(list[0]));
     return rc ? rc : call_register(ring, IORING_REGISTER_ENABLE_RINGS, NULL, 0);
 }
 
@@ -194,8 +195,7 @@ int os_uring_submit(struct os_uring *ring)
 {
     atomic_store_explicit(ring->submit_tail, ring->tail, memory_order_release);
     for (;;) {
-        uint32_t left =
-            ring->tail - atomic_load_explicit(ring->submit_head, memory_order_acquire);
+        uint32_t left = ring->tail - atomic_load_explicit(ring->submit_head, memory_order_acquire);
         if (!left)
             return 0;
         if (enter(ring, left, 0) < 0 && errno != EINTR)

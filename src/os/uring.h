@@ -31,7 +31,8 @@ int os_uring_set_file(struct os_uring *ring, unsigned file, int fd);
 struct os_uring_transfer {
     unsigned file; // of the table
     bool write;
-    const struct iovec *iov; // borrowed until os_uring_submit() has returned; the memory until completion
+    const struct iovec
+        *iov; // borrowed until os_uring_submit() has returned; the memory until completion
     int count;
     uint64_t offset; // of a file that has none (an event counter): 0
     uint64_t tag;    // comes back with the completion

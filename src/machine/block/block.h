@@ -223,8 +223,9 @@ struct block_stats {
     } op[BLOCK_OP_COUNT];
     uint64_t in_flight;
     uint64_t held;
-    uint64_t by_ring;             // requests that needed no thread of the pool
-    uint64_t delayed, delayed_ns; // requests that came faster than the limits allow, and by how much
+    uint64_t by_ring; // requests that needed no thread of the pool
+    uint64_t delayed,
+        delayed_ns; // requests that came faster than the limits allow, and by how much
 };
 void block_disk_stats(struct block_disk *disk, struct block_stats *stats);
 

@@ -299,7 +299,8 @@ void block_submit(struct block_disk *disk, struct block_request *request)
     pthread_mutex_unlock(&disk->lock);
     if (due > request->start_ns)
         block_pool_push_later(disk->pool, request, due);
-    else if (!ring || check(disk, request) || !block_queue_carry(request->queue, disk->node, request))
+    else if (!ring || check(disk, request) ||
+             !block_queue_carry(request->queue, disk->node, request))
         block_pool_push(disk->pool, request);
 }
 

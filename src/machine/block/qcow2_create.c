@@ -17,6 +17,7 @@
 
 #define CLUSTER_USUAL (64 * KIB)
 #define L1_BYTES_MAX  (32 * MIB)
+#define SPARSE_BYTES  4096
 
 static int fill_header(struct qcow2_header *h, const struct block_create *c, struct err *err)
 {
@@ -83,6 +84,19 @@ static int lay_out(struct qcow2_header *h, struct layout *layout, struct err *er
     return 0;
 }
 
+// A new file is zeros all over: what is zero need not be written, and takes no space.
+static int write_sparsely(struct block_node *file, uint64_t offset, const uint8_t *bytes,
+                          uint64_t length)
+{
+    int rc = 0;
+    for (uint64_t at = 0, n; at < length && !rc; at += n) {
+        n = length - at < SPARSE_BYTES ? length - at : SPARSE_BYTES;
+        if (!file->grows || !block_memory_is_zero(bytes + at, n))
+            rc = block_node_write_buffer(file, offset + at, bytes + at, n);
+    }
+    return rc;
+}
+
 // Table and blocks as they stand in the file: `used` clusters have count one.
 static int write_counts(struct block_node *file, const struct qcow2_header *h,
                         const struct layout *layout)
@@ -99,7 +113,7 @@ static int write_counts(struct block_node *file, const struct qcow2_header *h,
     struct qcow2 counts = {.refcount_bits = 1u << h->refcount_order};
     for (uint64_t i = 0; i < used; i++) // blocks follow one another, so that they are one array
         qcow2_count_write(&counts, tables + layout->table * cluster, i, 1);
-    int rc = block_node_write_buffer(file, cluster, tables, bytes);
+    int rc = write_sparsely(file, cluster, tables, bytes);
     free(tables);
     return rc;
 }
@@ -111,15 +125,18 @@ static int write_image(struct block_node *file, const struct qcow2_header *h,
     uint8_t *bytes = calloc(1, cluster);
     if (!bytes)
         return -ENOMEM;
+    uint64_t end = (1 + layout->table + layout->blocks + layout->l1) * cluster;
     int rc = write_counts(file, h, layout);
-    if (!rc)
+    if (!rc && file->grows)
+        rc = block_node_resize(file, end, NULL) ? -EIO : 0;
+    else if (!rc)
         rc = block_node_write_zeros(file, h->l1_offset, layout->l1 * cluster);
     if (!rc)
         rc = block_node_flush(file);
     if (!rc && !qcow2_header_encode(h, bytes, cluster))
         rc = -ENAMETOOLONG;
     if (!rc)
-        rc = block_node_write_buffer(file, 0, bytes, cluster);
+        rc = write_sparsely(file, 0, bytes, cluster);
     free(bytes);
     return rc ? rc : block_node_flush(file);
 }

@@ -37,8 +37,8 @@ struct block_ring {
     // Under it.
     struct slot *slots; // owned
     struct slot *free;
-    unsigned fresh;       // from here on slots were never used
-    unsigned batches;     // that were begun and not ended
+    unsigned fresh;             // from here on slots were never used
+    unsigned batches;           // that were begun and not ended
     uint64_t files[FILES / 64]; // bit set: place taken
 
     pthread_mutex_t take_lock;  // after submit_lock is never taken before
@@ -56,11 +56,9 @@ static void submit(struct block_ring *ring)
 
 static void listen_to_counter(struct block_ring *ring)
 {
-    bool room = os_uring_prepare(ring->uring,
-                                 &(struct os_uring_transfer){.file = 0,
-                                                             .iov = &ring->counted_iov,
-                                                             .count = 1,
-                                                             .tag = COUNTER_TAG});
+    bool room = os_uring_prepare(
+        ring->uring, &(struct os_uring_transfer){
+                         .file = 0, .iov = &ring->counted_iov, .count = 1, .tag = COUNTER_TAG});
     assert(room);
     (void)room;
 }
@@ -94,15 +92,14 @@ static int prepare(struct block_ring *ring, struct block_node *node, struct slot
         return rc;
     }
     atomic_fetch_add(&ring->in_flight, 1);
-    bool room = os_uring_prepare(ring->uring,
-                                 &(struct os_uring_transfer){
-                                     .file = route->place,
-                                     .write = request->op == BLOCK_WRITE,
-                                     .iov = request->iov,
-                                     .count = request->iov_count,
-                                     .offset = route->offset,
-                                     .tag = (uint64_t)(slot - ring->slots) + 1,
-                                 });
+    bool room = os_uring_prepare(ring->uring, &(struct os_uring_transfer){
+                                                  .file = route->place,
+                                                  .write = request->op == BLOCK_WRITE,
+                                                  .iov = request->iov,
+                                                  .count = request->iov_count,
+                                                  .offset = route->offset,
+                                                  .tag = (uint64_t)(slot - ring->slots) + 1,
+                                              });
     assert(room); // there are no more slots than entries
     (void)room;
     return 0;

@@ -27,7 +27,8 @@ static uint64_t take(struct throttle_bucket *bucket, uint64_t now, uint64_t amou
 {
     if (!bucket->rate || !amount)
         return now;
-    uint64_t due = bucket->used_ns > now + bucket->burst_ns ? bucket->used_ns - bucket->burst_ns : now;
+    uint64_t due =
+        bucket->used_ns > now + bucket->burst_ns ? bucket->used_ns - bucket->burst_ns : now;
     uint64_t from = bucket->used_ns > now ? bucket->used_ns : now;
     if (__builtin_add_overflow(from, share_ns(amount, bucket->rate), &bucket->used_ns))
         bucket->used_ns = UINT64_MAX;

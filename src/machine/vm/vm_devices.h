@@ -35,7 +35,7 @@ struct vm_device {
     void *kind;                   // struct virtio_blk …
     void *behind;                 // struct block_disk …; NULL: nothing
     bool removable;
-    bool stops; // the machine, when the host's storage fails
+    bool stops;                  // the machine, when the host's storage fails
     struct os_loop_post ejected; // to the main loop: the guest has let go
     struct os_loop_post stopped; // to the main loop: a request is held back because of an error
     _Atomic int stop_error;      // a positive errno
@@ -50,7 +50,8 @@ struct vm_devices {
     bool io_running;
     struct virtio_environment environment;
     struct block_pool *pool;
-    struct block_queue *disk_queue; // completions of all disks, on the I/O loop; NULL in a deterministic machine
+    struct block_queue
+        *disk_queue; // completions of all disks, on the I/O loop; NULL in a deterministic machine
     struct os_loop_watch disk_watch;
     struct vm_device *first;
     struct virtio_balloon *balloon; // one of the devices

@@ -44,11 +44,11 @@ static json_t *disk_statistics(struct vm_device *device)
 {
     struct block_stats stats;
     block_disk_stats(device->behind, &stats);
-    json_t *members = json_pack("{s:I, s:I, s:I, s:I, s:I, s:I}", "size",
-                                (json_int_t)block_disk_size(device->behind), "in_flight",
-                                (json_int_t)stats.in_flight, "held", (json_int_t)stats.held,
-                                "by_ring", (json_int_t)stats.by_ring, "delayed", (json_int_t)stats.delayed, "delayed_ns",
-                                (json_int_t)stats.delayed_ns);
+    json_t *members = json_pack(
+        "{s:I, s:I, s:I, s:I, s:I, s:I}", "size", (json_int_t)block_disk_size(device->behind),
+        "in_flight", (json_int_t)stats.in_flight, "held", (json_int_t)stats.held, "by_ring",
+        (json_int_t)stats.by_ring, "delayed", (json_int_t)stats.delayed, "delayed_ns",
+        (json_int_t)stats.delayed_ns);
     for (enum block_op op = 0; op < BLOCK_OP_COUNT; op++) {
         const struct block_op_stats *s = &stats.op[op];
         json_object_set_new(

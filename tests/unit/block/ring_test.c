@@ -244,7 +244,8 @@ static void a_backing_image_is_read_by_the_ring(void **state)
                                    {.fd = below, .format = "raw", .name = "below"}};
     open_chain(f, images, 2, (struct block_options){0});
     memset(bytes, 99, BLOCK);
-    assert_int_equal(block_write(f->disk, 16 * BLOCK, bytes, BLOCK), 0); // a cluster of the top's own
+    assert_int_equal(block_write(f->disk, 16 * BLOCK, bytes, BLOCK),
+                     0); // a cluster of the top's own
     for (int i = 0; i < 32; i++)
         submit(f, i, BLOCK_READ, (uint64_t)i * BLOCK);
     wait_for(f, 32);

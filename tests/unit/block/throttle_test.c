@@ -52,7 +52,8 @@ static void bytes_a_second_are_kept(void **state)
 static void the_stricter_limit_decides(void **state)
 {
     struct throttle t;
-    throttle_set(&t, &(struct block_rate){.bytes_per_s = MIB, .burst_bytes = 1, .requests_per_s = 1000000});
+    throttle_set(
+        &t, &(struct block_rate){.bytes_per_s = MIB, .burst_bytes = 1, .requests_per_s = 1000000});
     uint64_t due = last_of(&t, 0, 11, MIB);
     assert_in_range(due, 10 * SECOND - SECOND / 100, 10 * SECOND);
 }

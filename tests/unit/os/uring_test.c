@@ -37,17 +37,20 @@ static void bytes_are_written_and_read(void **state)
     uint64_t tag;
     assert_int_equal(os_uring_set_file(ring, 3, fd), 0);
     close(fd); // the ring has its own reference
-    assert_true(os_uring_prepare(ring, &(struct os_uring_transfer){
-                                           .file = 3, .write = true, .iov = &whole, .count = 1, .offset = 100, .tag = 7}));
+    assert_true(os_uring_prepare(
+        ring, &(struct os_uring_transfer){
+                  .file = 3, .write = true, .iov = &whole, .count = 1, .offset = 100, .tag = 7}));
     assert_int_equal(finish(ring, &tag), sizeof(out));
     assert_int_equal(tag, 7);
     assert_true(os_uring_prepare(
-        ring, &(struct os_uring_transfer){.file = 3, .iov = parts, .count = 2, .offset = 100, .tag = 8}));
+        ring,
+        &(struct os_uring_transfer){.file = 3, .iov = parts, .count = 2, .offset = 100, .tag = 8}));
     assert_int_equal(finish(ring, &tag), sizeof(in));
     assert_memory_equal(in, out, sizeof(out));
     assert_int_equal(os_uring_set_file(ring, 3, -1), 0);
     assert_true(os_uring_prepare(
-        ring, &(struct os_uring_transfer){.file = 3, .iov = parts, .count = 2, .offset = 100, .tag = 9}));
+        ring,
+        &(struct os_uring_transfer){.file = 3, .iov = parts, .count = 2, .offset = 100, .tag = 9}));
     assert_int_equal(finish(ring, &tag), -EBADF);
 }
 
