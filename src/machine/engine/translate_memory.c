@@ -481,7 +481,8 @@ bool translate_look_up(struct translation *t, const struct look_up *l, struct fa
 
 // ---- Instructions with a memory operand ----
 
-// On the only CPU of a machine, one instruction is atomic as it is: an interrupt comes before or after it. LOCK costs some 8 ns and is left out, but
+// On the only CPU of a machine, one instruction is atomic as it is: an interrupt comes before or after it, and LOCK (SDM vol. 3, 9.1.2) is for
+// other agents on the bus; ours never do an atomic read and write of what the guest does, too. LOCK costs some 8 ns and is left out, but
 // where it serves as a barrier against devices, which are other threads: locked instructions that change nothing, or work on the stack. (Kernels
 // leave LOCK out on one CPU, too, and XCHG, which always locks, is the other barrier they use.)
 static bool keeps_lock(const struct translation *t, const struct insn *insn)
