@@ -1,43 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""gdb_test: a debugger on --gdb sees registers and memory, stops at a breakpoint, steps, interrupts a running machine, and lets go.
-
-The client here speaks the remote protocol itself, so that every packet is seen; gdb is not needed.
-"""
+"""gdb_test: a debugger on --gdb sees registers and memory, stops at a breakpoint, steps, interrupts a running machine, and lets go."""
 import tempfile
 
-from wirt_guest import Console, busybox, connect
+from gdb_client import Debugger
+from wirt_guest import Console, busybox
 
 RIP, CS, GPR_BYTES = 16, 18, 8
-
-
-class Debugger:
-    def __init__(self, path):
-        self.socket = connect(path)
-        self.socket.settimeout(60)
-        self.file = self.socket.makefile("rb")
-        assert self.ask("QStartNoAckMode") == "OK"
-
-    def send(self, text):
-        self.socket.sendall(b"$%s#%02x" % (text.encode(), sum(text.encode()) & 255))
-
-    def answer(self):
-        byte = self.file.read(1)
-        while byte != b"$":
-            assert byte in (b"+", b"-"), byte
-            byte = self.file.read(1)
-        text = b""
-        while not text.endswith(b"#"):
-            text += self.file.read(1)
-        assert int(self.file.read(2), 16) == sum(text[:-1]) & 255
-        return text[:-1].decode()
-
-    def ask(self, text):
-        self.send(text)
-        return self.answer()
-
-    def register(self, number):
-        return int.from_bytes(bytes.fromhex(self.ask(f"p{number:x}")), "little")
-
 
 with tempfile.TemporaryDirectory() as folder:
     path = f"{folder}/gdb"
