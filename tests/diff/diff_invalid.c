@@ -3,8 +3,20 @@
 // Cases that are no instructions. Left out is what the host may have beyond wirt's CPU models, as far as Zydis knows it.
 #include "diff_make.h"
 
+#include <string.h>
+
 #include "base/bits.h"
 #include "decode_zydis.h"
+
+// VMCALL and VMMCALL with prefixes that make them invalid: where the host is a virtual machine itself its hypervisor may answer all the same.
+static bool is_hypervisors(const uint8_t *bytes)
+{
+    static const uint8_t prefixes[] = {0x66, 0xF2, 0xF3, 0xF0, 0x67};
+    for (unsigned i = 0; i < INSN_MAX_BYTES - 3; i++, bytes++)
+        if (!memchr(prefixes, *bytes, sizeof(prefixes)) && (*bytes & 0xF0) != 0x40)
+            break;
+    return bytes[0] == 0x0F && bytes[1] == 0x01 && (bytes[2] == 0xC1 || bytes[2] == 0xD9);
+}
 
 static void random_opcode(uint64_t *random, uint8_t *bytes)
 {
@@ -39,6 +51,7 @@ bool diff_invalid_make(struct diff_case *out, enum code_mode mode, uint64_t seed
     for (unsigned attempt = 0; attempt < 100; attempt++) {
         random_opcode(&random, out->bytes);
         if (decode(out->bytes, INSN_MAX_BYTES, mode, &out->insn) != DECODE_INVALID ||
+            is_hypervisors(out->bytes) ||
             is_instruction_of_absent_extension(out->bytes, INSN_MAX_BYTES, mode))
             continue;
         static const uint8_t nop = 0x90;
