@@ -59,7 +59,7 @@ int disk_new_file(const char *path, bool force, struct err *err);
 // The format stated, or by suffix.
 const char *disk_target_format(const char *path, const char *stated, struct err *err);
 int disk_parse_size(const char *what, const char *text, uint64_t *bytes, struct err *err);
-void disk_print_json(json_t *value); // takes it over
+void disk_print_json(json_t *value);                      // takes it over
 json_t *disk_bitmaps_json(const struct block_node *node); // disk_bitmap.c
 const char *disk_bitmap_state(const struct block_bitmap *bitmap);
 

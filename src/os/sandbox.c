@@ -174,7 +174,7 @@ static int allow_kvm(scmp_filter_ctx filter)
 static int allow_ring_files(scmp_filter_ctx filter)
 {
     return seccomp_rule_add(filter, SCMP_ACT_ALLOW, SCMP_SYS(io_uring_register), 1,
-                            SCMP_A1(SCMP_CMP_EQ, IORING_REGISTER_FILES_UPDATE));
+                            SCMP_A1(SCMP_CMP_EQ, IORING_REGISTER_FILES_UPDATE, 0));
 }
 
 static int allow_internet(scmp_filter_ctx filter)

@@ -83,13 +83,13 @@ struct block_ops {
 
 struct block_node {
     const struct block_ops *ops;
-    struct block_node *next;    // owned: what this node stands on; NULL for the lowest
-    struct block_node *backing; // owned: what holds what this image does not; may be NULL
-    char *name;                 // owned: for messages
-    _Atomic uint64_t size;      // guest-visible bytes
+    struct block_node *next;      // owned: what this node stands on; NULL for the lowest
+    struct block_node *backing;   // owned: what holds what this image does not; may be NULL
+    char *name;                   // owned: for messages
+    _Atomic uint64_t size;        // guest-visible bytes
     struct block_bitmap *bitmaps; // owned: a list; marked by what changes this node (bitmap.h)
-    struct block_limits limits; // constant after opening
-    uint64_t memory_limit;      // bound on what this node may allocate
+    struct block_limits limits;   // constant after opening
+    uint64_t memory_limit;        // bound on what this node may allocate
     bool read_only;
     bool repair; // opened to be repaired: damage is no reason to refuse
     bool grows;  // a file: may be written beyond its end, and reads as zeros there

@@ -50,7 +50,7 @@ struct block_disk {
     enum block_on_error on_error;
     struct throttle throttle;
     struct block_stats stats;
-    bool claimed; // a job has the stack
+    bool claimed;                   // a job has the stack
     struct block_queue *ring_queue; // borrowed: the one whose ring our requests may take; set once
 };
 

@@ -107,8 +107,8 @@ struct vm_config {
     unsigned timeout_seconds; // 0: none
     bool exit_on_reboot;
     bool deterministic;
-    unsigned trace;     // enum vm_trace
-    unsigned cold_runs; // of code, before it is translated
+    unsigned trace;       // enum vm_trace
+    unsigned cold_runs;   // of code, before it is translated
     uint64_t launched_ns; // host monotonic; 0: not told
     bool stats, stats_json;
 };

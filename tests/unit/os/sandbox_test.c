@@ -115,7 +115,7 @@ static void rings_are_made_before_threads_take_their_filters(void **state)
 {
     (void)state;
     assert_int_equal(try_in_child(NO_THREAD, make_a_ring), 0);
-    for (int kind = 0; kind < (int)NO_THREAD; kind++) {
+    for (enum os_sandbox_thread kind = 0; kind < NO_THREAD; kind++) {
         assert_int_equal(try_in_child(kind, make_a_ring), SIGSYS);
         assert_int_equal(try_in_child(kind, register_buffers_of_a_ring), SIGSYS);
     }
