@@ -3,6 +3,7 @@
 // Wiring only: which line goes where, and what carries the messages.
 #include "machine/chip/irqchip.h"
 
+#include <errno.h>
 #include <stdlib.h>
 
 #include "machine/chip/ioapic.h"
@@ -51,9 +52,41 @@ static void send_backend_msi(void *context, uint64_t address, uint32_t data)
     irqchip->system->backend->interrupts->send_msi(irqchip->system, address, data);
 }
 
-static const struct irq_controller_ops backend_controller_ops = {set_backend_line,
-                                                                 send_backend_msi};
-static const struct irq_controller_ops controller_ops = {set_line, send_msi};
+static int open_backend_route(void *context)
+{
+    struct irqchip *irqchip = context;
+    const struct irq_controller_ops *ops = irqchip->system->backend->interrupts;
+    return ops->route_open ? ops->route_open(irqchip->system) : -ENOSYS;
+}
+
+static void close_backend_route(void *context, int route)
+{
+    struct irqchip *irqchip = context;
+    irqchip->system->backend->interrupts->route_close(irqchip->system, route);
+}
+
+static int set_backend_route(void *context, int route, uint64_t address, uint32_t data)
+{
+    struct irqchip *irqchip = context;
+    return irqchip->system->backend->interrupts->route_set(irqchip->system, route, address, data);
+}
+
+static int backend_route_fd(void *context, int route)
+{
+    struct irqchip *irqchip = context;
+    return irqchip->system->backend->interrupts->route_fd(irqchip->system, route);
+}
+
+static const struct irq_controller_ops backend_controller_ops = {
+    .set_line = set_backend_line,
+    .send_msi = send_backend_msi,
+    .route_open = open_backend_route,
+    .route_close = close_backend_route,
+    .route_set = set_backend_route,
+    .route_fd = backend_route_fd,
+};
+static const struct irq_controller_ops controller_ops = {.set_line = set_line,
+                                                         .send_msi = send_msi};
 
 // The bootstrap CPU's LINT0 is where INTR is wired to.
 static void pic_changed(void *context, bool level)

@@ -30,6 +30,9 @@ struct bus {
     pthread_mutex_t wait_lock;
     pthread_cond_t left;
     _Atomic unsigned waiting;
+    // Set before ranges with doorbells are added.
+    bus_doorbell_hook *doorbell_hook;
+    void *doorbell_context;
 };
 
 struct frame {
@@ -117,6 +120,25 @@ static int insert(struct bus *bus, struct bus_range *range, struct err *err)
     bus->count++;
     range->linked = true;
     return 0;
+}
+
+void bus_set_doorbells(struct bus *bus, bus_doorbell_hook *hook, void *context)
+{
+    bus->doorbell_hook = hook;
+    bus->doorbell_context = context;
+}
+
+bool bus_has_doorbells(const struct bus *bus)
+{
+    return bus->doorbell_hook != NULL;
+}
+
+void bus_doorbells_change(struct bus *bus, const struct bus_range *range,
+                          const struct bus_doorbell *doorbells, unsigned count, bool on)
+{
+    for (unsigned i = 0; i < count && bus->doorbell_hook; i++)
+        bus->doorbell_hook(bus->doorbell_context, range->start + doorbells[i].offset,
+                           doorbells[i].fd, on);
 }
 
 int bus_add(struct bus *bus, struct bus_range *range, struct err *err)

@@ -32,6 +32,13 @@ struct bus_ops {
 
 enum bus_kind { BUS_PORT, BUS_MMIO };
 
+// A place in a range that is only written to, to wake somebody: where the backend's kernel can, it raises the event counter `fd` instead of having the
+// handler called. The handler must do the same.
+struct bus_doorbell {
+    uint64_t offset;
+    int fd; // os/event_counter.h
+};
+
 // Owned by the device, which embeds it; the bus links it.
 struct bus_range {
     const char *name; // for --trace and messages
@@ -52,6 +59,14 @@ void bus_destroy(struct bus *bus);
 // -1 and *err when it overlaps a range that is there. Later ranges never shadow earlier ones.
 int bus_add(struct bus *bus, struct bus_range *range, struct err *err);
 void bus_remove(struct bus *bus, struct bus_range *range);
+
+// After a range with doorbells was added, before it is removed. Nothing where the backend has no such thing.
+void bus_doorbells_change(struct bus *bus, const struct bus_range *range,
+                          const struct bus_doorbell *doorbells, unsigned count, bool on);
+// The backend's, set before the first range with doorbells is added: a doorbell appears at, or vanishes from, an address. Any thread.
+typedef void bus_doorbell_hook(void *context, uint64_t address, int fd, bool on);
+void bus_set_doorbells(struct bus *bus, bus_doorbell_hook *hook, void *context);
+bool bus_has_doorbells(const struct bus *bus);
 
 // An access by a vCPU. Returns whether any device answered; *value is all ones (of the size) where
 // none did.

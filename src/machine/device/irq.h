@@ -17,6 +17,12 @@
 struct irq_controller_ops {
     void (*set_line)(void *controller, unsigned line, bool level);
     void (*send_msi)(void *controller, uint64_t address, uint32_t data);
+    // A route: a message that is sent often, and which the host's kernel may send by itself when its event counter is raised (route_fd()), by whomever. NULL: there
+    // are none, send_msi does. route_open() returns a route or -errno (no more); route_set() says what its message is, 0 or -errno.
+    int (*route_open)(void *controller);
+    void (*route_close)(void *controller, int route);
+    int (*route_set)(void *controller, int route, uint64_t address, uint32_t data);
+    int (*route_fd)(void *controller, int route);
 };
 
 struct irq_controller {

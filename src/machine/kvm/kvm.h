@@ -6,6 +6,7 @@
 //     kvm_cpuid.c    the CPU model as KVM is told it, and what KVM supports of it
 //     kvm_state.c    registers between struct cpu_state and KVM; kvm_msr.c the MSRs among them; kvm_apic.c the local APIC
 //     kvm_chips.c    PIC and I/O APIC between the machine's own and KVM's; lines and messages
+//     kvm_routes.c   the table of interrupt routes; event counters that send messages (irqfd)
 //     kvm_run.c      the run loop and its exits; what KVM cannot emulate is finished by tier 0 of the engine
 //     kvm_dirty.c    KVM's dirty log behind guest_memory's dirty tracking
 //     kvm_probe.c    is KVM here fit to run a kernel? A guest of a few instructions answers

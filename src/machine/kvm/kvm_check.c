@@ -16,7 +16,7 @@ static const struct {
     {KVM_CAP_IRQ_ROUTING, "interrupt routes"},
     {KVM_CAP_SIGNAL_MSI, "message signalled interrupts"},
     {KVM_CAP_IRQFD, "irqfd"},
-    {KVM_CAP_IOEVENTFD, "ioeventfd"},
+    {KVM_CAP_IOEVENTFD_ANY_LENGTH, "ioeventfd for any length"},
     {KVM_CAP_EXT_CPUID, "CPUID"},
     {KVM_CAP_IMMEDIATE_EXIT, "immediate exit"},
     {KVM_CAP_MP_STATE, "CPU run states"},

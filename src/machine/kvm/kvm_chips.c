@@ -9,7 +9,6 @@
 #include "machine/chip/pic.h"
 #include "machine/kvm/kvm_internal.h"
 
-#define PIC_LINES   16u
 #define TIMER_INPUT 2u
 #define CASCADE     2u
 
@@ -35,33 +34,14 @@ static void send_msi(void *controller, uint64_t address, uint32_t data)
                   (unsigned long long)address, data);
 }
 
-const struct irq_controller_ops kvm_interrupts = {.set_line = set_line, .send_msi = send_msi};
-
-static struct kvm_irq_routing_entry route_to(uint32_t line, uint32_t chip, uint32_t pin)
-{
-    return (struct kvm_irq_routing_entry){
-        .gsi = line, .type = KVM_IRQ_ROUTING_IRQCHIP, .u.irqchip = {.irqchip = chip, .pin = pin}};
-}
-
-int kvm_route_lines(const struct kvm_machine *machine, struct err *err)
-{
-    struct {
-        struct kvm_irq_routing head;
-        struct kvm_irq_routing_entry entries[PIC_LINES + IRQ_LINES];
-    } table = {0};
-    uint32_t used = 0;
-    for (unsigned line = 0; line < IRQ_LINES; line++) {
-        if (line == CASCADE)
-            continue;
-        if (line < PIC_LINES)
-            table.entries[used++] =
-                route_to(line, line < 8 ? KVM_IRQCHIP_PIC_MASTER : KVM_IRQCHIP_PIC_SLAVE, line % 8);
-        table.entries[used++] = route_to(line, KVM_IRQCHIP_IOAPIC, line == 0 ? TIMER_INPUT : line);
-    }
-    table.head.nr = used;
-    int failed = os_kvm(machine->vm_fd, KVM_SET_GSI_ROUTING, &table);
-    return failed ? err_set_errno(err, -failed, "KVM does not take interrupt routes") : 0;
-}
+const struct irq_controller_ops kvm_interrupts = {
+    .set_line = set_line,
+    .send_msi = send_msi,
+    .route_open = kvm_route_open,
+    .route_close = kvm_route_close,
+    .route_set = kvm_route_set,
+    .route_fd = kvm_route_fd,
+};
 
 // ---- Saved state
 

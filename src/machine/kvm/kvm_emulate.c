@@ -38,6 +38,9 @@ bool kvm_emulate_one(struct vcpu *vcpu, enum vcpu_exit *exit)
     *exit = VCPU_EXIT_HOST_FAILURE;
     if (kvm_fetch_state(vcpu) || kvm_fetch_apic(vcpu) || !make_tier0(vcpu))
         return true;
+    // An older KVM has made up a #UD by now.
+    if (vcpu->state.pending_exception == EXC_UD)
+        vcpu->state.pending_exception = EXC_NONE;
     engine_state_changed(vcpu);
     vcpu->state.interrupt_shadow = SHADOW_NONE;
     enum interp_step step = interp_step(vcpu);

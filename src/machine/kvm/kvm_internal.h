@@ -13,6 +13,14 @@
 
 #define KVM_CPUID_ENTRIES 128u
 #define KVM_MSRS_MAX      64u
+#define KVM_ROUTES        512u // of messages; their numbers follow the lines'
+
+struct kvm_route {
+    int fd; // owned: an event counter that sends the message; -1: free
+    uint64_t address;
+    uint32_t data;
+    bool set;
+};
 
 // Why KVM_RUN came back, for --stats.
 enum kvm_exit_reason {
@@ -33,6 +41,9 @@ struct kvm_machine {
     struct kvm_cpuid2 *supported; // owned: what KVM_GET_SUPPORTED_CPUID says
     // Any thread: levels of the interrupt lines as devices set them.
     _Atomic uint32_t levels;
+    // Under the lock.
+    pthread_mutex_t route_lock;
+    struct kvm_route *routes; // owned, KVM_ROUTES of them
 };
 
 enum kvm_dirty { KVM_DIRTY_STATE = 1, KVM_DIRTY_APIC = 2 };
@@ -94,9 +105,14 @@ int kvm_fetch_apic(struct vcpu *vcpu);
 int kvm_put_apic(struct vcpu *vcpu);
 int kvm_unacknowledge(struct vcpu *vcpu, uint8_t vector);
 
-// kvm_chips.c
+// kvm_routes.c, kvm_chips.c
 extern const struct irq_controller_ops kvm_interrupts;
-int kvm_route_lines(const struct kvm_machine *machine, struct err *err);
+int kvm_routes_init(struct kvm_machine *machine, struct err *err);
+void kvm_routes_fini(struct kvm_machine *machine);
+int kvm_route_open(void *system);
+void kvm_route_close(void *system, int route);
+int kvm_route_set(void *system, int route, uint64_t address, uint32_t data);
+int kvm_route_fd(void *system, int route);
 void kvm_fetch_chips(struct cpu_system *system);
 void kvm_put_chips(struct cpu_system *system);
 

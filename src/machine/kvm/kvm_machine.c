@@ -7,6 +7,7 @@
 
 #include "base/bits.h"
 #include "base/log.h"
+#include "machine/device/bus.h"
 #include "machine/device/vm_clock.h"
 #include "machine/kvm/kvm_internal.h"
 #include "machine/memory/guest_memory.h"
@@ -15,6 +16,17 @@
 // Two places between the BARs and the firmware that Intel's KVM wants for its own: a page table and a task state of real mode.
 #define IDENTITY_MAP 0xFEFFC000ull
 #define TSS_PAGES    0xFEFFD000ull
+
+// Writes of any length and value to the address raise the event counter. A failure costs an exit for each notification, no more.
+static void set_doorbell(void *context, uint64_t address, int fd, bool on)
+{
+    const struct kvm_machine *machine = kvm_machine_of(context);
+    struct kvm_ioeventfd bell = {
+        .addr = address, .fd = fd, .flags = on ? 0 : KVM_IOEVENTFD_FLAG_DEASSIGN};
+    int failed = os_kvm(machine->vm_fd, KVM_IOEVENTFD, &bell);
+    if (failed && on)
+        log_debug("no doorbell at 0x%llx: %s", (unsigned long long)address, strerror(-failed));
+}
 
 static int enable(const struct kvm_machine *machine, uint32_t capability, uint64_t argument)
 {
@@ -35,11 +47,13 @@ static int create_vm(struct kvm_machine *machine, struct err *err)
     int failed = os_kvm_value(fd, KVM_CREATE_IRQCHIP, 0);
     if (failed)
         return err_set_errno(err, -failed, "KVM cannot make interrupt controllers");
+    // Also for user code, which an older KVM gives #UD instead.
+    enable(machine, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1);
     machine->has_x2apic_ids = !enable(machine, KVM_CAP_X2APIC_API, KVM_X2APIC_API_USE_32BIT_IDS);
     failed = kvm_filter_msrs(machine);
     if (failed)
         return err_set_errno(err, -failed, "KVM does not take the MSR filter");
-    return kvm_route_lines(machine, err);
+    return kvm_routes_init(machine, err);
 }
 
 int kvm_machine_init(struct cpu_system *system, struct err *err)
@@ -63,6 +77,7 @@ int kvm_machine_init(struct cpu_system *system, struct err *err)
     if (!machine->supported)
         return -1;
     os_kvm_kick_prepare();
+    bus_set_doorbells(system->mmio, set_doorbell, system);
     return create_vm(machine, err);
 }
 
@@ -72,6 +87,7 @@ void kvm_machine_fini(struct cpu_system *system)
     if (!machine)
         return;
     guest_memory_set_dirty_source(system->memory, NULL, NULL);
+    kvm_routes_fini(machine);
     os_file_close(&machine->vm_fd);
     os_file_close(&machine->kvm_fd);
     free(machine->supported);

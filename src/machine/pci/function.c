@@ -141,8 +141,11 @@ static bool bar_wanted(const struct pci_function *function, unsigned index, uint
 
 static void unmap_bar(struct pci_host *host, struct pci_bar *bar)
 {
-    if (bar->mapped)
+    if (bar->mapped) {
+        bus_doorbells_change(host->params.mmio, &bar->range, bar->doorbells, bar->doorbell_count,
+                             false);
         bus_remove(host->params.mmio, &bar->range);
+    }
     bar->mapped = false;
 }
 
@@ -166,7 +169,10 @@ static void put_up(struct pci_host *host, struct pci_function *function)
             continue;
         bar->range.start = start;
         bar->mapped = bus_add(host->params.mmio, &bar->range, &err) == 0;
-        if (!bar->mapped)
+        if (bar->mapped)
+            bus_doorbells_change(host->params.mmio, &bar->range, bar->doorbells,
+                                 bar->doorbell_count, true);
+        else
             log_debug("%s: BAR %u is not reachable: %s", function->name, i, err.text);
     }
 }

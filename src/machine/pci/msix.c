@@ -6,6 +6,7 @@
 
 #include "base/bits.h"
 #include "machine/pci/pci_internal.h"
+#include "os/event_counter.h"
 
 #define VECTOR_BYTES  16u
 #define CONTROL       2u // in the capability
@@ -43,6 +44,22 @@ bool pci_msix_enabled(struct pci_function *function)
 
 // All below with the msix lock held.
 
+// By the vector's route, which follows the table when a message is due.
+static void send(struct pci_function *function, unsigned vector, uint64_t address, uint32_t data)
+{
+    const struct irq_controller *irqs = function->host->params.irqs;
+    struct pci_msix_route *route = &function->msix_routes[vector];
+    if (route->route >= 0 && (route->address != address || route->data != data)) {
+        bool failed = irqs->ops->route_set(irqs->controller, route->route, address, data) != 0;
+        route->address = failed ? 0 : address;
+        route->data = failed ? 0 : data;
+    }
+    if (route->route >= 0 && route->address == address && route->data == data)
+        os_event_counter_raise(route->fd);
+    else
+        irq_send_msi(irqs, address, data);
+}
+
 static void send_or_pend(struct pci_function *function, unsigned vector)
 {
     const uint32_t *entry = &function->msix_table[4 * vector];
@@ -51,7 +68,7 @@ static void send_or_pend(struct pci_function *function, unsigned vector)
         return;
     }
     function->msix_pending &= ~BIT(vector);
-    irq_send_msi(function->host->params.irqs, (uint64_t)entry[1] << 32 | entry[0], entry[2]);
+    send(function, vector, (uint64_t)entry[1] << 32 | entry[0], entry[2]);
 }
 
 static void send_pending(struct pci_function *function)
@@ -132,6 +149,29 @@ bool pci_msix_write(struct pci_function *function, unsigned bar, uint64_t offset
 }
 
 // ---- For the device and the bridge
+
+void pci_msix_open_routes(struct pci_function *function)
+{
+    const struct irq_controller *irqs = function->host->params.irqs;
+    for (unsigned v = 0; v < function->msix_vectors; v++) {
+        int route = irqs && irqs->ops->route_open ? irqs->ops->route_open(irqs->controller) : -1;
+        function->msix_routes[v] = (struct pci_msix_route){.route = route < 0 ? -1 : route};
+        if (route >= 0)
+            function->msix_routes[v].fd = irqs->ops->route_fd(irqs->controller, route);
+    }
+}
+
+void pci_msix_close_routes(struct pci_function *function)
+{
+    const struct irq_controller *irqs = function->host->params.irqs;
+    pthread_mutex_lock(&function->msix_lock);
+    for (unsigned v = 0; v < function->msix_vectors; v++) {
+        if (function->msix_routes[v].route >= 0)
+            irqs->ops->route_close(irqs->controller, function->msix_routes[v].route);
+        function->msix_routes[v].route = -1;
+    }
+    pthread_mutex_unlock(&function->msix_lock);
+}
 
 void pci_msix_send(struct pci_function *function, unsigned vector)
 {

@@ -19,6 +19,9 @@ bool pci_msix_enabled(struct pci_function *function);
 void pci_msix_send(struct pci_function *function, unsigned vector);
 
 // ---- For the rest of pci/.
+// The function is plugged, or leaves: routes for its vectors, where the interrupt controller has them.
+void pci_msix_open_routes(struct pci_function *function);
+void pci_msix_close_routes(struct pci_function *function);
 // Does the access fall into the table or the pending bits? Then it was done.
 bool pci_msix_read(struct pci_function *function, unsigned bar, uint64_t offset, unsigned size,
                    uint64_t *value);

@@ -73,6 +73,8 @@ struct pci_bar {
     bool prefetchable;
     const struct bus_ops *ops;
     void *device;
+    const struct bus_doorbell *doorbells; // borrowed
+    unsigned doorbell_count;
     struct pci_function *function;
     // Under the host's lock.
     struct bus_range range;
@@ -110,6 +112,13 @@ struct pci_function {
     bool msix_enabled, msix_masked;
     uint32_t msix_table[PCI_MSIX_VECTORS * 4];
     uint64_t msix_pending;
+    // What each vector's route says at the moment; opened when the function is plugged.
+    struct pci_msix_route {
+        int route; // -1: none, the message is sent as it is
+        int fd;    // borrowed: raises it
+        uint64_t address;
+        uint32_t data;
+    } msix_routes[PCI_MSIX_VECTORS];
 
     // Under the host's interrupt lock.
     int slot;        // -1: not plugged; changes with the host's lock held too

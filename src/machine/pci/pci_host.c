@@ -12,6 +12,7 @@
 
 #include "base/bits.h"
 #include "machine/device/memory_map.h"
+#include "machine/pci/msix.h"
 #include "machine/pci/pci_internal.h"
 
 #define ADDRESS_ON       0x80000000u
@@ -166,6 +167,7 @@ int pci_host_plug(struct pci_host *host, struct pci_function *function, int slot
     bool taken = slot < 0 || host->slots[slot];
     if (!taken) {
         function->host = host;
+        pci_msix_open_routes(function);
         host->slots[slot] = function;
         pthread_mutex_lock(&host->interrupt_lock);
         function->slot = slot;
@@ -201,6 +203,7 @@ void pci_host_unplug(struct pci_function *function)
     pthread_mutex_lock(&host->interrupt_lock);
     function->slot = -1;
     pthread_mutex_unlock(&host->interrupt_lock);
+    pci_msix_close_routes(function);
     pthread_mutex_unlock(&host->lock);
 }
 

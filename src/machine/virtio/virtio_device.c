@@ -13,6 +13,8 @@
 #include <stdio.h>
 
 #include "base/bits.h"
+#include "os/event_counter.h"
+#include "os/file.h"
 
 #define LOG_MODULE "virtio"
 #include "base/log.h"
@@ -264,12 +266,59 @@ void virtio_device_resume(struct virtio_device *device)
     virtio_process_pending(device);
 }
 
+// ---- Doorbells: an event counter a queue, watched by the loop. Without one (too many files) the notification comes by the BAR's handler.
+
+static void bell_rang(void *context, unsigned events)
+{
+    struct virtio_queue *queue = context;
+    (void)events;
+    os_event_counter_clear(queue->device->bells[queue->index].fd);
+    process_on_loop(queue);
+}
+
+static void make_bells(struct virtio_device *device)
+{
+    for (unsigned i = 0; i < device->setup.queue_count; i++) {
+        int fd = os_event_counter_open();
+        if (fd < 0)
+            return;
+        device->queues[i].bell =
+            (struct os_loop_watch){.ready = bell_rang, .context = &device->queues[i]};
+        device->bells[i].fd = fd;
+        device->bell_count = i + 1;
+    }
+}
+
+// On the loop's thread. One that cannot be watched, and those behind it, do not become doorbells.
+static void hang_bells(void *context)
+{
+    struct virtio_device *device = context;
+    struct err err;
+    unsigned hung = 0;
+    while (hung < device->bell_count &&
+           !os_loop_watch(device->environment.loop, &device->queues[hung].bell,
+                          device->bells[hung].fd, OS_LOOP_READ, &err))
+        hung++;
+    for (unsigned i = hung; i < device->bell_count; i++)
+        os_file_close(&device->bells[i].fd);
+    device->bell_count = hung;
+}
+
+static void unhang_bells(void *context)
+{
+    struct virtio_device *device = context;
+    for (unsigned i = 0; i < device->bell_count; i++)
+        os_loop_unwatch(device->environment.loop, &device->queues[i].bell);
+}
+
 void virtio_device_quiesce(struct virtio_device *device)
 {
     virtio_lock(device);
     device->paused++;
     wait_idle(device, false);
     virtio_unlock(device);
+    if (device->bell_count)
+        os_loop_call(device->environment.loop, unhang_bells, device);
     if (device->environment.loop)
         for (unsigned i = 0; i < device->setup.queue_count; i++)
             os_loop_post_cancel(device->environment.loop, &device->queues[i].post);
@@ -377,6 +426,10 @@ int virtio_device_init(struct virtio_device *device, const struct virtio_environ
     }
     for (unsigned i = 0; i < setup->queue_count; i++)
         init_queue(device, i);
+    if (environment->doorbells && environment->loop)
+        make_bells(device);
+    if (device->bell_count)
+        os_loop_call(environment->loop, hang_bells, device);
     virtio_pci_init(device);
     return 0;
 }
@@ -384,6 +437,8 @@ int virtio_device_init(struct virtio_device *device, const struct virtio_environ
 void virtio_device_fini(struct virtio_device *device)
 {
     assert(!device->in_flight);
+    for (unsigned i = 0; i < device->bell_count; i++)
+        os_file_close(&device->bells[i].fd);
     for (unsigned i = 0; i < device->setup.queue_count; i++)
         unlink_device(device, &device->queues[i].ring.device);
     if (device->setup.device_ops)

@@ -75,6 +75,7 @@ struct virtio_environment {
     struct guest_memory *memory;
     struct os_loop *loop;    // the I/O thread's, or NULL: inline
     struct device **devices; // the machine's list
+    bool doorbells; // the backend can raise an event counter where the driver notifies a queue
 };
 
 struct virtio_setup {
@@ -98,7 +99,8 @@ struct virtio_queue {
     struct virtqueue ring;
     struct virtio_device *device;
     unsigned index;
-    struct os_loop_post post; // process it
+    struct os_loop_post post;  // process it
+    struct os_loop_watch bell; // the same, from the backend
     char name[VIRTIO_NAME_BYTES];
 };
 
@@ -108,8 +110,10 @@ struct virtio_device {
     struct virtio_environment environment;
     struct virtio_setup setup;
     char name[VIRTIO_NAME_BYTES];
-    struct device device;       // saves the members below
-    struct device kind_device;  // saves the kind's
+    struct device device;                         // saves the members below
+    struct device kind_device;                    // saves the kind's
+    struct bus_doorbell bells[VIRTIO_QUEUES_MAX]; // of the first queues, in the BAR
+    unsigned bell_count;
     unsigned window_capability; // the one that reaches the BAR through configuration space
 
     pthread_mutex_t lock;

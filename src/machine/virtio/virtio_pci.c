@@ -452,7 +452,14 @@ void virtio_pci_init(struct virtio_device *device)
     };
     assert(setup->config_length <= AREA_BYTES);
     pci_function_init(&device->pci, device->name, &identity, &function_ops, device);
-    struct pci_bar bar = {.bytes = BAR_BYTES, .wide = true, .ops = &bar_ops, .device = device};
+    for (unsigned i = 0; i < device->bell_count; i++)
+        device->bells[i].offset = AREA_NOTIFY * AREA_BYTES + NOTIFY_STEP * i;
+    struct pci_bar bar = {.bytes = BAR_BYTES,
+                          .wide = true,
+                          .ops = &bar_ops,
+                          .device = device,
+                          .doorbells = device->bells,
+                          .doorbell_count = device->bell_count};
     pci_function_add_bar(&device->pci, 0, &bar);
     add_capabilities(device);
     pci_msix_init(&device->pci, setup->queue_count + 1, 0, MSIX_TABLE, MSIX_PENDING);

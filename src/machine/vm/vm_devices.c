@@ -111,8 +111,8 @@ static int start_disk_queue(struct vm_devices *devices, struct err *err)
 
 static int start_io(struct vm *vm, struct vm_devices *devices, struct err *err)
 {
-    devices->environment =
-        (struct virtio_environment){.memory = vm->memory, .devices = &devices->saved};
+    devices->environment = (struct virtio_environment){
+        .memory = vm->memory, .devices = &devices->saved, .doorbells = bus_has_doorbells(vm->mmio)};
     if (!vm->config->deterministic) {
         if (!(devices->io_loop = os_loop_create(err)) || start_disk_queue(devices, err))
             return -1;

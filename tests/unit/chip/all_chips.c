@@ -60,7 +60,7 @@ static void event_panicked(void *context, bool crash_handled)
     ((struct all_chips *)context)->events++;
 }
 
-static const struct irq_controller_ops irq_ops = {set_line, send_msi};
+static const struct irq_controller_ops irq_ops = {.set_line = set_line, .send_msi = send_msi};
 static const struct machine_events_ops events_ops = {event, event, event_exit, event_panicked};
 
 static void *made(void *chip)

@@ -86,7 +86,8 @@ static inline struct irq_line bench_irq(struct bench *b, unsigned line)
 
 static inline void bench_init(struct bench *b)
 {
-    static const struct irq_controller_ops ops = {bench_set_line, bench_send_msi};
+    static const struct irq_controller_ops ops = {.set_line = bench_set_line,
+                                                  .send_msi = bench_send_msi};
     *b = (struct bench){.irqs = {&ops, b}};
     b->ports = bus_create(BUS_PORT);
     b->mmio = bus_create(BUS_MMIO);
