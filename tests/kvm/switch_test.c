@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // switch_test GUEST.elf FROM TO: the guest tests/guest/tiny/compute.c is stopped in the middle of its computation under one backend, its state and memory are
-// put into a new machine under another, and the result is what this program computes itself.
+// put into a new machine under another, and the result is what this program computes itself. Dirty tracking, on all the while, names what the guest wrote.
 #include <assert.h>
 #include <fcntl.h>
 #include <jansson.h>
@@ -72,12 +72,27 @@ static void *run(void *context)
     return NULL;
 }
 
+// The guest has written to its words all the time, and never to the end of its memory.
+static void check_dirty(struct machine *machine)
+{
+    static uint64_t dirty[RAM / PAGE_BYTES / 64];
+    const unsigned words = 0x800000 / PAGE_BYTES, untouched = (RAM - MIB) / PAGE_BYTES;
+    int64_t found = guest_memory_collect_dirty(vm_memory(machine->vm), dirty);
+    if (found < 8 || !(dirty[words / 64] >> words % 64 & 1) ||
+        dirty[untouched / 64] >> untouched % 64 & 1)
+        fail("the dirty pages are not those that the guest wrote", NULL);
+    memset(dirty, 0, sizeof(dirty));
+    if (guest_memory_collect_dirty(vm_memory(machine->vm), dirty))
+        fail("pages are dirty although the guest stood still", NULL);
+}
+
 // On the machine's loop.
 static void save(void *context)
 {
     struct machine *machine = context;
     struct err err;
     vm_pause(machine->vm);
+    check_dirty(machine);
     if (vm_state_save(machine->vm, &state, &err))
         fail("save", &err);
     saved = !guest_memory_read(vm_memory(machine->vm), gpa(0), memory, RAM);
@@ -130,6 +145,7 @@ int main(int argc, char **argv)
         fail("usage: switch_test GUEST FROM TO", NULL);
     memory = malloc(RAM);
     create(&first, argv[1], argv[2]);
+    guest_memory_track_dirty(vm_memory(first.vm), true);
     pthread_create(&first.thread, NULL, run, &first);
     expect_line(&first, "in the middle");
     first.save = (struct os_loop_post){.function = save, .context = &first};
