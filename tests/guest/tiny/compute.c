@@ -9,7 +9,7 @@
 #define MIDDLE 1000000u
 #define WORDS  4096u
 #define VECTOR 0x60
-#define PERIOD 2000000u // 2 ms
+#define PERIOD 10000000u // 10 ms: the slowest emulation gets on beside it
 
 static volatile uint64_t ticks;
 
@@ -63,6 +63,6 @@ void guest(void)
     tell("sum", sum);
     tell("vector", vector);
     tell("pi", tops);
-    tell("ticked", ticks > 3);
+    tell("ticked", ticks > 0);
     finish(0);
 }
