@@ -2,7 +2,7 @@
 """What the guest tests share: how `wirt run` is started on the images of tools/guest-image.
 
 Meson gives the paths in the environment: WIRT (the program) and TOP (the source). WIRT_ACCEL chooses another
-engine. A test whose image is not made, or whose program cannot boot anything yet, ends with status 77: skipped, with the reason.
+engine, WIRT_CPU another CPU. A test whose image is not made, or whose program cannot boot anything yet, ends with status 77: skipped, with the reason.
 """
 import ctypes
 import os
@@ -20,6 +20,7 @@ from guest_console import PROMPT, Console, ConsoleError  # noqa: E402,F401  (fou
 
 WIRT = os.environ["WIRT"]
 ACCEL = os.environ.get("WIRT_ACCEL", "engine")
+CPU = os.environ.get("WIRT_CPU", "host")
 BUSYBOX_PROMPT = r"/ # $"
 # What a Linux guest prints when something is wrong with the machine below it.
 TROUBLE = re.compile(r"Kernel panic|Oops|BUG:|Call Trace|rcu.*stall|soft lockup|hung_task|segfault|Unable to handle|"
@@ -41,7 +42,7 @@ def image(name):
 
 def wirt(*words):
     """The command line of a run; a timeout of wirt's own is the last resort behind the console's deadline."""
-    return [WIRT, "run", "--accel", ACCEL, *words]
+    return [WIRT, "run", "--accel", ACCEL, "--cpu", CPU, *words]
 
 
 def busybox(flavour, append="", *words):
