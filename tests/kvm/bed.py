@@ -123,7 +123,7 @@ def lines_of(pipe, deadline):
         yield from (line.decode("utf-8", "replace").rstrip("\r") for line in lines)
 
 
-def follow(share, seconds, tell):
+def follow(share, count, seconds, tell):
     """One boot of the bed. {name: (status, seconds)}, or None when it did not come up."""
     results, up = {}, False
     deadline = [time.monotonic() + UP_SECONDS]
@@ -146,6 +146,10 @@ def follow(share, seconds, tell):
                     deadline[0] = time.monotonic() + seconds + 30
         except TimeoutError:
             bed.kill()
+        status = bed.wait()
+    if up and len(results) < count:
+        with open(f"{share}.log", encoding="utf-8", errors="replace") as log:
+            tell(f"bed: it ended early, QEMU with status {status}; its console:\n{log.read()[-3000:]}")
     return results if up else None
 
 
@@ -159,7 +163,7 @@ def run_in_bed(commands, tell=print):
         mebibytes = sum(os.path.getsize(os.path.join(base, name)) for base, _, names in os.walk(share) for name in names) // 2**20
         run("/sbin/mke2fs", "-q", "-t", "ext4", "-O", "^has_journal", "-m", "0", "-d", share, f"{share}.disk", f"{mebibytes * 5 // 4 + 16}M")
         for _ in range(2):
-            results = follow(share, seconds, tell)
+            results = follow(share, len(commands), seconds, tell)
             if results is not None:
                 return results
             tell("bed: it did not come up")
