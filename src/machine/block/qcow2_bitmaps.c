@@ -110,7 +110,7 @@ static int load_bits(struct qcow2 *q, struct block_bitmap *bitmap, const struct 
         !range_within(e->table, e->table_entries * 8ull, file_bytes))
         return damaged(q, err);
     for (uint32_t i = 0; i < e->table_entries; i++) {
-        uint8_t raw[8];
+        uint8_t raw[8] = {0};
         int rc = block_node_read_buffer(q->node.next, e->table + i * 8ull, raw, 8);
         uint64_t value = load_be64(raw), data = value & QCOW2_OFFSET_MASK;
         if (!rc && ((data & (q->cluster_size - 1)) || (data && data >= file_bytes)))
@@ -153,7 +153,9 @@ static int load_all(struct qcow2 *q, const uint8_t *directory, struct err *err)
 {
     uint64_t at = 0, memory = q->node.memory_limit;
     uint8_t *cluster = malloc(q->cluster_size);
-    int rc = cluster ? 0 : err_set(err, ERR_LIMIT, "no memory for its bitmaps");
+    int rc = 0;
+    if (!cluster)
+        return err_set(err, ERR_LIMIT, "no memory for its bitmaps");
     for (uint32_t i = 0; i < q->header.bitmap_count && !rc; i++) {
         struct entry e;
         rc = decode(directory, q->header.bitmap_directory_bytes, &at, &e)
@@ -190,7 +192,7 @@ static void forget(struct qcow2 *q)
 
 int qcow2_bitmaps_load(struct qcow2 *q, struct err *err)
 {
-    uint8_t *directory;
+    uint8_t *directory = NULL;
     if (q->node.repair || q->header.version < 3 || !q->header.bitmap_count)
         return 0;
     if (!(q->header.autoclear & QCOW2_BITMAPS_VALID)) { // somebody wrote who does not know them
@@ -200,7 +202,7 @@ int qcow2_bitmaps_load(struct qcow2 *q, struct err *err)
         int rc = qcow2_write_header(q);
         return rc ? err_set_errno(err, -rc, "cannot write") : 0;
     }
-    if (read_directory(q, &directory, err))
+    if (read_directory(q, &directory, err) || !directory)
         return q->node.read_only ? 0 : -1;
     int rc = load_all(q, directory, err);
     if (!rc && !q->node.read_only)
@@ -216,7 +218,7 @@ int qcow2_bitmaps_load(struct qcow2 *q, struct err *err)
 static int release_old(struct qcow2 *q, const struct qcow2_header *old, const uint8_t *directory)
 {
     int rc = 0;
-    for (uint64_t at = 0, i = 0; i < old->bitmap_count && !rc; i++) {
+    for (uint64_t at = 0, i = 0; directory && i < old->bitmap_count && !rc; i++) {
         struct entry e;
         if (!decode(directory, old->bitmap_directory_bytes, &at, &e))
             return -EINVAL;
@@ -224,7 +226,7 @@ static int release_old(struct qcow2 *q, const struct qcow2_header *old, const ui
         if (kept && kept->inconsistent)
             continue;
         for (uint32_t n = 0; n < e.table_entries && !rc; n++) {
-            uint8_t raw[8];
+            uint8_t raw[8] = {0};
             rc = block_node_read_buffer(q->node.next, e.table + n * 8ull, raw, 8);
             uint64_t data = load_be64(raw) & QCOW2_OFFSET_MASK;
             if (!rc && data)
@@ -307,7 +309,7 @@ static void encode(const struct entry *e, uint8_t *directory, uint64_t *at)
 static bool find_old(const struct qcow2_header *old, const uint8_t *directory, const char *name,
                      struct entry *e)
 {
-    for (uint64_t at = 0, i = 0; i < old->bitmap_count; i++) {
+    for (uint64_t at = 0, i = 0; directory && i < old->bitmap_count; i++) {
         if (!decode(directory, old->bitmap_directory_bytes, &at, e))
             return false;
         if (!strcmp(e->name, name))

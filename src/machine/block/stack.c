@@ -114,7 +114,7 @@ int block_layer_unseal(struct block_node **link, int fd, struct err *err)
                        old->name);
     }
     bool same = fd < 0;
-    struct os_file_facts theirs, ours;
+    struct os_file_facts theirs = {0}, ours = {0};
     if (same)
         fd = os_file_duplicate(old_fd);
     int rc = fd < 0 ? -errno : os_file_facts(fd, &theirs);
