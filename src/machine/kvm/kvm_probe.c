@@ -144,16 +144,30 @@ static int run_step(struct probe *probe, unsigned step, struct err *err)
     return told == step ? 0 : err_set(err, ERR_HOST, "%s: the result is wrong", steps[step]);
 }
 
+// Nanoseconds of a turn in the fastest round; 0 and *err.
+static uint64_t time_loop(struct probe *probe, struct err *err)
+{
+    uint64_t least = UINT64_MAX;
+    for (unsigned round = 0; round < PROBE_ROUNDS; round++) {
+        uint64_t start = os_clock_monotonic_ns();
+        if (run_step(probe, PROBE_PRIVILEGED, err))
+            return 0;
+        uint64_t each = (os_clock_monotonic_ns() - start) / PROBE_LOOPS + 1;
+        least = each < least ? each : least;
+    }
+    return least;
+}
+
 static int run_guest(struct probe *probe, char *told, size_t bytes, struct err *err)
 {
-    uint64_t first = os_clock_monotonic_ns(), start = first;
+    uint64_t first = os_clock_monotonic_ns();
     os_child_limit(KVM_PROBE_LIMIT_MS);
-    for (unsigned step = 1; step <= PROBE_STEPS; step++) {
-        start = os_clock_monotonic_ns();
+    for (unsigned step = 1; step < PROBE_PRIVILEGED; step++)
         if (run_step(probe, step, err))
             return -1;
-    }
-    uint64_t end = os_clock_monotonic_ns(), each = (end - start) / PROBE_LOOPS;
+    uint64_t each = time_loop(probe, err), end = os_clock_monotonic_ns();
+    if (!each)
+        return -1;
     if (each > SLOWEST_NS)
         return err_set(
             err, ERR_HOST,
