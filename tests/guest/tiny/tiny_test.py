@@ -20,6 +20,7 @@ import tempfile
 HERE = os.path.dirname(os.path.abspath(__file__))
 SECONDS = 60
 EXIT_STATUS = 1  # debug exit of 0
+GROWTH_BYTES = 16 << 20  # what wirt-vm may have beyond guest memory and code under a hostile guest, however long it goes on
 
 
 def run(command):
@@ -28,7 +29,17 @@ def run(command):
     text = done.stdout.decode("latin-1").replace("\r", "")
     if done.returncode != EXIT_STATUS:
         sys.exit(f"{' '.join(command)}: status {done.returncode}\n{text[-2000:]}\n{done.stderr.decode()[-2000:]}")
+    check_growth(command, done.stderr.decode())
     return text.splitlines()
+
+
+def check_growth(command, said):
+    """Of a hostile guest, whose command asks for statistics: they are the JSON object behind what the log says."""
+    if "--stats" not in command:
+        return
+    used = json.loads(said[said.index("\n{\n" if not said.startswith("{") else "{"):])["host_memory_bytes"]
+    if used > GROWTH_BYTES:
+        sys.exit(f"wirt-vm has grown to {used} bytes beyond guest memory and code")
 
 
 def run_wirt(wirt, guest, tier, cpus):
@@ -36,7 +47,7 @@ def run_wirt(wirt, guest, tier, cpus):
         json.dump({"cold_runs": 0}, config)
         config.flush()
         return run([wirt, "run", "--config", config.name, "--kernel", guest, "--accel", tier, "--cpus", str(cpus), "--memory", "512M",
-                    "--timeout", str(SECONDS)])
+                    "--timeout", str(SECONDS), *(["--stats", "--json"] if "hostile" in guest else [])])
 
 
 def run_qemu(guest, cpus):
