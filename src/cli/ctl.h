@@ -11,7 +11,7 @@
 
 #include "base/err.h"
 
-#define CTL_FILES_MAX 8
+#define CTL_FILES_MAX 72 // a disk with all that it stands on
 
 struct ctl_files {
     int fds[CTL_FILES_MAX]; // owned

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/machine_files.h"
 #include "machine/block/block_driver.h"
 #include "machine/block/block_image.h"
 #include "machine/block/block_remote.h"
@@ -200,16 +201,24 @@ static int open_layers(json_t *request, const json_t *disk, struct ctl_files *fi
 
 // ---- plug
 
+static int give_to_machine(void *files, json_t *object, const char *member, int fd, struct err *err)
+{
+    return give(files, object, member, fd, err);
+}
+
 static int open_plugged(json_t *request, struct ctl_files *files, struct err *err)
 {
-    json_t *disk = json_object_get(request, "disk");
-    if (!disk)
-        return 0;
-    bool read_only = json_is_true(json_object_get(disk, "readonly"));
-    if (block_is_remote(text(disk, "file")))
-        return start_remote(disk, text(disk, "file"), read_only, files, err);
-    unsigned flags = read_only ? 0 : OS_FILE_WRITE;
-    return give(files, disk, "fd", os_file_open(text(disk, "file"), flags, err), err);
+    const struct machine_files to = {give_to_machine, files};
+    json_t *disk = json_object_get(request, "disk"), *net = json_object_get(request, "net");
+    if (disk && machine_open_disk(&to, disk, err))
+        return err_wrap(err, "%s", text(disk, "file"));
+    const char *kind = text(net, "kind");
+    if (!strcmp(kind, "user"))
+        return err_set(err, ERR_UNSUPPORTED,
+                       "user-mode networking comes with `wirt run --net user` only; plug a tap");
+    if (!strcmp(kind, "tap") && machine_open_tap(&to, net, err))
+        return err_wrap(err, "tap %s", text(net, "interface"));
+    return 0;
 }
 
 int ctl_open_files(int socket, json_t *request, struct ctl_files *files, struct err *err)

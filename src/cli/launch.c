@@ -6,8 +6,7 @@
 #include <string.h>
 
 #include "cli/keeper.h"
-#include "machine/block/block_driver.h"
-#include "machine/block/block_image.h"
+#include "cli/machine_files.h"
 #include "machine/kvm/kvm_probe.h"
 #include "os/clock.h"
 #include "os/file.h"
@@ -16,7 +15,6 @@
 #include "os/memory.h"
 #include "os/process.h"
 #include "os/signals.h"
-#include "os/tap.h"
 #include "os/unix_socket.h"
 
 #define MAX_FDS          256
@@ -25,7 +23,6 @@
 #define MAX_NETS         16
 #define MAX_PORTS        8
 #define STATUS_FAILURE   36 // as vm/vm_status.h has it
-#define MAX_CHAIN        64 // images of one disk
 
 struct launch {
     int fds[MAX_FDS]; // for wirt-vm, owned
@@ -112,72 +109,24 @@ static int open_boot(struct launch *launch, json_t *config, struct err *err)
     return 0;
 }
 
-// The chain's descriptors become the machine's, the images below the first one a list in the configuration.
-static int give_chain(struct launch *launch, json_t *disk, struct block_chain *chain,
-                      struct err *err)
+static int give_to_machine(void *context, json_t *object, const char *member, int fd,
+                           struct err *err)
 {
-    json_t *backing = json_array();
-    json_object_set_new(disk, "backing", backing);
-    for (size_t i = 0; i < chain->length; i++) {
-        // The whole path: it is what later images are told to stand on.
-        char real[PATH_BYTES]; // a remote one has its URL only
-        bool known = os_file_real_path(chain->image[i].name, real, sizeof(real));
-        const char *name = known ? real : chain->image[i].name;
-        json_t *object =
-            i ? json_pack("{s:s, s:s}", "file", name, "format", chain->image[i].format) : disk;
-        if (!i)
-            json_object_set_new(disk, "file", json_string(name));
-        if (!object)
-            return err_set(err, ERR_INPUT, "the backing file's name is not valid UTF-8");
-        if (i)
-            json_array_append_new(backing, object);
-        int fd = chain->image[i].fd;
-        chain->image[i].fd = -1;
-        if (give(launch, object, fd, err))
-            return -1;
-    }
-    return 0;
-}
-
-// The format is stated, or the suffix tells it; what stands in the file never does, because the guest writes that.
-static int open_disk(struct launch *launch, json_t *disk, struct err *err)
-{
-    const char *path = path_of(disk, "file");
-    const char *format = json_string_value(json_object_get(disk, "format"));
-    const struct block_format *suffix = block_format_by_suffix(path);
-    if (!format) {
-        format = suffix ? suffix->name : "raw";
-        json_object_set_new(disk, "format", json_string(format));
-    }
-    struct block_chain_rules rules = {.format = format,
-                                      .read_only = json_is_true(json_object_get(disk, "readonly")),
-                                      .depth_max = MAX_CHAIN};
-    struct block_chain chain;
-    if (block_chain_open(&chain, path, &rules, err))
-        return -1;
-    int rc = give_chain(launch, disk, &chain, err);
-    if (!rc && chain.status_fd >= 0) {
-        json_t *holder = json_object();
-        rc = give(launch, holder, chain.status_fd, err);
-        chain.status_fd = -1;
-        json_object_set(disk, "status_fd", json_object_get(holder, "fd"));
-        json_decref(holder);
-    }
-    block_chain_close(&chain);
-    json_t *log = json_object_get(disk, "log");
-    unsigned flags = OS_FILE_WRITE | OS_FILE_CREATE | OS_FILE_TRUNCATE;
-    if (!rc && log)
-        rc = give(launch, log, os_file_open(path_of(log, "file"), flags, err), err);
-    return rc;
+    json_t *holder = json_object();
+    int result = give(context, holder, fd, err);
+    json_object_set(object, member, json_object_get(holder, "fd"));
+    json_decref(holder);
+    return result;
 }
 
 static int open_disks(struct launch *launch, json_t *config, struct err *err)
 {
+    const struct machine_files files = {give_to_machine, launch};
     size_t index;
     json_t *disk;
     json_array_foreach(json_object_get(config, "disks"), index, disk)
     {
-        if (open_disk(launch, disk, err))
+        if (machine_open_disk(&files, disk, err))
             return err_wrap(err, "--disk %s", path_of(disk, "file"));
     }
     return 0;
@@ -271,13 +220,13 @@ static int start_user_net(struct launch *launch, json_t *net, struct err *err)
 
 static int open_nets(struct launch *launch, json_t *config, struct err *err)
 {
+    const struct machine_files files = {give_to_machine, launch};
     size_t index;
     json_t *net;
     json_array_foreach(json_object_get(config, "nets"), index, net)
     {
         const char *kind = path_of(net, "kind");
-        if (!strcmp(kind, "tap") &&
-            give(launch, net, os_tap_open(path_of(net, "interface"), err), err))
+        if (!strcmp(kind, "tap") && machine_open_tap(&files, net, err))
             return err_wrap(err, "--net tap=%s", path_of(net, "interface"));
         if (!strcmp(kind, "user") && start_user_net(launch, net, err))
             return err_wrap(err, "--net user");

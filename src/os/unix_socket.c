@@ -10,7 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define MAX_FDS 16
+#define MAX_FDS 72
 
 static int make_address(const char *path, struct sockaddr_un *address, struct err *err)
 {

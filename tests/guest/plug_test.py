@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""plug_test: a disk and a network card come and go while a guest runs, and the balloon takes memory and gives it back."""
+"""plug_test: a disk, a chain of images and a network card come and go while a guest runs, and the balloon takes memory and gives it back."""
 import json
+import os
 import socket as sockets
 import subprocess
 import tempfile
@@ -52,6 +53,44 @@ def plug_disk(guest, socket, events, file, round_number):
         assert disk.read(16 << 16) == (f"round {round_number}\n".encode() * (1 << 20))[:16 << 16]
 
 
+def refused(socket, reason, **disk):
+    """A disk is not plugged, and the message says why."""
+    done = subprocess.run([WIRT, "ctl", socket, "plug", "disk=" + json.dumps(disk)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          timeout=30, check=False)
+    assert done.returncode != 0 and reason in done.stdout, f"{disk}: {done.returncode}: {done.stdout}"
+
+
+def disk_command(*words):
+    subprocess.run([WIRT, "disk", *words], stdout=subprocess.DEVNULL, check=True)
+
+
+def plug_chain(guest, socket, events, folder):
+    """An overlay on an image on a raw file: read through all three, written to the overlay, locked as those of --disk are."""
+    raw, middle, top = (f"{folder}/{name}" for name in ("base.raw", "middle.qcow2", "top.qcow2"))
+    with open(raw, "wb") as file:
+        file.write(b"base" * (1 << 18))
+        file.truncate(DISK_MIB << 20)
+    for image, below, kind in ((middle, raw, "raw"), (top, middle, "qcow2")):
+        disk_command("create", "--format", "qcow2", "--backing", below, "--backing-format", kind, image)
+    control(socket, "plug", "disk=" + json.dumps({"id": "chain", "file": top}))
+    wait_in_guest(guest, "[ -b /dev/vda ]")
+    for path in (top, middle, raw):
+        refused(socket, "(wirt-vm) uses it", file=path)
+    assert guest.run("dd if=/dev/vda bs=64k count=1 2>/dev/null | head -c 8; echo", BUSYBOX_PROMPT) == "basebase"
+    guest.run("yes overlay | dd of=/dev/vda bs=64k count=16 iflag=fullblock conv=fsync", BUSYBOX_PROMPT)
+    control(socket, "unplug", "device=chain")
+    events.wait_for("unplugged", id="chain")
+    wait_in_guest(guest, "[ ! -e /dev/vda ]")
+    with open(raw, "rb") as file:
+        assert file.read(4 << 18) == b"base" * (1 << 18)
+    disk_command("convert", top, f"{folder}/out.raw")
+    with open(f"{folder}/out.raw", "rb") as file:
+        assert file.read(16 << 16) == (b"overlay\n" * (1 << 20))[:16 << 16]
+    os.rename(middle, f"{folder}/gone")
+    refused(socket, "middle.qcow2", file=top)
+    refused(socket, "No such file", file=f"{folder}/nothing")
+
+
 def plug_net(guest, socket, events):
     control(socket, "plug", 'net={"id": "card", "kind": "none"}')
     wait_in_guest(guest, "[ -e /sys/class/net/eth0 ]")
@@ -82,6 +121,7 @@ with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile() as d
         machine_events = Events(control_socket)
         for number in range(3):
             plug_disk(vm, control_socket, machine_events, disk_file.name, number)
+        plug_chain(vm, control_socket, machine_events, folder)
         plug_net(vm, control_socket, machine_events)
         balloon(vm, control_socket)
         vm.type("poweroff\n")

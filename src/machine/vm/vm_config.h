@@ -12,6 +12,7 @@
 
 #define VM_MAX_INITRDS 16
 #define VM_MAX_DISKS   64
+#define VM_MAX_BACKING 64 // images that a disk stands on
 #define VM_MAX_NETS    16
 #define VM_MAX_PORTS   8
 #define VM_MAX_CPUS    8

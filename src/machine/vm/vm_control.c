@@ -21,7 +21,7 @@
 
 #define LINE_BYTES       65536
 #define MAX_CONNECTIONS  16
-#define MAX_PASSED       8
+#define MAX_PASSED       72
 #define PROTOCOL_VERSION 1
 
 struct connection {

@@ -11,8 +11,6 @@
 #include "machine/vm/vm_devices.h"
 #include "os/file.h"
 
-#define MAX_BACKING 64
-
 static void destroy_disk(struct vm_device *device)
 {
     vm_jobs_drop(device);
@@ -171,7 +169,7 @@ json_t *vm_do_disk_limits(struct vm *vm, const json_t *request, struct vm_passed
 static struct block_disk *open_disk(struct vm *vm, const struct vm_disk_config *config,
                                     struct vm_device *device, struct err *err)
 {
-    struct block_image chain[1 + MAX_BACKING] = {
+    struct block_image chain[1 + VM_MAX_BACKING] = {
         {.fd = config->fd, .format = config->format, .name = config->name}};
     for (unsigned i = 0; i < config->backing_count; i++)
         chain[1 + i] = (struct block_image){.fd = config->backing[i].fd,

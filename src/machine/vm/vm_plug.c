@@ -21,13 +21,37 @@ int vm_passed_take(struct vm_passed *passed, const json_t *request, const char *
     return fd;
 }
 
-static int take_passed(struct vm_passed *passed, json_t *object, struct err *err)
+// The descriptors of these objects become the machine's, all or none.
+static int take_all(struct vm_passed *passed, json_t *const *objects, size_t count, struct err *err)
 {
-    int fd = vm_passed_take(passed, object, "fd", err);
-    if (fd < 0)
-        return -1;
-    json_object_set_new(object, "fd", json_integer(fd));
+    for (size_t i = 0; i < count; i++) {
+        int fd = vm_passed_take(passed, objects[i], "fd", err);
+        if (fd < 0) {
+            while (i--) {
+                fd = (int)json_integer_value(json_object_get(objects[i], "fd"));
+                os_file_close(&fd);
+            }
+            return -1;
+        }
+        json_object_set_new(objects[i], "fd", json_integer(fd));
+    }
     return 0;
+}
+
+// The image, what it stands on, and its log.
+static int take_disk(struct vm_passed *passed, json_t *disk, struct err *err)
+{
+    json_t *objects[2 + VM_MAX_BACKING], *image;
+    json_t *log = json_object_get(disk, "log");
+    size_t count = 0, index;
+    objects[count++] = disk;
+    json_array_foreach(json_object_get(disk, "backing"), index, image)
+    {
+        objects[count++] = image;
+    }
+    if (log)
+        objects[count++] = log;
+    return take_all(passed, objects, count, err);
 }
 
 // The first free of "disk0", "disk1" …
@@ -44,7 +68,7 @@ static int plug_disk(struct vm *vm, json_t *json, struct vm_passed *passed, char
 {
     struct vm_disk_config config = {.fd = -1};
     int result = -1;
-    if (take_passed(passed, json, err))
+    if (take_disk(passed, json, err))
         return -1;
     int status_fd = -1;
     if (json_object_get(json, "status_fd")) {
@@ -69,7 +93,7 @@ static int plug_net(struct vm *vm, json_t *json, struct vm_passed *passed, char 
 {
     struct vm_net_config config = {.fd = -1};
     bool cable = json_object_get(json, "fd");
-    if (cable && take_passed(passed, json, err))
+    if (cable && take_all(passed, &json, 1, err))
         return -1;
     if (vm_config_parse_net(&config, json, vm->config->name, 0, err))
         return -1;
