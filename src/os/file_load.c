@@ -24,7 +24,7 @@ int os_file_length(int fd, uint64_t *length, struct err *err)
 
 int os_file_load(int fd, size_t limit, uint8_t **bytes, size_t *length, struct err *err)
 {
-    uint64_t size;
+    uint64_t size = 0;
     if (os_file_length(fd, &size, err))
         return -1;
     if (size > limit)

@@ -39,7 +39,7 @@ int os_layout_start(const char *program, char *const arguments[], const int *fds
                     const int standard[3], pid_t *pid, struct err *err)
 {
     char *words[MAX_ARGUMENTS + 3] = {(char *)LOADER, (char *)(uintptr_t)program};
-    for (unsigned i = 1; arguments[i] && i <= MAX_ARGUMENTS; i++)
+    for (unsigned i = 1; i <= MAX_ARGUMENTS && arguments[i]; i++)
         words[i + 1] = arguments[i];
     int before = personality(ASK);
     if (before == -1 || access(LOADER, X_OK) ||

@@ -50,15 +50,18 @@ int os_process_start_with(const char *program, char *const arguments[], const in
         return err_set_errno(err, errno, "cannot start %s", program);
     pid_t parent = getpid();
     // Nothing of us is copied for the moment until exec: the child only makes system calls.
-    *pid = vfork(); // NOLINT(clang-analyzer-security.insecureAPI.vfork): signals are as they were
-    if (*pid < 0) {
+    pid_t child_pid =
+        vfork(); // NOLINT(clang-analyzer-security.insecureAPI.vfork): signals are as they were
+    if (child_pid < 0) {
         int reason = errno;
         close(report[0]);
         close(report[1]);
         return err_set_errno(err, reason, "cannot start %s", program);
     }
-    if (*pid == 0)
+    if (child_pid == 0)
+        // NOLINTNEXTLINE(clang-analyzer-unix.Vfork): it never returns, and writes to no memory of ours
         child(program, arguments, fds, fd_count, standard, parent, report[1]);
+    *pid = child_pid;
     close(report[1]);
     int reason;
     ssize_t n;

@@ -125,7 +125,7 @@ static void emit_range_check(struct translation *t, unsigned shift, bool source)
 
     translate_need(t, STRING_REGISTERS);
     emit_pext_memory(e, sum, RCX, mask(MASK_LONG));
-    for (unsigned i = 0; i <= source; i++) {
+    for (unsigned i = 0; i < (source ? 2u : 1u); i++) {
         emit_pext_memory(e, end, i ? RSI : RDI, mask(MASK_OFFSET));
         emit_lea(e, true, end, (struct host_memory){(int8_t)end, RCX, (uint8_t)shift, false, -1});
         emit_pext_memory(e, end, end, host_context(CONTEXT_ENGINE(translate.page_mask)));

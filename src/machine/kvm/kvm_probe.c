@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "machine/kvm/kvm_probe.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,8 +24,8 @@
 // The slowest turn of the loop of privileged operations that is still worth it: hardware takes under 1 µs, an emulated SVM 10, the engine 3.
 #define SLOWEST_NS 40000u
 
-extern const uint8_t kvm_probe_guest[], kvm_probe_guest_end[];
-extern const uint64_t kvm_probe_page_fault, kvm_probe_timer;
+extern const uint8_t kvm_probe_guest[];
+extern const uint64_t kvm_probe_guest_bytes, kvm_probe_page_fault, kvm_probe_timer;
 
 static const char *const steps[PROBE_STEPS + 1] = {
     "entering the guest", "long mode", "paging and a page fault", "CPUID",
@@ -57,7 +58,7 @@ static void fill_memory(uint8_t *memory)
                PROBE_APIC | 0x93);                           // uncached
     store_le64(memory + PROBE_GDT + 8, 0x00AF9B000000FFFF);  // 64-bit code
     store_le64(memory + PROBE_GDT + 16, 0x00CF93000000FFFF); // data
-    memcpy(memory + PROBE_CODE, kvm_probe_guest, (size_t)(kvm_probe_guest_end - kvm_probe_guest));
+    memcpy(memory + PROBE_CODE, kvm_probe_guest, kvm_probe_guest_bytes);
     put_gate(memory, EXC_PF, kvm_probe_page_fault);
     put_gate(memory, PROBE_TIMER_VECTOR, kvm_probe_timer);
 }
@@ -134,6 +135,7 @@ static int make_vcpu(struct probe *probe, struct err *err)
 static int run_step(struct probe *probe, unsigned step, struct err *err)
 {
     struct kvm_run *run = probe->run;
+    assert(run); // make_vcpu() has mapped it
     int result = os_kvm_value(probe->vcpu, KVM_RUN, 0);
     if (result)
         return failed_call(err, result, steps[step]);
@@ -212,7 +214,7 @@ static bool prove(struct kvm_verdict *verdict)
         snprintf(verdict->text, sizeof(verdict->text), "%.250s", answer + 3);
     else
         snprintf(verdict->text, sizeof(verdict->text),
-                 "a guest of a few instructions did not come to its end in %u ms",
+                 "a guest of a few instructions did not come to its end in %d ms",
                  KVM_PROBE_LIMIT_MS);
     return !result;
 }

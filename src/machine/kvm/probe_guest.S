@@ -7,8 +7,8 @@
 #define AT(label) (label - kvm_probe_guest + PROBE_CODE)
 
     .section .rodata
-    .global kvm_probe_guest, kvm_probe_guest_end
-    .hidden kvm_probe_guest, kvm_probe_guest_end
+    .global kvm_probe_guest, kvm_probe_guest_bytes
+    .hidden kvm_probe_guest, kvm_probe_guest_bytes
     .balign 16
     .code32
 kvm_probe_guest:
@@ -182,5 +182,7 @@ kvm_probe_page_fault:
     .quad AT(page_fault)
 kvm_probe_timer:
     .quad AT(timer)
-kvm_probe_guest_end:
+kvm_probe_guest_bytes:
+    .quad guest_end - kvm_probe_guest
+guest_end:
     .section .note.GNU-stack, "", @progbits
