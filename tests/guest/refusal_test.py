@@ -37,6 +37,21 @@ FLAGS = [
     (["--initrd", "x"], ["--initrd needs --kernel"]),
     (["--append", "x"], ["--append needs --kernel"]),
     (["--deterministic", "--cpus", "2"], ["--deterministic needs --cpus 1"]),
+    (["--kernel", ""], ["--kernel", "path of a file"]),
+    (["--kernel", "x", "--initrd", ""], ["--initrd", "path of a file"]),
+    (["--kernel", "x", "--append", b"\xff"], ["--append", "UTF-8"]),
+    (["--kernel", "x", "--firmware", "y"], ["--firmware", "--kernel", "exclude"]),
+    (["--firmware", ""], ["--firmware", "path of a file"]),
+    (["--control", ""], ["--control", "path of a file"]),
+    (["--control", "/nowhere/at/all"], ["--control", "/nowhere/at/all", "No such file"]),
+    (["--gdb", ""], ["--gdb", "path of a file"]),
+    (["--config", ""], ["--config"]),
+    (["--console", "file=/nowhere/at/all"], ["--console file=/nowhere/at/all", "No such file"]),
+    (["--console", "socket="], ["--console socket=", "socket=PATH"]),
+    (["--console", "socket=/nowhere/at/all"], ["--console", "/nowhere/at/all", "No such file"]),
+    (["--timeout", "soon"], ["--timeout soon", "seconds"]),
+    (["--net", "user,forward=tcp:80"], ["--net user", "HOSTPORT:GUESTPORT"]),
+    (["--net", "tap="], ["--net tap=", "1 to 15"]),
     (["--stats=yes"], ["--stats", "no value"]),
     (["--cpus"], ["--cpus", "needs a value"]),
     (["--colour", "red"], ["--colour", "no such option"]),
@@ -95,7 +110,7 @@ def main():
             wrong = [text for text in texts if text not in run.stderr]
             if run.returncode != 2 or wrong:
                 failed += 1
-                print(f"wirt run {' '.join(words)}: status {run.returncode}, missing {wrong}, said: {run.stderr.strip()}")
+                print(f"wirt run {words}: status {run.returncode}, missing {wrong}, said: {run.stderr.strip()}")
             else:
                 passed += 1
     print(f"{passed} passed, {failed} failed")
