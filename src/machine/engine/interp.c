@@ -410,6 +410,13 @@ bool interp_next_slice(struct vcpu *vcpu, enum vcpu_exit *exit)
         slice = vcpu->instruction_limit - count;
     if (vcpu->single_step || vcpu->breakpoint_count)
         slice = 1;
+    if (engine_traces(vcpu, TRACE_STATES))
+        slice = trace_states_slice(vcpu, count, slice);
+    if (!engine_cpu_of(vcpu)->translate.translator &&
+        trace_states_now(vcpu)) { // tier 1 tells its own
+        trace_states(vcpu);
+        slice = 1;
+    }
     interp->slice = interp->left = slice;
     return false;
 }

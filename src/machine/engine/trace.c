@@ -5,6 +5,7 @@
 
 #include "base/bits.h"
 #include "machine/device/bus.h"
+#include "machine/memory/guest_memory.h"
 
 __thread struct vcpu *trace_current;
 
@@ -31,7 +32,7 @@ static const char *const exception_names[] = {
 
 void trace_line(struct vcpu *vcpu, const char *format, ...)
 {
-    char text[256];
+    char text[768];
     va_list arguments;
     va_start(arguments, format);
     vsnprintf(text, sizeof(text), format, arguments);
@@ -150,9 +151,89 @@ uint64_t engine_state_hash(const struct cpu_state *cpu)
     return hash_vectors(hash, cpu->xsave);
 }
 
+// RAM's pages from 0 up, then those above 4 GiB. NULL behind the last one.
+static const uint8_t *ram_page(struct vcpu *vcpu, uint64_t number, struct gpa *at)
+{
+    struct guest_memory *memory = vcpu->system->memory;
+    uint64_t offset = number * PAGE_BYTES, low = guest_memory_low_bytes(memory);
+
+    *at = gpa(offset < low ? offset : offset - low + GUEST_HIGH_RAM_START);
+    return offset < guest_memory_ram_bytes(memory)
+               ? guest_memory_map(memory, *at, PAGE_BYTES, false)
+               : NULL;
+}
+
+static uint64_t ram_hash(struct vcpu *vcpu)
+{
+    const uint8_t *page;
+    uint64_t hash = 0;
+    struct gpa at;
+
+    for (uint64_t i = 0; (page = ram_page(vcpu, i, &at)); i++)
+        hash = mix_bytes(hash, page, PAGE_BYTES);
+    return hash;
+}
+
 void trace_hash(struct vcpu *vcpu)
 {
     trace_line(vcpu, "hash %016llx", (unsigned long long)engine_state_hash(&vcpu->state));
+    if (atomic_load_explicit(&vcpu->instructions, memory_order_relaxed) % TRACE_RAM_INTERVAL == 0)
+        trace_line(vcpu, "ram %016llx", (unsigned long long)ram_hash(vcpu));
+}
+
+// ---- States ----
+
+static uint64_t count_now(struct vcpu *vcpu)
+{
+    engine_sync_clock(vcpu);
+    return atomic_load_explicit(&vcpu->instructions, memory_order_relaxed);
+}
+
+uint64_t trace_states_slice(struct vcpu *vcpu, uint64_t count, uint64_t slice)
+{
+    const struct engine_trace *trace = engine_cpu_of(vcpu)->trace;
+
+    return count < trace->first && trace->first - count < slice ? trace->first - count : slice;
+}
+
+bool trace_states_now(struct vcpu *vcpu)
+{
+    const struct engine_trace *trace = engine_cpu_of(vcpu)->trace;
+
+    if (!engine_traces(vcpu, TRACE_STATES))
+        return false;
+    uint64_t count = count_now(vcpu);
+    return count >= trace->first && count <= trace->last;
+}
+
+static void trace_pages(struct vcpu *vcpu)
+{
+    const uint8_t *page;
+    struct gpa at;
+
+    for (uint64_t i = 0; (page = ram_page(vcpu, i, &at)); i++)
+        trace_line(vcpu, "page %llx %016llx", (unsigned long long)at.at,
+                   (unsigned long long)mix_bytes(0, page, PAGE_BYTES));
+}
+
+void trace_states(struct vcpu *vcpu)
+{
+    static const char *const names[GPR_COUNT] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp",
+                                                 "rsi", "rdi", "r8",  "r9",  "r10", "r11",
+                                                 "r12", "r13", "r14", "r15"};
+    const struct cpu_state *cpu = &vcpu->state;
+    char text[512];
+    int length = 0;
+
+    for (unsigned i = 0; i < GPR_COUNT; i++)
+        length += snprintf(text + length, sizeof(text) - (size_t)length, "%s=%llx ", names[i],
+                           (unsigned long long)cpu->gpr[i]);
+    trace_line(vcpu, "state %srflags=%llx cr2=%llx vectors=%llx all=%llx", text,
+               (unsigned long long)cpu->rflags, (unsigned long long)cpu->cr2,
+               (unsigned long long)hash_vectors(0, cpu->xsave),
+               (unsigned long long)engine_state_hash(cpu));
+    if (count_now(vcpu) == engine_cpu_of(vcpu)->trace->last)
+        trace_pages(vcpu);
 }
 
 // ---- Setting it up ----

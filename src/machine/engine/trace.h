@@ -22,13 +22,16 @@ enum engine_trace_what {
     TRACE_HASH =
         1
         << 4, // of the CPU's state, every TRACE_HASH_INTERVAL instructions (deterministic machines)
+    TRACE_STATES = 1 << 5, // registers from one count of instructions to another (the same)
 };
 
 #define TRACE_HASH_INTERVAL 10000u
+#define TRACE_RAM_INTERVAL  10000000u // of RAM; a multiple of the other
 
 struct engine_trace {
     unsigned what;
-    FILE *to; // borrowed
+    FILE *to;             // borrowed
+    uint64_t first, last; // TRACE_STATES: counts of retired instructions
 };
 
 // For all CPUs, before they run. `trace` is borrowed and outlives them.
@@ -56,6 +59,12 @@ void trace_exception(struct vcpu *vcpu, const struct engine_exception *exception
 void trace_interrupt(struct vcpu *vcpu, uint8_t vector, bool nmi);
 void trace_mode(struct vcpu *vcpu); // prints when it is another than the last time
 void trace_hash(struct vcpu *vcpu);
+
+// TRACE_STATES. Tier 0 stops at each instruction of the range, tier 1 at each block; at the range's last count, every page of RAM is told by its hash.
+// Where the range begins is the end of a slice (interp.h).
+uint64_t trace_states_slice(struct vcpu *vcpu, uint64_t count, uint64_t slice);
+bool trace_states_now(struct vcpu *vcpu); // within the range
+void trace_states(struct vcpu *vcpu);
 
 // A hash of everything architectural in the CPU's state: two tiers are compared by it.
 uint64_t engine_state_hash(const struct cpu_state *state);

@@ -21,6 +21,7 @@
 #include "machine/engine/interp.h"
 #include "machine/engine/mmu_access.h"
 #include "machine/engine/system.h"
+#include "machine/engine/trace.h"
 #include "machine/engine/translate_smp.h"
 #include "machine/engine/vectors.h"
 #include "machine/memory/guest_memory.h"
@@ -316,19 +317,28 @@ static unsigned undone(const struct vcpu *vcpu)
     return record->undone;
 }
 
-// `ahead`: instructions of the block that `code` lies in the middle of, to be taken from the budget now.
-static void enter(struct vcpu *vcpu, const void *code, unsigned ahead)
+// Where the run loop goes on: in the cache, or by state.rip.
+struct onward {
+    const void *code; // NULL: by state.rip
+    unsigned ahead;   // instructions of the block that `code` lies in the middle of, 0 at its start
+    unsigned whole;   // instructions of the block that `code` is the start of
+    bool alone;       // this block and no other (--trace states)
+};
+
+static void enter(struct vcpu *vcpu, const struct onward *onward)
 {
     struct translate_cpu *translate = &engine_cpu_of(vcpu)->translate;
-    uint64_t left = exact(vcpu) ? interp_left(vcpu) : 0;
+    uint64_t may = onward->alone ? onward->ahead + onward->whole
+                   : exact(vcpu) ? interp_left(vcpu)
+                                 : 0;
 
-    translate->budget = left - ahead;
+    translate->budget = may - onward->ahead;
     translate->flags = (vcpu->state.rflags & FLAGS_STATUS) | FLAG_FIXED1 | FLAG_IF;
-    translate->translator->trampolines.enter(code);
+    translate->translator->trampolines.enter(onward->code);
     vcpu->state.rflags =
         (vcpu->state.rflags & ~(uint64_t)FLAGS_STATUS) | (translate->flags & FLAGS_STATUS);
     if (exact(vcpu))
-        interp_retire(vcpu, left - translate->budget - undone(vcpu), TIER_TRANSLATED);
+        interp_retire(vcpu, may - translate->budget - undone(vcpu), TIER_TRANSLATED);
 }
 
 enum step { STEP_ON, STEP_LEAVE };
@@ -366,12 +376,6 @@ static bool attention(struct vcpu *vcpu)
            (exact(vcpu) && !interp_left(vcpu));
 }
 
-// Where the run loop goes on: in the cache, or by state.rip.
-struct onward {
-    const void *code; // NULL: by state.rip
-    unsigned ahead;   // see enter()
-};
-
 static enum step interpret(struct vcpu *vcpu, const struct exit_record *record,
                            struct onward *onward, enum vcpu_exit *exit)
 {
@@ -390,6 +394,7 @@ static enum step interpret(struct vcpu *vcpu, const struct exit_record *record,
             vectors_load(vcpu);
         onward->code = engine->translate.translator->cache.execute + record->resume;
         onward->ahead = record->undone - 1u;
+        onward->whole = 0;
     }
     return STEP_ON;
 }
@@ -423,12 +428,13 @@ static enum step handle_exit(struct vcpu *vcpu, struct onward *onward, enum vcpu
     struct translate_cpu *translate = &engine_cpu_of(vcpu)->translate;
     const struct exit_record *record = exit_record(vcpu);
 
-    *onward = (struct onward){0};
+    onward->code = NULL;
+    onward->ahead = 0;
     switch ((enum exit_kind)record->kind) {
     case EXIT_INTERPRET:
         return interpret(vcpu, record, onward, exit);
     case EXIT_LINK:
-        onward->code = link_blocks(vcpu, record);
+        onward->code = onward->alone ? NULL : link_blocks(vcpu, record);
         break;
     case EXIT_JUMP:
         if (!address_is_canonical(vcpu, vcpu->state.rip)) { // the fault is the branch's
@@ -479,10 +485,18 @@ static bool take_events(struct vcpu *vcpu, enum vcpu_exit *exit)
 // A deterministic machine's slice of instructions is used up (interp.h). True: leave run().
 static bool slice_ends(struct vcpu *vcpu, enum vcpu_exit *exit)
 {
-    if (!exact(vcpu) || interp_left(vcpu))
+    if (!exact(vcpu))
         return false;
-    vectors_put_away(vcpu);
-    return interp_next_slice(vcpu, exit);
+    if (!interp_left(vcpu)) {
+        vectors_put_away(vcpu);
+        if (interp_next_slice(vcpu, exit))
+            return true;
+    }
+    if (trace_states_now(vcpu)) {
+        vectors_put_away(vcpu);
+        trace_states(vcpu);
+    }
+    return false;
 }
 
 static enum vcpu_exit run_loop(struct vcpu *vcpu)
@@ -501,11 +515,13 @@ static enum vcpu_exit run_loop(struct vcpu *vcpu)
                     return exit;
                 continue;
             }
+            onward.alone = trace_states_now(vcpu);
             if (engine_cpu_of(vcpu)->translate.code_dropped)
                 continue; // the cache was flushed to make room: the jump table is stale
             onward.code = translator_of(vcpu)->cache.execute + block->code;
+            onward.whole = block->instructions;
         }
-        enter(vcpu, onward.code, onward.ahead);
+        enter(vcpu, &onward);
         if (handle_exit(vcpu, &onward, &exit) == STEP_LEAVE)
             return exit;
     }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "base/units.h"
 #include "wire/schema.h"
 
 #define DEFAULT_MEMORY    (512 * MIB)
@@ -222,20 +223,34 @@ static int parse_accel(struct vm_config *config, const json_t *json, struct err 
     return 0;
 }
 
+// "states=FIRST-LAST"
+static bool parse_states(struct vm_config *config, const char *text)
+{
+    char first[32];
+    const char *dash = strchr(text, '-');
+
+    if (strncmp(text, "states=", 7) || !dash || (size_t)(dash - text) - 7 >= sizeof(first))
+        return false;
+    snprintf(first, sizeof(first), "%.*s", (int)(dash - text) - 7, text + 7);
+    return units_parse_number(first, 0, UINT64_MAX, &config->trace_first) &&
+           units_parse_number(dash + 1, config->trace_first, UINT64_MAX, &config->trace_last);
+}
+
 static int parse_trace(struct vm_config *config, const json_t *trace, struct err *err)
 {
     size_t index;
     json_t *value;
     json_array_foreach(trace, index, value)
     {
-        unsigned bit = 0;
+        unsigned bit = parse_states(config, json_string_value(value)) ? VM_TRACE_STATES : 0;
         for (unsigned i = 0; i < ARRAY_LENGTH(trace_names); i++)
             if (!strcmp(trace_names[i], json_string_value(value)))
                 bit = 1u << i;
         if (!bit)
             return err_set(
                 err, ERR_USAGE,
-                "trace: \"%.40s\" is none of exits, interrupts, faults, modes, translate, hash",
+                "trace: \"%.40s\" is none of exits, interrupts, faults, modes, translate, hash, "
+                "states=FIRST-LAST",
                 json_string_value(value));
         config->trace |= bit;
     }

@@ -41,6 +41,7 @@ enum vm_trace {
     VM_TRACE_MODES = 1 << 3,
     VM_TRACE_TRANSLATE = 1 << 4,
     VM_TRACE_HASH = 1 << 5,
+    VM_TRACE_STATES = 1 << 6,
 };
 
 // Strings are borrowed from the JSON, which the configuration keeps.
@@ -109,6 +110,7 @@ struct vm_config {
     bool exit_on_reboot;
     bool deterministic;
     unsigned trace;       // enum vm_trace
+    uint64_t trace_first, trace_last; // VM_TRACE_STATES: counts of instructions
     unsigned cold_runs;   // of code, before it is translated
     uint64_t launched_ns; // host monotonic; 0: not told
     bool stats, stats_json;

@@ -13,11 +13,12 @@ void vm_trace_start(struct vm *vm)
     } traces[] = {
         {VM_TRACE_EXITS, TRACE_EXITS},   {VM_TRACE_INTERRUPTS, TRACE_INTERRUPTS},
         {VM_TRACE_FAULTS, TRACE_FAULTS}, {VM_TRACE_MODES, TRACE_MODES},
-        {VM_TRACE_HASH, TRACE_HASH},
+        {VM_TRACE_HASH, TRACE_HASH},     {VM_TRACE_STATES, TRACE_STATES},
     };
     if (!vm->config->trace)
         return;
-    vm->trace = (struct engine_trace){.to = stderr};
+    vm->trace = (struct engine_trace){
+        .to = stderr, .first = vm->config->trace_first, .last = vm->config->trace_last};
     for (unsigned i = 0; i < ARRAY_LENGTH(traces); i++)
         if (vm->config->trace & traces[i].asked)
             vm->trace.what |= traces[i].what;
