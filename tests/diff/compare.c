@@ -38,13 +38,27 @@ static struct insn subject_of(const struct diff_case *c, const struct diff_resul
     return insn;
 }
 
-static uint64_t flags_to_ignore(const struct diff_case *c, const struct insn *insn, bool faulted,
-                                bool translated)
+// Flags that any instruction of a sequence leaves undefined: it may have been executed before the one that faults.
+static uint64_t undefined_anywhere(const struct diff_case *c)
 {
-    if (faulted && c->sequence)
-        return FLAG_RF_BIT | FLAGS_STATUS;
+    uint64_t undefined = 0;
+    struct insn insn;
+    int length;
+    for (unsigned at = 0; at < c->length; at += (unsigned)length) {
+        length = decode(c->bytes + at, c->length - at, c->mode, &insn);
+        if (length <= 0)
+            break;
+        undefined |= insn_flags_undefined(&insn);
+        if (insn.form->attributes & INSN_FLAGS_MAYBE)
+            undefined |= insn.form->flags_undefined;
+    }
+    return undefined;
+}
+
+static uint64_t flags_to_ignore(const struct diff_case *c, const struct insn *insn, bool faulted)
+{
     if (faulted)
-        return FLAG_RF_BIT | (translated ? insn_flags_killed(insn) & ~insn_flags_read(insn) : 0u);
+        return FLAG_RF_BIT | (c->sequence ? undefined_anywhere(c) : 0);
     uint64_t ignored = FLAG_RF_BIT | c->undefined_flags | insn_flags_undefined(insn);
     // A shift by CL: OF is undefined unless by 1; by CL beyond the operand, CF, too (APM 3, SHL).
     const struct insn_form *form = insn->form;
@@ -157,7 +171,7 @@ static const char *compare_faults(const struct insn *insn, const struct diff_res
 }
 
 const char *compare_results(const struct diff_case *c, const struct diff_result *native,
-                            const struct diff_result *tier, bool translated)
+                            const struct diff_result *tier)
 {
     const struct diff_state *a = &native->after, *b = &tier->after;
     uint64_t mask = c->mode == CODE_64 ? ~0ull : 0xFFFFFFFF;
@@ -177,7 +191,7 @@ const char *compare_results(const struct diff_case *c, const struct diff_result 
         if ((a->gpr[i] ^ b->gpr[i]) & mask)
             return "general registers";
     }
-    if ((a->rflags ^ b->rflags) & ~flags_to_ignore(c, &insn, faulted, translated))
+    if ((a->rflags ^ b->rflags) & ~flags_to_ignore(c, &insn, faulted))
         return "flags";
     if (!same_data(c, &insn, native, tier))
         return "memory";

@@ -6,10 +6,9 @@
 
 #include "diff_case.h"
 
-// NULL when the results agree, else the name of the first thing that differs. `translated`: by tier 1, which after a fault
-// leaves flags open that the faulting instruction, executed again, changes without having read them.
+// NULL when the results agree, else the name of the first thing that differs.
 const char *compare_results(const struct diff_case *c, const struct diff_result *native,
-                            const struct diff_result *tier, bool translated);
+                            const struct diff_result *tier);
 
 // For people: the bytes, their disassembly, the state before, and what differs after.
 void print_difference(const struct diff_case *c, const struct diff_result *native,

@@ -38,7 +38,6 @@ struct options {
 
 struct run {
     struct tier *tier;
-    bool translated;             // the tier is tier 1
     struct diff_case *cases;     // shared with the child
     struct diff_result *results; // native, shared with the child
     unsigned *forms;             // of each case
@@ -56,7 +55,7 @@ static void judge(struct run *run, unsigned i, const char *tier_name)
     static struct diff_result mine;
     const struct diff_case *c = &run->cases[i];
     tier_run(run->tier, c, &mine);
-    const char *what = compare_results(c, &run->results[i], &mine, run->translated);
+    const char *what = compare_results(c, &run->results[i], &mine);
     run->done++;
     run->completed += run->results[i].vector == EXC_NONE;
     if (!c->sequence)
@@ -253,7 +252,6 @@ int main(int argc, char **argv)
     if (!parse(argc, argv, &options))
         return 2;
     struct run run = {.tier = tier_create(options.tier, options.absent ? options.absent : "host"),
-                      .translated = strcmp(options.tier, "engine") == 0,
                       .cases = native_shared_alloc(BATCH * sizeof(struct diff_case)),
                       .results = native_shared_alloc(BATCH * sizeof(struct diff_result)),
                       .forms = calloc(BATCH, sizeof(unsigned)),

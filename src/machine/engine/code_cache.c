@@ -248,7 +248,10 @@ void code_cache_link(struct code_cache *cache, struct block *source, unsigned nu
     link->target = number_of(cache, target);
     link->next = target->incoming;
     target->incoming = (number_of(cache, source) - 1) * 2 + number + 1;
-    point_jump(cache, link->patch, source->vectors ? block_entry_vectors(target) : target->code);
+    uint32_t entry = source->vectors ? block_entry_vectors(target) : target->code;
+    if (source == target && source->loop_entry)
+        entry = source->code + source->loop_entry;
+    point_jump(cache, link->patch, entry);
 }
 
 // Take the link out of its target's list; the jump itself is the caller's affair.

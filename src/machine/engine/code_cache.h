@@ -52,6 +52,7 @@ struct block {
     struct link links[2];
     uint16_t mode; // TRANSLATE_MODE_*
     uint16_t code_bytes;
+    uint16_t loop_entry;    // behind `code`: the entry for the block's own jump, 0: as for others
     uint16_t entry_vectors; // behind `code`: the entry for blocks that hold vector registers
     uint16_t guest_bytes;
     uint8_t instructions;
@@ -68,6 +69,8 @@ struct fault_site {
     uint16_t guest_offset;
     uint16_t evicted;
     uint8_t undone; // instructions of the block from that one on
+    bool saved;     // the status flags are in translate.saved_flags
+    uint32_t exit;  // cache offset of code that leaves; 0: the trampoline
 };
 
 struct code_page;

@@ -24,12 +24,17 @@ static bool on_fault(struct os_fault *fault)
     const struct fault_site *site = block ? code_cache_site_at(cache, block, fault->pc) : NULL;
     if (!site)
         return false;
+    if (site->exit) {
+        fault->pc = (uint64_t)(uintptr_t)(cache->execute + site->exit);
+        return true;
+    }
     for (unsigned reg = 0; reg < GPR_COUNT; reg++) {
         if (site->evicted & REGISTER_BIT(reg))
             fault->gpr[reg] = vcpu->state.gpr[reg];
     }
     translate->fault_rip = block->rip + site->guest_offset;
     translate->fault_undone = site->undone;
+    translate->fault_saved = site->saved;
     fault->pc = (uint64_t)(uintptr_t)translate->translator->trampolines.fault;
     return true;
 }

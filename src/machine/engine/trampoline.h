@@ -28,6 +28,8 @@ enum exit_kind {
     EXIT_KIND_COUNT
 };
 
+enum flags_saved { SAVED_NOT, SAVED_ALWAYS, SAVED_AT_ENTRY /* if translate.entry_saved */ };
+
 struct exit_record {
     uint64_t rip;
     uint64_t next_rip;
@@ -37,6 +39,7 @@ struct exit_record {
     uint8_t link;
     uint8_t
         undone; // instructions of the block that come after, or are, the one at `rip`: not executed
+    uint8_t saved; // the status flags are in translate.saved_flags: enum flags_saved
 };
 
 struct trampolines {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A block from first to last: gather instructions up to a branch, the end of the page or the limit; plan each; find by a backward pass which status
-// flags are needed where; emit near code instruction by instruction, and the far code last.
+// A block from first to last: gather instructions up to a branch, the end of the page or the limit; plan each, and what becomes of the status
+// flags; emit near code instruction by instruction, and the far code last.
 #include "machine/engine/translate.h"
 
 #include <assert.h>
@@ -180,67 +180,6 @@ static bool gather(struct translation *t, uint64_t rip, uint32_t mode)
     return t->count != 0;
 }
 
-// ---- Flags ----
-
-bool translate_flags_dead_at(const struct translation *t, uint64_t rip)
-{
-    uint16_t live = FLAGS_STATUS;
-
-    for (unsigned i = 0; i < 8; i++) {
-        uint64_t offset = rip - t->page_rip;
-        struct insn insn;
-        if (offset >= 4096)
-            return false;
-        unsigned available =
-            offset + INSN_MAX_BYTES > 4096 ? (unsigned)(4096 - offset) : INSN_MAX_BYTES;
-        int length = decode(t->page + offset, available, CODE_64, &insn);
-        if (length < 0 || insn.form->class > CLASS_BRANCH || (insn_flags_read(&insn) & live))
-            return false;
-        live &= (uint16_t)~insn_flags_killed(&insn);
-        if (!live)
-            return true;
-        if (insn.form->attributes & INSN_END) {
-            if (insn.form->op != OP_JMP || insn.operand_size != 8)
-                return false;
-            length += (int)insn.immediate;
-        }
-        rip += (uint64_t)(int64_t)length;
-    }
-    return false;
-}
-
-static uint16_t flags_after_block(struct translation *t)
-{
-    const struct planned_insn *last = &t->insns[t->count - 1];
-    uint64_t target = last->next_rip + last->insn.immediate;
-    bool dead = false;
-
-    if (t->open_end)
-        dead = translate_flags_dead_at(t, t->end_rip);
-    else if (last->plan == PLAN_BRANCH &&
-             (last->insn.form->op == OP_JMP || last->insn.form->op == OP_CALL))
-        dead = translate_flags_dead_at(t, target);
-    else if (last->plan == PLAN_BRANCH && last->insn.form->op == OP_JCC)
-        dead = translate_flags_dead_at(t, target) && translate_flags_dead_at(t, last->next_rip);
-    return dead ? 0 : FLAGS_STATUS;
-}
-
-static void find_live_flags(struct translation *t)
-{
-    uint16_t live = flags_after_block(t);
-
-    for (unsigned i = t->count; i-- > 0;) {
-        struct planned_insn *p = &t->insns[i];
-        p->flags_after = live;
-        if (p->plan >= PLAN_INTERPRET)
-            live = FLAGS_STATUS;
-        else
-            live = (uint16_t)(((live & ~insn_flags_killed(&p->insn)) | insn_flags_read(&p->insn)) &
-                              FLAGS_STATUS);
-        p->flags_before = live;
-    }
-}
-
 // ---- Far code ----
 
 struct far_exit *translate_exit(struct translation *t, enum exit_kind kind, uint64_t rip)
@@ -250,7 +189,9 @@ struct far_exit *translate_exit(struct translation *t, enum exit_kind kind, uint
     *exit = (struct far_exit){.kind = (uint8_t)kind, .rip = rip, .evicted = t->evicted};
     if (kind == EXIT_INTERPRET)
         exit->undone = (uint8_t)(t->count - t->current);
-    else if (kind == EXIT_LINK || kind == EXIT_EVENT || kind == EXIT_JUMP)
+    exit->flags_way = t->flags_now;
+    exit->flags_source = t->flags_source;
+    if (kind == EXIT_LINK || kind == EXIT_EVENT || kind == EXIT_JUMP)
         exit->undone = (uint8_t)(t->count - t->current - 1);
     return exit;
 }
@@ -270,14 +211,20 @@ struct far_exit *translate_miss(struct translation *t)
     return exit;
 }
 
+static uint8_t saved_of(enum flags_way way)
+{
+    return way == FLAGS_SAVED ? SAVED_ALWAYS : way == FLAGS_AT_ENTRY ? SAVED_AT_ENTRY : SAVED_NOT;
+}
+
 static void emit_far_exit(struct translation *t, const struct far_exit *exit)
 {
     struct code_cache *cache = &t->translator->cache;
     struct emitter *e = &t->far;
-    struct exit_record record = {exit->rip,  exit->next_rip, t->block,    exit->resume,
-                                 exit->kind, exit->link,     exit->undone};
+    struct exit_record record = {
+        exit->rip,  exit->next_rip, t->block,     exit->resume,
+        exit->kind, exit->link,     exit->undone, saved_of(exit->flags_way)};
 
-    if (!exit->jump_count)
+    if (!exit->jump_count && !exit->site)
         return;
     while (code_cache_offset(cache, e->at) & 7)
         emit_u8(e, 0xCC);
@@ -294,10 +241,14 @@ static void emit_far_exit(struct translation *t, const struct far_exit *exit)
         if (exit->kind == EXIT_LINK)
             t->block->links[exit->link].exit = code_cache_offset(cache, e->at);
     }
+    if (exit->site)
+        t->sites[exit->site - 1].exit = code_cache_offset(cache, e->at);
     for (uint16_t left = exit->evicted; left; left &= (uint16_t)(left - 1)) {
         unsigned reg = (unsigned)__builtin_ctz(left);
         emit_load(e, reg, host_context(CONTEXT_GPR(reg)));
     }
+    if (exit->flags_way == FLAGS_FROM_SOURCE || exit->flags_way == FLAGS_AT_ENTRY)
+        translate_emit_source(e, &t->insns[exit->flags_source]);
     emit_exit_reason(e, at);
     emit_target(e, emit_jmp(e), cache->write + t->translator->trampolines.leave);
 }
@@ -323,7 +274,14 @@ void translate_fault_site(struct translation *t)
         .guest_offset = (uint16_t)(p->rip - t->insns[0].rip),
         .evicted = t->evicted,
         .undone = (uint8_t)(t->count - t->current),
+        .saved = t->flags_now == FLAGS_SAVED,
     };
+    if (t->flags_now == FLAGS_FROM_SOURCE ||
+        t->flags_now == FLAGS_AT_ENTRY) { // by an exit of its own, which sees to them
+        struct far_exit *exit = translate_miss(t);
+        exit->evicted = t->evicted;
+        exit->site = (uint8_t)t->site_count;
+    }
 }
 
 static void emit_interpret(struct translation *t)
@@ -378,6 +336,7 @@ static void emit_insn(struct translation *t, unsigned i)
     }
     if (p->plan == PLAN_BRANCH || p->plan == PLAN_STOP)
         return;
+    translate_flags_written(t);
     if (translate_knows_pages(t))
         return; // tier 0 would come back without them
     for (unsigned k = first_exit; k < t->exit_count; k++) {
@@ -393,20 +352,15 @@ static void emit_vector_check(struct translation *t)
     struct host_memory live = host_context(CONTEXT_ENGINE(translate.vectors_live));
     struct far_exit *exit = translate_exit(t, EXIT_VECTORS, t->insns[0].rip);
 
-    if (!t->insns[0].flags_before) {
-        emit_cmp_memory_imm(e, false, live, 0);
-        translate_exit_jump(exit, emit_jcc(e, HOST_E));
-    } else {
-        translate_evict(t, RCX);
-        exit->evicted = t->evicted;
-        emit_load32(e, RCX, live);
-        uint8_t *absent = emit_jrcxz(e);
-        translate_need(t, REGISTER_BIT(RCX));
-        uint8_t *present = emit_jmp(e);
-        emit_target8(e, absent);
-        translate_exit_jump(exit, emit_jmp(e));
-        emit_target(e, present, e->at);
-    }
+    translate_evict(t, RCX);
+    exit->evicted = t->evicted;
+    emit_load32(e, RCX, live);
+    uint8_t *absent = emit_jrcxz(e);
+    translate_need(t, REGISTER_BIT(RCX));
+    uint8_t *present = emit_jmp(e);
+    emit_target8(e, absent);
+    translate_exit_jump(exit, emit_jmp(e));
+    emit_target(e, present, e->at);
     exit->resume = code_cache_offset(&t->translator->cache, e->at);
     t->block->entry_vectors = (uint16_t)(exit->resume - t->block->code);
 }
@@ -417,11 +371,6 @@ static void emit_count(struct translation *t)
     struct emitter *e = &t->near;
     struct host_memory count = host_context(CONTEXT_ENGINE(retired) + 8u * TIER_TRANSLATED);
 
-    if (!t->insns[0].flags_before) {
-        emit_op_memory(e, true, 0x83, 0, count); // add
-        emit_u8(e, t->count);
-        return;
-    }
     translate_evict(t, RCX);
     emit_load(e, RCX, count);
     emit_lea(e, true, RCX, host_base(RCX, (int32_t)t->count));
@@ -473,6 +422,8 @@ static void emit_block(struct translation *t)
     t->block->vectors = t->uses_vectors;
     if (t->uses_vectors)
         emit_vector_check(t);
+    if (t->loop_source >= 0)
+        translate_loop_entry(t);
     if (t->translator->counts)
         emit_count(t);
     if (t->translator->exact)
@@ -491,8 +442,7 @@ static void plan_single_step(struct translation *t, uint64_t rip)
 {
     struct planned_insn *p = &t->insns[0];
 
-    *p = (struct planned_insn){
-        .plan = PLAN_STOP, .rip = rip, .next_rip = rip, .flags_before = FLAGS_STATUS};
+    *p = (struct planned_insn){.plan = PLAN_STOP, .rip = rip, .next_rip = rip, .flags_live = true};
     t->count = 1;
     t->open_end = false;
     t->end_rip = rip + 1;
@@ -518,6 +468,8 @@ struct block *translate_block(struct vcpu *vcpu, uint64_t rip, uint64_t physical
     translate_forget(t, 0xFFFF);
     t->evicted = 0;
     t->uses_vectors = t->open_end = false;
+    t->flags_now = FLAGS_KEPT;
+    t->loop_source = -1;
     t->block = code_cache_begin(&translator->cache, &t->near, &t->far);
     if (!t->block)
         return NULL;
@@ -525,7 +477,7 @@ struct block *translate_block(struct vcpu *vcpu, uint64_t rip, uint64_t physical
     t->block->frame = (uint32_t)(physical >> 12);
     t->block->mode = (uint16_t)mode;
     if (gather(t, rip, mode))
-        find_live_flags(t);
+        translate_plan_flags(t);
     else
         plan_single_step(t, rip);
     t->block->guest_bytes = (uint16_t)(t->end_rip - rip);

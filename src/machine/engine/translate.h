@@ -3,6 +3,7 @@
 // Tier 1, the translator: blocks of guest code become host code.
 //
 // translate.c           which instructions make a block, what each one needs, and the block as a whole
+// translate_flags.c     where look-ups may spoil the status flags, and how they come back
 // translate_registers.c scratch registers: taken from guest registers that stay away in the context meanwhile
 // translate_memory.c    the soft TLB look-up, and instructions with a memory operand
 // translate_system.c    flags, time
@@ -17,8 +18,7 @@
 // back behind it. So each instruction may be translated, or not, with the same meaning.
 //
 // Precision: at each point where code can leave or fault within an instruction, every guest register has its old value either in its host register or
-// (when it is in `evicted` there) in state.gpr. Status flags are old too where a later instruction may read them; where the code ahead overwrites them before
-// reading, a look-up may spoil them (translation.flags_live).
+// (when it is in `evicted` there) in state.gpr, and its status flags can be had (translate_flags.c). Between blocks they are in the host's.
 #ifndef WIRT_MACHINE_ENGINE_TRANSLATE_H
 #define WIRT_MACHINE_ENGINE_TRANSLATE_H
 
@@ -81,6 +81,14 @@ enum plan {
     PLAN_STOP,      // by tier 0, and control does not come back behind it
 };
 
+// How the guest's status flags are had at a point of the block (translate_flags.c).
+enum flags_way {
+    FLAGS_KEPT,        // in the host's flags
+    FLAGS_FROM_SOURCE, // by executing the instruction that wrote them once more
+    FLAGS_SAVED,       // in translate.saved_flags
+    FLAGS_AT_ENTRY,    // either of the two: where the block jumps back to its own start
+};
+
 struct planned_insn {
     struct insn insn;
     uint8_t bytes[INSN_MAX_BYTES];
@@ -89,9 +97,9 @@ struct planned_insn {
     uint64_t next_rip;
     uint16_t reads; // general registers
     uint16_t writes;
-    uint16_t
-        flags_before; // status flags that may be read before they are overwritten: before and after the instruction
-    uint16_t flags_after;
+    bool flags_live;   // before it: status flags may be read, or shown, before they are overwritten
+    uint8_t flags_way; // enum flags_way: what its look-up may do with them
+    int8_t flags_source; // which instruction wrote them, -1: one before the block
 };
 
 // Far code to be emitted at the end.
@@ -102,6 +110,9 @@ struct far_exit {
     uint8_t kind;
     uint8_t link;
     uint8_t undone;
+    uint8_t flags_way; // enum flags_way, with flags_source
+    int8_t flags_source;
+    uint8_t site; // the fault site that leaves here, counted from 1
     uint64_t rip;
     uint64_t next_rip;
     uint32_t resume;
@@ -151,6 +162,10 @@ struct translation {
     bool open_end; // the last instruction does not end control: go on at end_rip
     uint64_t end_rip;
     uint16_t evicted; // guest registers whose value is in state.gpr only
+    int8_t
+        loop_source; // the block jumps back to its start with the flags of this instruction, spoiled; -1: no such loop
+    uint8_t flags_now; // enum flags_way, here
+    int8_t flags_source;
     struct planned_insn insns[BLOCK_INSNS_MAX];
     struct far_exit exits[FAR_EXITS_MAX];
     unsigned exit_count;
@@ -166,14 +181,24 @@ struct translation {
 // With the lock held. NULL: no room, flush the cache.
 struct block *translate_block(struct vcpu *vcpu, uint64_t rip, uint64_t physical,
                               const uint8_t *host_page, uint32_t mode);
-// Are all status flags overwritten before they are read, from `rip` on (if that is known)?
-bool translate_flags_dead_at(const struct translation *t, uint64_t rip);
 struct far_exit *translate_exit(struct translation *t, enum exit_kind kind, uint64_t rip);
 void translate_exit_jump(struct far_exit *exit, uint8_t *displacement);
 // An exit that has tier 0 execute the current instruction; control comes back where translate_resume_here() is called at the end of it.
 struct far_exit *translate_miss(struct translation *t);
 // The host instruction emitted next may fault for reasons of the guest.
 void translate_fault_site(struct translation *t);
+
+// translate_flags.c
+void translate_plan_flags(struct translation *t);
+// May the current instruction's code spoil the status flags now? To be asked before its exits are made.
+bool translate_may_spoil_flags(struct translation *t);
+// What a loop does with the flags on its entry from elsewhere, and before it jumps back.
+void translate_loop_entry(struct translation *t);
+void translate_loop_back(struct translation *t);
+// The current instruction has been emitted.
+void translate_flags_written(struct translation *t);
+// The instruction `source` once more, for its flags.
+void translate_emit_source(struct emitter *e, const struct planned_insn *source);
 
 // translate_registers.c
 #define REGISTER_BIT(n)  ((uint16_t)(1u << (n)))

@@ -77,12 +77,12 @@ static void add_link(struct translation *t, uint8_t *displacement, uint64_t targ
 }
 
 // Leave for `target` if an event is pending. Registers are home.
-static void emit_poll(struct translation *t, uint64_t target)
+static void emit_poll(struct translation *t, uint64_t target, bool may_spoil)
 {
     struct emitter *e = &t->near;
     struct far_exit *exit = translate_exit(t, EXIT_EVENT, target);
 
-    if (translate_flags_dead_at(t, target)) {
+    if (may_spoil) {
         emit_cmp_memory_imm(e, false, host_context(CONTEXT_EVENTS), 0);
         translate_exit_jump(exit, emit_jcc(e, HOST_NE));
         return;
@@ -116,10 +116,14 @@ void translate_goto(struct translation *t, uint64_t target, unsigned link, uint6
         return;
     }
     translate_need(t, 0xFFFF);
+    bool loop = t->loop_source >= 0 && target == t->insns[0].rip;
+    if (loop)
+        translate_loop_back(t);
     if (target <= from)
-        emit_poll(t, target);
+        emit_poll(t, target, loop);
     align_displacement(t, 1);
     add_link(t, emit_jmp(&t->near), target, link);
+    t->flags_now = FLAGS_KEPT;
 }
 
 // ---- Stack ----
@@ -131,7 +135,7 @@ static bool push_slot(struct translation *t, const struct planned_insn *p, uint1
     struct look_up l = {.address = stack_top,
                         .size = 8,
                         .write = true,
-                        .flags_live = p->flags_before != 0,
+                        .flags_live = !translate_may_spoil_flags(t),
                         .forbidden = forbidden,
                         .allowed = 0xFFFF};
 
@@ -167,7 +171,7 @@ static bool load_operand(struct translation *t, const struct planned_insn *p, in
                          unsigned *reg)
 {
     struct host_memory host;
-    struct look_up l = {.size = 8, .flags_live = p->flags_before != 0, .allowed = 0xFFFF};
+    struct look_up l = {.size = 8, .flags_live = !translate_may_spoil_flags(t), .allowed = 0xFFFF};
 
     if (!translate_address(p, &l.address))
         return false;
@@ -195,7 +199,7 @@ bool translate_push_scratch(struct translation *t, const struct planned_insn *p,
     struct look_up l = {.address = stack_top,
                         .size = 8,
                         .write = true,
-                        .flags_live = p->flags_before != 0,
+                        .flags_live = !translate_may_spoil_flags(t),
                         .allowed = (uint16_t)~REGISTER_BIT(value)};
     struct host_memory host;
 
@@ -232,8 +236,10 @@ static bool push(struct translation *t, const struct planned_insn *p)
 
 static bool pop(struct translation *t, const struct planned_insn *p)
 {
-    struct look_up l = {
-        .address = stack_top, .size = 8, .flags_live = p->flags_before != 0, .allowed = 0xFFFF};
+    struct look_up l = {.address = stack_top,
+                        .size = 8,
+                        .flags_live = !translate_may_spoil_flags(t),
+                        .allowed = 0xFFFF};
     struct host_memory host;
     unsigned reg = p->insn.rm;
 
@@ -253,7 +259,7 @@ static bool leave(struct translation *t, const struct planned_insn *p)
 {
     struct look_up l = {.address = {.base = RBP, .index = HOST_NONE, .segment = SEG_NONE},
                         .size = 8,
-                        .flags_live = p->flags_before != 0,
+                        .flags_live = !translate_may_spoil_flags(t),
                         .allowed = 0xFFFF,
                         .forbidden = REGISTER_BIT(RBP)};
     struct host_memory host;
@@ -360,7 +366,7 @@ static bool indirect(struct translation *t, const struct planned_insn *p)
         struct look_up l = {.address = stack_top,
                             .size = 8,
                             .write = true,
-                            .flags_live = p->flags_before != 0,
+                            .flags_live = !translate_may_spoil_flags(t),
                             .allowed = (uint16_t)~REGISTER_BIT(R11)};
         l.address.displacement = -8;
         if (!translate_look_up(t, &l, translate_miss(t), &host))
@@ -376,7 +382,7 @@ static bool ret(struct translation *t, const struct planned_insn *p)
 {
     struct look_up l = {.address = stack_top,
                         .size = 8,
-                        .flags_live = p->flags_before != 0,
+                        .flags_live = !translate_may_spoil_flags(t),
                         .allowed = 0xFFFF,
                         .overwritten = REGISTER_BIT(R11)};
     struct host_memory host;

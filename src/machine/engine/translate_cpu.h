@@ -56,18 +56,23 @@ struct translate_cpu {
     uint64_t aligned_masks[7]; // ~4095 and the bits that are 0 in a multiple of 1, 2, … 64
     uint64_t budget;      // deterministic machines: instructions that may still be executed
     uint64_t fault_rip;   // guest RIP of the instruction whose host code faulted
+    bool entry_saved;     // FLAGS_AT_ENTRY: they are in saved_flags
+    uint16_t
+        saved_flags; // the guest's status flags as LAHF and SETO leave them in AX, where the host's are spoiled
     uint32_t exit;        // why the code left: cache offset of an exit record
     uint32_t jump_record; // of the last indirect jump: cache offset of its exit record
     uint32_t
         vectors_live; // 1: the vector and x87 registers are in the host's registers, 0: in state.xsave
     // Not touched by generated code.
-    uint32_t fault_undone;     // exit_record.undone of EXIT_FAULT
+    uint32_t fault_undone; // exit_record.undone and saved of EXIT_FAULT
+    bool fault_saved;
     uint64_t mapping_changes;  // counts what may have changed the mapping of code
     uint64_t cold_rip;         // last instruction that was interpreted because its code is cold
     _Atomic bool code_dropped; // translations were dropped, the jump table is stale
     _Atomic uint32_t
         running; // may be in the code cache, or about to use its TLB: see translate_smp.h
     _Atomic uint32_t flush_wanted; // drop the write half of the TLB; the asker sleeps on it
+    uint16_t jump_mode[2];         // mode bits that the supervisor's tables are for, and the user's
     bool supervisor_local; // the supervisor's jump table holds entries of pages that are not global
     struct translator *translator; // borrowed: the machine's; NULL without tier 1
     void *signal_stack;            // owned by the vCPU's thread

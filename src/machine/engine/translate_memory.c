@@ -573,7 +573,7 @@ bool translate_memory_insn(struct translation *t, const struct planned_insn *p)
     struct look_up l = {
         .size = access.bytes,
         .write = (access.access & ACCESS_WRITE) != 0,
-        .flags_live = p->flags_before != 0,
+        .flags_live = !translate_may_spoil_flags(t),
         .forbidden = p->reads,
         .overwritten = p->writes & (uint16_t)~p->reads,
         .allowed = uses_high_byte(&p->insn) ? NO_REX_REGISTERS : 0xFFFF,

@@ -129,6 +129,24 @@ void translate_all_unmapped(struct vcpu *vcpu)
     forget_jumps(&engine_cpu_of(vcpu)->translate);
 }
 
+// The table knows addresses and nothing of the mode that code was translated for. Code of another mode is entered by find_block() first, so it is enough
+// that the tables are emptied then.
+static void follow_mode(struct translate_cpu *translate, uint32_t block_mode)
+{
+    bool user = block_mode & TRANSLATE_MODE_USER;
+    uint16_t mode = (uint16_t)(block_mode & ~(uint32_t)TRANSLATE_MODE_TLB);
+
+    if (translate->jump_mode[user] == mode)
+        return;
+    translate->jump_mode[user] = mode;
+    if (user) {
+        new_generation(translate, TLB_USER);
+    } else {
+        new_generation(translate, TLB_SUPERVISOR);
+        new_generation(translate, TLB_SUPERVISOR_AC);
+    }
+}
+
 static void remember_jump(struct vcpu *vcpu, const struct block *block)
 {
     struct engine_cpu *engine = engine_cpu_of(vcpu);
@@ -136,6 +154,7 @@ static void remember_jump(struct vcpu *vcpu, const struct block *block)
     enum tlb_mode mode = (enum tlb_mode)engine->tlb_mode;
     uint32_t page_bit = (uint32_t)(block->rip >> 12) % EXECUTED_BITS;
 
+    follow_mode(translate, block->mode);
     if (mode != TLB_USER &&
         !(engine->fetch[engine->fetch_mode].book.kind[tlb_index(block->rip)] & TLB_GLOBAL))
         translate->supervisor_local = true;
@@ -317,6 +336,20 @@ static unsigned undone(const struct vcpu *vcpu)
     return record->undone;
 }
 
+// The guest's status flags as the code left them.
+static uint64_t status_flags(const struct vcpu *vcpu)
+{
+    const struct translate_cpu *translate = &engine_cpu_of((void *)(uintptr_t)vcpu)->translate;
+    const struct exit_record *record = exit_record(vcpu);
+    bool saved = record->kind == EXIT_FAULT
+                     ? translate->fault_saved
+                     : record->saved == SAVED_ALWAYS ||
+                           (record->saved == SAVED_AT_ENTRY && translate->entry_saved);
+    unsigned lahf = translate->saved_flags >> 8, overflow = translate->saved_flags & 1;
+
+    return saved ? (lahf & FLAGS_STATUS) | overflow * FLAG_OF : translate->flags & FLAGS_STATUS;
+}
+
 // Where the run loop goes on: in the cache, or by state.rip.
 struct onward {
     const void *code; // NULL: by state.rip
@@ -335,8 +368,7 @@ static void enter(struct vcpu *vcpu, const struct onward *onward)
     translate->budget = may - onward->ahead;
     translate->flags = (vcpu->state.rflags & FLAGS_STATUS) | FLAG_FIXED1 | FLAG_IF;
     translate->translator->trampolines.enter(onward->code);
-    vcpu->state.rflags =
-        (vcpu->state.rflags & ~(uint64_t)FLAGS_STATUS) | (translate->flags & FLAGS_STATUS);
+    vcpu->state.rflags = (vcpu->state.rflags & ~(uint64_t)FLAGS_STATUS) | status_flags(vcpu);
     if (exact(vcpu))
         interp_retire(vcpu, may - translate->budget - undone(vcpu), TIER_TRANSLATED);
 }

@@ -30,9 +30,10 @@ static void emit_direction_check(struct translation *t, const struct planned_ins
 {
     struct emitter *e = &t->near;
     struct host_memory flags = host_context(CONTEXT_STATE(rflags));
+    bool may_spoil = translate_may_spoil_flags(t);
     struct far_exit *miss = translate_miss(t);
 
-    if (p->flags_before) {
+    if (!may_spoil) {
         translate_evict(t, RCX);
         emit_load(e, RCX, flags);
         emit_pext_memory(e, RCX, RCX, mask(MASK_DF));
@@ -52,7 +53,7 @@ static bool look_up(struct translation *t, const struct planned_insn *p, unsigne
         .address = {.base = (int8_t)pointer, .index = HOST_NONE, .segment = SEG_NONE},
         .size = bytes,
         .write = write,
-        .flags_live = p->flags_before != 0,
+        .flags_live = !translate_may_spoil_flags(t),
         .allowed = (uint16_t)~busy,
     };
     return translate_look_up(t, &l, translate_miss(t), host);

@@ -30,7 +30,7 @@ static void emit_change_flag(struct translation *t, const struct planned_insn *p
     struct emitter *e = &t->near;
     struct host_memory flags = host_context(CONTEXT_STATE(rflags));
 
-    if (!p->flags_before) {
+    if (translate_may_spoil_flags(t)) {
         emit_op_memory(e, false, 0x81, set ? 1 : 4, flags); // or, and
         emit_u32(e, set ? bit : ~bit);
         return;
@@ -52,8 +52,9 @@ static bool sti(struct translation *t, const struct planned_insn *p)
 
     if (!supervisor(t) || t->current + 1 >= t->count)
         return false;
+    bool may_spoil = translate_may_spoil_flags(t);
     struct far_exit *exit = translate_miss(t);
-    if (p->flags_before) {
+    if (!may_spoil) {
         translate_evict(t, RCX);
         emit_op_memory(e, false, 0x0FB6, RCX, held); // movzx
         uint8_t *none = emit_jrcxz(e);
