@@ -8,6 +8,7 @@
 #include "cli/keeper.h"
 #include "cli/machine_files.h"
 #include "machine/kvm/kvm_probe.h"
+#include "machine/vm/vm_status.h"
 #include "os/clock.h"
 #include "os/file.h"
 #include "os/kvm.h"
@@ -22,7 +23,6 @@
 #define PATH_BYTES       4096
 #define MAX_NETS         16
 #define MAX_PORTS        8
-#define STATUS_FAILURE   36 // as vm/vm_status.h has it
 
 struct launch {
     int fds[MAX_FDS]; // for wirt-vm, owned
@@ -328,9 +328,9 @@ static int exit_status(const struct keeper *keeper, int status)
     if (status >= 0)
         return status;
     if (keeper->ended_by)
-        return STATUS_FAILURE;
+        return VM_STATUS_FAILURE;
     fprintf(stderr, "wirt run: wirt-vm was killed by signal %d\n", -status);
-    return STATUS_FAILURE;
+    return VM_STATUS_FAILURE;
 }
 
 static int keep(struct launch *launch, pid_t pid)
