@@ -9,6 +9,7 @@
 #include "cli/keeper.h"
 #include "cli/launch.h"
 #include "cli/terminal.h"
+#include "machine/vm/vm_status.h"
 #include "os/file.h"
 #include "os/process.h"
 #include "os/self.h"
@@ -16,7 +17,6 @@
 #include "os/tty.h"
 #include "os/unix_socket.h"
 
-#define STATUS_FAILURE 36 // as vm/vm_status.h has it
 
 struct session {
     int console[2], channel[2]; // [0] the terminal's, [1] the keeper's; owned
@@ -83,7 +83,7 @@ static int end_status(const struct session *s, char word)
     if (word == KEEPER_ENDED)
         return (unsigned char)hear(s);
     fprintf(stderr, "wirt run: the process that keeps the machine was killed\n");
-    return STATUS_FAILURE;
+    return VM_STATUS_FAILURE;
 }
 
 static int detach(const struct session *s)
