@@ -37,7 +37,7 @@ void interp_begin(struct vcpu *vcpu);                            // at the start
 uint64_t interp_left(struct vcpu *vcpu);                         // of the slice
 bool interp_next_slice(struct vcpu *vcpu, enum vcpu_exit *exit); // nothing left; true: leave run()
 void interp_retire(struct vcpu *vcpu, uint64_t instructions,
-                   enum vcpu_tier tier);                   // at most what is left
+                   enum vcpu_tier tier);                     // at most what is left
 bool interp_attend(struct vcpu *vcpu, enum vcpu_exit *exit); // true: leave run()
 
 // Timers of a deterministic machine run when the count of retired instructions is a multiple of this: the first one at or after

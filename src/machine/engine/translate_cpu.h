@@ -54,9 +54,9 @@ struct translate_cpu {
     uint64_t index_mask; // (TLB_ENTRIES - 1) << 12
     uint64_t masks[MASK_COUNT];
     uint64_t aligned_masks[7]; // ~4095 and the bits that are 0 in a multiple of 1, 2, … 64
-    uint64_t budget;      // deterministic machines: instructions that may still be executed
-    uint64_t fault_rip;   // guest RIP of the instruction whose host code faulted
-    bool entry_saved;     // FLAGS_AT_ENTRY: they are in saved_flags
+    uint64_t budget;           // deterministic machines: instructions that may still be executed
+    uint64_t fault_rip;        // guest RIP of the instruction whose host code faulted
+    bool entry_saved;          // FLAGS_AT_ENTRY: they are in saved_flags
     uint16_t
         saved_flags; // the guest's status flags as LAHF and SETO leave them in AX, where the host's are spoiled
     uint32_t exit;        // why the code left: cache offset of an exit record

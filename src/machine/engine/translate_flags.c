@@ -125,9 +125,8 @@ void translate_emit_source(struct emitter *e, const struct planned_insn *source)
 
 static bool spoils(const struct planned_insn *p)
 {
-    return !p->flags_live &&
-           (p->plan == PLAN_MEMORY || p->plan == PLAN_STACK || p->plan == PLAN_STRING ||
-            p->plan == PLAN_SYSTEM);
+    return !p->flags_live && (p->plan == PLAN_MEMORY || p->plan == PLAN_STACK ||
+                              p->plan == PLAN_STRING || p->plan == PLAN_SYSTEM);
 }
 
 // The instructions [from, to) see the flags of `source`, -1: those that the block was entered with.

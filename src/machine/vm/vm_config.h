@@ -109,10 +109,10 @@ struct vm_config {
     unsigned timeout_seconds; // 0: none
     bool exit_on_reboot;
     bool deterministic;
-    unsigned trace;       // enum vm_trace
+    unsigned trace;                   // enum vm_trace
     uint64_t trace_first, trace_last; // VM_TRACE_STATES: counts of instructions
-    unsigned cold_runs;   // of code, before it is translated
-    uint64_t launched_ns; // host monotonic; 0: not told
+    unsigned cold_runs;               // of code, before it is translated
+    uint64_t launched_ns;             // host monotonic; 0: not told
     bool stats, stats_json;
 };
 
