@@ -55,42 +55,44 @@ static void build_interrupt_routing(struct aml *aml)
     aml_close(aml, table);
 }
 
-static void build_isa_device(struct aml *aml, const char *name, const char *id, uint16_t port,
-                             uint8_t ports, int irq)
+struct isa_device {
+    const char *name;
+    const char *eisa_id; // NULL: `id`
+    const char *id;
+    struct {
+        uint16_t first;
+        uint8_t count;
+    } ports[2]; // count 0: none
+    int irq;    // -1: none
+};
+
+static void build_isa_device(struct aml *aml, const struct isa_device *isa)
 {
-    size_t device = aml_open_device(aml, name);
+    size_t device = aml_open_device(aml, isa->name);
     aml_name(aml, "_HID");
-    aml_eisa_id(aml, id);
+    if (isa->eisa_id)
+        aml_eisa_id(aml, isa->eisa_id);
+    else
+        aml_string(aml, isa->id);
     size_t resources = aml_open_resources(aml, "_CRS");
-    aml_resource_io(aml, port, ports);
-    if (irq >= 0)
-        aml_resource_irq(aml, (unsigned)irq);
+    for (unsigned i = 0; i < ARRAY_LENGTH(isa->ports) && isa->ports[i].count; i++)
+        aml_resource_io(aml, isa->ports[i].first, isa->ports[i].count);
+    if (isa->irq >= 0)
+        aml_resource_irq(aml, (unsigned)isa->irq);
     aml_close_resources(aml, resources);
     aml_close(aml, device);
 }
 
-static void build_keyboard_controller(struct aml *aml)
+static void build_isa_devices(struct aml *aml)
 {
-    size_t device = aml_open_device(aml, "KBD");
-    aml_name(aml, "_HID");
-    aml_eisa_id(aml, "PNP0303");
-    size_t resources = aml_open_resources(aml, "_CRS");
-    aml_resource_io(aml, 0x60, 1);
-    aml_resource_io(aml, 0x64, 1);
-    aml_resource_irq(aml, 1);
-    aml_close_resources(aml, resources);
-    aml_close(aml, device);
-}
-
-static void build_pvpanic(struct aml *aml)
-{
-    size_t device = aml_open_device(aml, "PEVT");
-    aml_name(aml, "_HID");
-    aml_string(aml, "QEMU0001");
-    size_t resources = aml_open_resources(aml, "_CRS");
-    aml_resource_io(aml, MAP_PORT_PVPANIC, 1);
-    aml_close_resources(aml, resources);
-    aml_close(aml, device);
+    static const struct isa_device devices[] = {
+        {.name = "COM1", .eisa_id = "PNP0501", .ports = {{0x3F8, 8}}, .irq = 4},
+        {.name = "RTC", .eisa_id = "PNP0B00", .ports = {{0x70, 2}}, .irq = 8},
+        {.name = "KBD", .eisa_id = "PNP0303", .ports = {{0x60, 1}, {0x64, 1}}, .irq = 1},
+        {.name = "PEVT", .id = "QEMU0001", .ports = {{MAP_PORT_PVPANIC, 1}}, .irq = -1},
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(devices); i++)
+        build_isa_device(aml, &devices[i]);
 }
 
 // Reserves the ECAM window as a motherboard resource.
@@ -209,10 +211,7 @@ void acpi_build_dsdt(struct aml *aml)
     size_t scope = aml_open_scope(aml, "\\_SB");
     build_host_bridge(aml);
     build_motherboard(aml);
-    build_isa_device(aml, "COM1", "PNP0501", 0x3F8, 8, 4);
-    build_isa_device(aml, "RTC", "PNP0B00", 0x70, 2, 8);
-    build_keyboard_controller(aml);
-    build_pvpanic(aml);
+    build_isa_devices(aml);
     aml_close(aml, scope);
     build_general_events(aml);
 }
