@@ -14,6 +14,7 @@ int cli_run(int argc, char **argv);
 int cli_ctl(int argc, char **argv);
 int cli_disk(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
+int cli_init(int argc, char **argv);
 int cli_help(int argc, char **argv);
 int cli_version(int argc, char **argv);
 

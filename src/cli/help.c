@@ -96,6 +96,18 @@ const char help_disk[] = "Usage: wirt disk COMMAND …\n"
                          "\n"
                          "Works on disk images. `wirt disk` alone lists its commands.\n";
 
+const char help_init[] =
+    "Usage: wirt init [--state DIR] [--admin NAME@wirt] [--password-stdin]\n"
+    "\n"
+    "Makes the first administrator of a node, or gives one a new password; before wirtd first\n"
+    "starts, or while it runs. Asks for the password on a terminal, or reads it from standard\n"
+    "input without one trailing newline.\n"
+    "  --state DIR            the node's state (/var/lib/wirt; for users below their data)\n"
+    "  --socket PATH          of the wirtd that runs there (STATE/wirtd.sock)\n"
+    "  --admin NAME@wirt      who (root@wirt)\n"
+    "\n"
+    "Example: wirt init --admin root@wirt --password-stdin < password\n";
+
 const char help_help[] = "Usage: wirt help [VERB]\n\nExplains a command.\n";
 
 const char help_version[] = "Usage: wirt version\n\nPrints the version.\n";

@@ -9,6 +9,7 @@ extern const char help_run[];
 extern const char help_ctl[];
 extern const char help_doctor[];
 extern const char help_disk[];
+extern const char help_init[];
 extern const char help_help[];
 extern const char help_version[];
 

@@ -10,6 +10,7 @@ const struct cli_verb cli_verbs[] = {
     {"ctl", cli_ctl, "talk to a running machine through its control socket", help_ctl},
     {"disk", cli_disk, "make, convert, check and change disk images", help_disk},
     {"doctor", cli_doctor, "tell what this host can do, and what to change for more", help_doctor},
+    {"init", cli_init, "make the first administrator of a node", help_init},
     {"help", cli_help, "explain a command", help_help},
     {"version", cli_version, "print the version", help_version},
     {NULL, NULL, NULL, NULL},

@@ -84,6 +84,11 @@ void os_loop_destroy(struct os_loop *loop)
     free(loop);
 }
 
+int os_loop_descriptor(const struct os_loop *loop)
+{
+    return loop->epoll_fd;
+}
+
 // ---- Watches
 
 static uint32_t epoll_events(unsigned events)

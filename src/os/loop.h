@@ -31,6 +31,9 @@ void os_loop_stop(struct os_loop *loop);
 // first that comes. Returns whether anything was handled.
 bool os_loop_turn(struct os_loop *loop, uint64_t timeout_ns);
 
+// Readable while something waits to be handled: for a loop that runs inside somebody else's. Borrowed.
+int os_loop_descriptor(const struct os_loop *loop);
+
 // ---- Descriptors, level triggered.
 enum os_loop_events {
     OS_LOOP_READ = 1,

@@ -290,16 +290,18 @@ static void enter_namespaces(void)
         (void)!unshare(optional[i]);
 }
 
-// Changing users clears the wish to die with the parent.
+// Changing users clears the wish to die with the parent; a machine that wirtd keeps has none.
 static int drop_root(struct err *err)
 {
     if (geteuid() != 0)
         return 0;
     pid_t parent = getppid();
+    int wish = 0;
+    (void)prctl(PR_GET_PDEATHSIG, &wish);
     if (setgroups(0, NULL) || setresgid(NOBODY, NOBODY, NOBODY) ||
         setresuid(NOBODY, NOBODY, NOBODY))
         return err_set_errno(err, errno, "cannot give up root's rights");
-    if (prctl(PR_SET_PDEATHSIG, SIGTERM) || getppid() != parent)
+    if (wish && (prctl(PR_SET_PDEATHSIG, wish) || getppid() != parent))
         return err_set(err, ERR_HOST, "whoever started the machine has gone");
     return 0;
 }

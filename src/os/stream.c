@@ -48,3 +48,15 @@ int os_stream_write_all(int fd, const void *bytes, size_t length)
     }
     return 0;
 }
+
+ssize_t os_stream_read_wait(int fd, void *buffer, size_t length)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+    ssize_t n;
+    do {
+        while (poll(&poll_fd, 1, -1) < 0 && errno == EINTR)
+            ;
+        n = os_stream_read(fd, buffer, length);
+    } while (n == -EAGAIN);
+    return n;
+}

@@ -12,6 +12,9 @@
 // Reads what is there: bytes, 0 at the end of the file, -EAGAIN when nothing waits, or another negative errno.
 ssize_t os_stream_read(int fd, void *buffer, size_t length);
 
+// The same, but waits for bytes.
+ssize_t os_stream_read_wait(int fd, void *buffer, size_t length);
+
 // Writes what fits now: bytes (possibly 0), or a negative errno when the other end is gone.
 ssize_t os_stream_write(int fd, const void *bytes, size_t length);
 

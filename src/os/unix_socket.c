@@ -10,7 +10,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#define MAX_FDS 72
+#define MAX_FDS 250 // the kernel takes 253 in a message
 
 static int make_address(const char *path, struct sockaddr_un *address, struct err *err)
 {
@@ -111,6 +111,18 @@ int os_unix_pair(int ends[2], bool datagrams, struct err *err)
     if (socketpair(AF_UNIX, (datagrams ? SOCK_SEQPACKET : SOCK_STREAM) | SOCK_CLOEXEC, 0, ends))
         return err_set_errno(err, errno, "cannot make a socket pair");
     return 0;
+}
+
+bool os_unix_peer_is_owner(int socket)
+{
+    struct ucred peer;
+    socklen_t length = sizeof(peer);
+    struct sockaddr_storage address;
+    socklen_t address_length = sizeof(address);
+    if (getsockname(socket, (struct sockaddr *)&address, &address_length) ||
+        address.ss_family != AF_UNIX || getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length))
+        return false;
+    return peer.uid == 0 || peer.uid == getuid();
 }
 
 ssize_t os_unix_receive(int socket, void *buffer, size_t length, int *fds, size_t fd_max,

@@ -21,6 +21,9 @@ bool os_unix_hung_up(int socket);      // the other end is closed, and what it s
 void os_unix_remove(const char *path); // a listening socket's file, at the end
 int os_unix_pair(int ends[2], bool datagrams, struct err *err);
 
+// Is this a Unix socket whose other end was opened by root or by our own user?
+bool os_unix_peer_is_owner(int socket);
+
 // Like read(2) and write(2) on a socket without SIGPIPE, with up to `fd_max` descriptors received beside the bytes (close-on-exec; *fd_count
 // of them). -1 with errno.
 ssize_t os_unix_receive(int socket, void *buffer, size_t length, int *fds, size_t fd_max,

@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "launch/launch.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "machine/block/block_driver.h"
+#include "machine/block/block_image.h"
+#include "os/clock.h"
+#include "os/file.h"
+#include "os/memory.h"
+#include "os/tap.h"
+#include "os/unix_socket.h"
+
+#define MAX_FDS          256
+#define DEFAULT_FIRMWARE "/usr/share/seabios/bios-256k.bin"
+#define PATH_BYTES       4096
+#define MAX_NETS         16
+#define MAX_PORTS        8
+#define MAX_CHAIN        64 // images of one disk
+
+struct launch {
+    json_t *config;               // borrowed
+    const struct launch_how *how; // borrowed
+    int fds[MAX_FDS];             // for wirt-vm, owned
+    size_t fd_count;
+    pid_t helpers[MAX_NETS]; // wirt-net processes
+    size_t helper_count;
+    const char
+        *sockets[2 + MAX_PORTS]; // paths to remove at the end, borrowed from the configuration
+    size_t socket_count;
+};
+
+// Remember a descriptor and write its number into the object. Takes the descriptor over.
+static int give(struct launch *launch, json_t *object, int fd, struct err *err)
+{
+    if (fd < 0)
+        return -1;
+    if (launch->fd_count == MAX_FDS) {
+        os_file_close(&fd);
+        return err_set(err, ERR_LIMIT, "a machine takes %d files at most", MAX_FDS);
+    }
+    int first = launch->how->first_number;
+    int number = first ? first + (int)launch->fd_count : fd;
+    launch->fds[launch->fd_count++] = fd;
+    json_object_set_new(object, "fd", json_integer(number));
+    return 0;
+}
+
+static const char *path_of(const json_t *object, const char *member)
+{
+    const char *path = json_string_value(json_object_get(object, member));
+    return path ? path : "";
+}
+
+static int open_read(struct launch *launch, json_t *file, const char *flag, struct err *err)
+{
+    if (give(launch, file, os_file_open(path_of(file, "file"), 0, err), err))
+        return err_wrap(err, "%s %s", flag, path_of(file, "file"));
+    return 0;
+}
+
+// "FILE words": where no file has the whole name, the words behind the first space are a module's arguments.
+static int open_initrd(struct launch *launch, json_t *file, struct err *err)
+{
+    const char *whole = path_of(file, "file");
+    const char *space = strchr(whole, ' ');
+    int fd = os_file_open(whole, 0, err);
+    if (fd < 0 && space && !json_object_get(file, "arguments")) {
+        char *path = strndup(whole, (size_t)(space - whole));
+        json_object_set_new(file, "arguments", json_string(space + 1));
+        json_object_set_new(file, "file", json_string(path));
+        fd = os_file_open(path, 0, err);
+        free(path);
+    }
+    if (give(launch, file, fd, err))
+        return err_wrap(err, "--initrd %s", path_of(file, "file"));
+    return 0;
+}
+
+static int open_boot(struct launch *launch, json_t *config, struct err *err)
+{
+    json_t *boot = json_object_get(config, "boot");
+    if (!boot) {
+        boot = json_object();
+        json_object_set_new(config, "boot", boot);
+    }
+    json_t *kernel = json_object_get(boot, "kernel");
+    if (kernel && open_read(launch, kernel, "--kernel", err))
+        return -1;
+    size_t index;
+    json_t *initrd;
+    json_array_foreach(json_object_get(boot, "initrds"), index,
+                       initrd) if (open_initrd(launch, initrd, err)) return -1;
+    if (kernel)
+        return 0;
+    json_t *firmware = json_object_get(boot, "firmware");
+    if (!firmware) {
+        firmware = json_pack("{s:s}", "file", DEFAULT_FIRMWARE);
+        json_object_set_new(boot, "firmware", firmware);
+    }
+    if (open_read(launch, firmware, "--firmware", err))
+        return err_wrap(err, "no --kernel is given and the firmware cannot be read (Debian's "
+                             "package seabios has it)");
+    return 0;
+}
+
+// The chain's descriptors become the machine's, the images below the first one a list in the configuration.
+static int give_chain(struct launch *launch, json_t *disk, struct block_chain *chain,
+                      struct err *err)
+{
+    json_t *backing = json_array();
+    json_object_set_new(disk, "backing", backing);
+    for (size_t i = 0; i < chain->length; i++) {
+        // The whole path: it is what later images are told to stand on.
+        char real[PATH_BYTES];
+        bool known = os_file_real_path(chain->image[i].name, real, sizeof(real));
+        const char *name = known ? real : chain->image[i].name;
+        json_t *object =
+            i ? json_pack("{s:s, s:s}", "file", name, "format", chain->image[i].format) : disk;
+        if (!i)
+            json_object_set_new(disk, "file", json_string(name));
+        if (!object)
+            return err_set(err, ERR_INPUT, "the backing file's name is not valid UTF-8");
+        if (i)
+            json_array_append_new(backing, object);
+        int fd = chain->image[i].fd;
+        chain->image[i].fd = -1;
+        if (give(launch, object, fd, err))
+            return -1;
+    }
+    return 0;
+}
+
+// The format is stated, or the suffix tells it; what stands in the file never does, because the guest writes that.
+static int open_disk(struct launch *launch, json_t *disk, struct err *err)
+{
+    const char *path = path_of(disk, "file");
+    const char *format = json_string_value(json_object_get(disk, "format"));
+    const struct block_format *suffix = block_format_by_suffix(path);
+    if (!format) {
+        format = suffix ? suffix->name : "raw";
+        json_object_set_new(disk, "format", json_string(format));
+    }
+    struct block_chain_rules rules = {.format = format,
+                                      .read_only = json_is_true(json_object_get(disk, "readonly")),
+                                      .allowed = launch->how->backing_folders,
+                                      .depth_max = MAX_CHAIN};
+    struct block_chain chain;
+    if (block_chain_open(&chain, path, &rules, err))
+        return -1;
+    int rc = give_chain(launch, disk, &chain, err);
+    block_chain_close(&chain);
+    json_t *log = json_object_get(disk, "log");
+    unsigned flags = OS_FILE_WRITE | OS_FILE_CREATE | OS_FILE_TRUNCATE;
+    if (!rc && log)
+        rc = give(launch, log, os_file_open(path_of(log, "file"), flags, err), err);
+    return rc;
+}
+
+static int open_disks(struct launch *launch, json_t *config, struct err *err)
+{
+    size_t index;
+    json_t *disk;
+    json_array_foreach(json_object_get(config, "disks"), index, disk)
+    {
+        if (open_disk(launch, disk, err))
+            return err_wrap(err, "--disk %s", path_of(disk, "file"));
+    }
+    return 0;
+}
+
+static int open_listener(struct launch *launch, json_t *file, const char *member, const char *flag,
+                         struct err *err)
+{
+    const char *path = path_of(file, member);
+    if (give(launch, file, os_unix_listen(path, err), err))
+        return err_wrap(err, "%s", flag);
+    return 0;
+}
+
+static int open_console(struct launch *launch, json_t *config, struct err *err)
+{
+    json_t *console = json_object_get(config, "console");
+    if (!console) {
+        console = json_pack("{s:s}", "kind", "stdio");
+        json_object_set_new(config, "console", console);
+    }
+    const char *kind = path_of(console, "kind");
+    if (launch->how->console) {
+        json_object_set_new(console, "kind", json_string("attached"));
+        return give(launch, console, launch->how->console, err);
+    }
+    if (!strcmp(kind, "socket"))
+        return open_listener(launch, console, "path", "--console", err);
+    if (!strcmp(kind, "file")) {
+        if (give(launch, console,
+                 os_file_open(path_of(console, "path"), OS_FILE_WRITE | OS_FILE_CREATE, err), err))
+            return err_wrap(err, "--console file=%s", path_of(console, "path"));
+    }
+    return 0;
+}
+
+// The words of wirt-net: its descriptor's number, then a word for each forward. To be freed with its texts.
+static char **net_words(const json_t *net, int number, char (**texts)[32])
+{
+    const json_t *forwards = json_object_get(net, "forward");
+    size_t count = json_array_size(forwards);
+    char **words = calloc(count + 4, sizeof(*words));
+    *texts = calloc(count + 1, sizeof(**texts));
+    if (!words || !*texts)
+        abort();
+    snprintf((*texts)[0], sizeof(**texts), "%d", number);
+    words[0] = (char *)"wirt-net";
+    words[1] = (char *)"--fd";
+    words[2] = (*texts)[0];
+    for (size_t i = 0; i < count; i++) {
+        const json_t *forward = json_array_get(forwards, i);
+        snprintf((*texts)[i + 1], sizeof(**texts), "--forward=tcp:%lld:%lld",
+                 json_integer_value(json_object_get(forward, "host_port")),
+                 json_integer_value(json_object_get(forward, "guest_port")));
+        words[3 + i] = (*texts)[i + 1];
+    }
+    return words;
+}
+
+// A wirt-net process of its own for each card: its end of a socket pair is its descriptor.
+static int start_user_net(struct launch *launch, json_t *net, struct err *err)
+{
+    int ends[2];
+    char(*texts)[32];
+    if (os_unix_pair(ends, true, err))
+        return -1;
+    const struct launch_how *how = launch->how;
+    char **words = net_words(net, how->first_number ? how->first_number : ends[1], &texts);
+    int result = how->start(how->user, "wirt-net", words, &ends[1], 1,
+                            &launch->helpers[launch->helper_count], err);
+    free(words);
+    free(texts);
+    os_file_close(&ends[1]);
+    if (result) {
+        os_file_close(&ends[0]);
+        return -1;
+    }
+    launch->helper_count++;
+    char ready;
+    size_t no_fds;
+    if (os_unix_receive(ends[0], &ready, sizeof(ready), NULL, 0, &no_fds) !=
+        1) { // its first packet says that all forwards stand
+        os_file_close(&ends[0]);
+        return err_set(err, ERR_HOST, "wirt-net did not start; the line above says why");
+    }
+    return give(launch, net, ends[0], err);
+}
+
+static int open_nets(struct launch *launch, json_t *config, struct err *err)
+{
+    size_t index;
+    json_t *net;
+    json_array_foreach(json_object_get(config, "nets"), index, net)
+    {
+        const char *kind = path_of(net, "kind");
+        if (!strcmp(kind, "tap") &&
+            give(launch, net, os_tap_open(path_of(net, "interface"), err), err))
+            return err_wrap(err, "--net tap=%s", path_of(net, "interface"));
+        if (!strcmp(kind, "user") && start_user_net(launch, net, err))
+            return err_wrap(err, "--net user");
+    }
+    return 0;
+}
+
+static int open_sockets(struct launch *launch, json_t *config, struct err *err)
+{
+    static const struct {
+        const char *member, *flag;
+    } sockets[] = {{"control", "--control"}, {"gdb", "--gdb"}};
+    for (size_t i = 0; i < 2; i++) {
+        json_t *file = json_object_get(config, sockets[i].member);
+        if (!file)
+            continue;
+        if (open_listener(launch, file, "file", sockets[i].flag, err))
+            return -1;
+        launch->sockets[launch->socket_count++] = path_of(file, "file");
+    }
+    size_t index;
+    json_t *port;
+    json_array_foreach(json_object_get(config, "ports"), index, port)
+    {
+        if (open_listener(launch, port, "path", "ports", err))
+            return -1;
+        launch->sockets[launch->socket_count++] = path_of(port, "path");
+    }
+    return 0;
+}
+
+// The configuration as a descriptor: a memfd that holds its text.
+static int config_descriptor(const json_t *config, struct err *err)
+{
+    char *text = json_dumps(config, JSON_COMPACT);
+    size_t length = strlen(text);
+    int fd = os_memfd_create("wirt-config", length, err);
+    if (fd >= 0 && os_pwrite(fd, text, length, 0)) {
+        os_file_close(&fd);
+        err_set(err, ERR_IO, "cannot write the configuration");
+    }
+    free(text);
+    return fd;
+}
+
+int launch_start(struct launch *launch, pid_t *pid, struct err *err)
+{
+    char number[16];
+    json_t *holder = json_object();
+    int result = give(launch, holder, config_descriptor(launch->config, err), err);
+    snprintf(number, sizeof(number), "%lld", json_integer_value(json_object_get(holder, "fd")));
+    json_decref(holder);
+    char *const words[] = {(char *)"wirt-vm", (char *)"--config-fd", number, NULL};
+    const struct launch_how *how = launch->how;
+    return result
+               ? result
+               : how->start(how->user, "wirt-vm", words, launch->fds, launch->fd_count, pid, err);
+}
+
+struct launch *launch_open(json_t *config, const struct launch_how *how, struct err *err)
+{
+    struct launch *launch = calloc(1, sizeof(*launch));
+    if (!launch)
+        abort();
+    launch->config = config;
+    launch->how = how;
+    json_object_set_new(config, "launched_ns", json_integer((json_int_t)os_clock_monotonic_ns()));
+    if (!open_boot(launch, config, err) && !open_disks(launch, config, err) &&
+        !open_console(launch, config, err) && !open_sockets(launch, config, err) &&
+        !open_nets(launch, config, err))
+        return launch;
+    launch_remove_sockets(launch);
+    launch_close(launch);
+    return NULL;
+}
+
+void launch_release(struct launch *launch)
+{
+    for (size_t i = 0; i < launch->fd_count; i++)
+        os_file_close(&launch->fds[i]);
+    launch->fd_count = 0;
+}
+
+const pid_t *launch_helpers(const struct launch *launch, size_t *count)
+{
+    *count = launch->helper_count;
+    return launch->helpers;
+}
+
+void launch_remove_sockets(struct launch *launch)
+{
+    for (size_t i = 0; i < launch->socket_count; i++)
+        os_unix_remove(launch->sockets[i]);
+    launch->socket_count = 0;
+}
+
+void launch_close(struct launch *launch)
+{
+    if (!launch)
+        return;
+    launch_release(
+        launch); // closes the sockets to wirt-net, which ends when the machine's end is closed too
+    free(launch);
+}

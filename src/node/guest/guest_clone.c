@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Clones: linked ones stand on the template's disks, full ones have copies. The source is only read: any number of clones are made of it at
+// once.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "node/guest/guest_internal.h"
+#include "node/guest/property.h"
+
+#define LOCK_SECONDS 10
+
+struct cloning {
+    struct guests *guests;
+    struct task *task;
+    const struct guest_clone *clone;
+    bool full;
+    json_t *config; // of the new one
+    struct store_txn txn;
+};
+
+static int clone_volume(struct cloning *c, const char *source, char volid[VOLUME_ID_BYTES],
+                        struct err *err)
+{
+    const struct guest_clone *clone = c->clone;
+    struct storage *storage = c->guests->options.storage;
+    char store_id[64];
+    snprintf(store_id, sizeof(store_id), "%.*s", (int)strcspn(source, ":"), source);
+    const char *target = clone->storage ? clone->storage : store_id;
+    if (!c->full)
+        return volume_make_linked(storage, source, target, clone->to, volid, err);
+    json_t *record = volume_record(storage, source);
+    const char *own = json_string_value(json_object_get(record, "format"));
+    const char *format = clone->format ? clone->format : own ? own : "qcow2";
+    task_log(c->task, "create full clone of drive (%s)", source);
+    int result = volume_make_copy(storage, source, target, clone->to, format, c->task, volid, err);
+    json_decref(record);
+    return result;
+}
+
+static int clone_disk(struct cloning *c, const char *key, const char *text, struct err *err)
+{
+    char source[VOLUME_ID_BYTES], volid[VOLUME_ID_BYTES];
+    bool cdrom;
+    if (!guest_disk_volume(text, source, &cdrom) || cdrom) {
+        json_object_set_new(c->config, key, json_string(text));
+        return 0;
+    }
+    if (clone_volume(c, source, volid, err))
+        return -1;
+    volume_ready(c->guests->options.storage, &c->txn, volid);
+    json_t *disk = property_parse(text, "file", NULL);
+    json_object_set_new(disk, "file", json_string(volid));
+    char *printed = property_print(disk, "file");
+    json_object_set_new(c->config, key, json_string(printed));
+    free(printed);
+    json_decref(disk);
+    return 0;
+}
+
+// Another guest has other addresses.
+static void clone_net(struct cloning *c, const char *key, const char *text)
+{
+    json_t *net = property_parse_net(text, NULL);
+    if (!net)
+        return;
+    json_object_del(net, "macaddr");
+    char *bare = property_print(net, "model");
+    json_t *fresh = property_parse_net(bare, NULL);
+    char *printed = fresh ? property_print_net(fresh) : NULL;
+    if (printed)
+        json_object_set_new(c->config, key, json_string(printed));
+    free(printed);
+    free(bare);
+    json_decref(fresh);
+    json_decref(net);
+}
+
+static int clone_keys(struct cloning *c, const json_t *config, struct err *err)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)config, key, value)
+    {
+        if (!strcmp(key, "template") || guest_is_unused_key(key) || !strcmp(key, "protection"))
+            continue;
+        if (guest_is_disk_key(key)) {
+            if (clone_disk(c, key, json_string_value(value), err))
+                return -1;
+        } else if (!strncmp(key, "net", 3) && strspn(key + 3, "0123456789") == strlen(key + 3)) {
+            clone_net(c, key, json_string_value(value));
+        } else {
+            json_object_set(c->config, key, value);
+        }
+        if (!task_wanted(c->task))
+            return task_cancelled(err);
+    }
+    return 0;
+}
+
+static void set_names(struct cloning *c)
+{
+    char fallback[64];
+    const struct guest_clone *clone = c->clone;
+    const char *old = json_string_value(json_object_get(c->config, "name"));
+    if (old)
+        snprintf(fallback, sizeof(fallback), "Copy-of-VM-%.40s", old);
+    else
+        snprintf(fallback, sizeof(fallback), "Copy-of-VM-%lld", (long long)clone->from);
+    json_object_set_new(c->config, "name", json_string(clone->name ? clone->name : fallback));
+    if (clone->description)
+        json_object_set_new(c->config, "description", json_string(clone->description));
+}
+
+static int finish(struct cloning *c, struct err *err)
+{
+    int64_t revision;
+    set_names(c);
+    json_t *record = guest_get_at(c->guests, c->clone->to, &revision);
+    if (!record)
+        return guest_missing(c->guests, c->clone->to, err);
+    json_decref(record);
+    json_t *fresh = json_pack("{s:O, s:{}}", "config", c->config, "snapshots");
+    return guest_put(c->guests, &c->txn, c->clone->to, revision, fresh, err);
+}
+
+static int clone_locked(struct guests *guests, struct task *task, const struct guest_clone *clone,
+                        struct err *err)
+{
+    struct guest_status status;
+    json_t *record = guest_get(guests, clone->from);
+    if (!record)
+        return guest_missing(guests, clone->from, err);
+    const json_t *config = json_object_get(record, "config");
+    bool template = json_object_get(config, "template") != NULL;
+    struct cloning *c = calloc(1, sizeof(*c));
+    if (!c)
+        abort();
+    *c = (struct cloning){.guests = guests,
+                          .task = task,
+                          .clone = clone,
+                          .full = clone->full < 0 ? !template : clone->full,
+                          .config = json_object()};
+    store_txn_begin(&c->txn);
+    guest_status(guests, clone->from, &status);
+    int result = -1;
+    if (status.running)
+        err_set(err, ERR_BUSY, "VM %lld is running: it can be cloned when it is stopped",
+                (long long)clone->from);
+    else if (clone->snapshot)
+        err_set(err, ERR_UNSUPPORTED, "clones of snapshots are not offered yet");
+    else if (!c->full && !template)
+        err_set(err, ERR_USAGE,
+                "Linked clone feature is not supported for a VM that is no "
+                "template; give full=1");
+    else
+        result = clone_keys(c, config, err);
+    if (!result)
+        result = finish(c, err);
+    else
+        store_txn_abandon(&c->txn);
+    json_decref(c->config);
+    json_decref(record);
+    free(c);
+    return result;
+}
+
+int guest_clone(struct guests *guests, struct task *task, const struct guest_clone *clone,
+                struct err *err)
+{
+    int result = guest_lock(guests, clone->from, "clone", true, LOCK_SECONDS, err);
+    if (!result) {
+        result = clone_locked(guests, task, clone, err);
+        guest_unlock(guests, clone->from, true);
+    }
+    if (result)
+        guest_remove_record(guests, clone->to, task, NULL);
+    return result;
+}

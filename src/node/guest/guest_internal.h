@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#ifndef WIRT_NODE_GUEST_GUEST_INTERNAL_H
+#define WIRT_NODE_GUEST_GUEST_INTERNAL_H
+
+#include <pthread.h>
+
+#include "node/guest/guest.h"
+#include "os/loop.h"
+
+// What is known of a machine beside its record; made when first needed, kept.
+struct live {
+    int64_t vmid;
+    struct guests *guests;
+    // Under guests->lock.
+    bool running, paused;
+    pid_t pid;
+    int watch_fd; // becomes readable at its end; -1
+    uint64_t started_s;
+    uint64_t cpu_ns, sampled_ns; // for the share of CPU
+    double cpu;
+    bool exclusive;
+    unsigned shared;
+    char holder[64];
+    // Event loop.
+    struct os_loop_watch watch;
+    struct os_loop_post post;
+};
+
+struct promise {
+    int64_t vmid;
+    uint64_t until_s;
+    char who[64];
+};
+
+struct guests {
+    struct guests_options options;
+    char *node, *run_folder, *accel;
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    struct live **live;
+    size_t live_count;
+    struct promise promises[64];
+};
+
+struct live *guest_live(struct guests *guests, int64_t vmid); // under the lock; made when missing
+void guest_key(int64_t vmid, char key[40]);
+void guest_folder(struct guests *guests, int64_t vmid, char path[4096]);
+// Puts a changed copy of the record, if it is still at `revision`. Takes the record over. Volumes' steps may be in txn already.
+int guest_put(struct guests *guests, struct store_txn *txn, int64_t vmid, int64_t revision,
+              json_t *record, struct err *err);
+json_t *guest_get_at(struct guests *guests, int64_t vmid, int64_t *revision);
+bool guest_wait_end(struct guests *guests, struct task *task, int64_t vmid, double seconds);
+// guest_run.c, at the start of the daemon.
+void guests_find_running(struct guests *guests);
+// guest_life.c: by the locks in the records.
+void guests_recover(struct guests *guests);
+int guest_snapshot_volumes(struct guests *guests, const json_t *config, enum volume_snapshot what,
+                           const char *name, struct err *err);
+int guest_remove_record(struct guests *guests, int64_t vmid, struct task *task, struct err *err);
+int guest_snapshot_forget(struct guests *guests, int64_t vmid, const char *name, struct err *err);
+int guest_snapshot_apply(struct guests *guests, int64_t vmid, const char *name, struct err *err);
+
+#endif

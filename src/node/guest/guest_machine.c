@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// From a configuration in Proxmox VE's words to the machine that wirt-vm runs. What has no counterpart (display, sound, USB) is left out;
+// disks of every bus are virtio-blk, in the order virtio, scsi, sata, ide, those of the boot order first.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/bits.h"
+#include "node/guest/guest_internal.h"
+#include "node/guest/property.h"
+
+#define CPUS_MAX  8
+#define DISKS_MAX 64
+#define NETS_MAX  16
+
+static const char *text_of(const json_t *config, const char *key)
+{
+    return json_string_value(json_object_get(config, key));
+}
+
+static int64_t number_of(const json_t *config, const char *key, int64_t missing)
+{
+    const json_t *value = json_object_get(config, key);
+    if (json_is_string(value))
+        return strtoll(json_string_value(value), NULL, 10);
+    return value ? json_integer_value(value) : missing;
+}
+
+// ---- Disks.
+
+static int add_disk(struct guests *guests, const char *key, const char *text, json_t *disks,
+                    struct err *err)
+{
+    char volid[VOLUME_ID_BYTES], path[VOLUME_PATH_BYTES], format[16];
+    bool cdrom;
+    if (!guest_disk_volume(text, volid, &cdrom))
+        return 0; // an empty drive
+    if (volume_path(guests->options.storage, volid, path, format, err))
+        return err_wrap(err, "%s", key);
+    if (json_array_size(disks) == DISKS_MAX)
+        return err_set(err, ERR_LIMIT, "a machine has at most %d disks", DISKS_MAX);
+    json_t *properties = property_parse(text, "file", NULL);
+    const char *serial = text_of(properties, "serial"), *read_only = text_of(properties, "ro");
+    json_t *disk = json_pack("{s:s, s:s, s:s}", "id", key, "file", path, "format", format);
+    if (serial)
+        json_object_set_new(disk, "serial", json_string(serial));
+    if (cdrom || (read_only && !strcmp(read_only, "1")))
+        json_object_set_new(disk, "readonly", json_true());
+    json_array_append_new(disks, disk);
+    json_decref(properties);
+    return 0;
+}
+
+static bool has_disk(const json_t *disks, const char *key)
+{
+    size_t index;
+    json_t *disk;
+    json_array_foreach(disks, index, disk) if (!strcmp(text_of(disk, "id"), key)) return true;
+    return false;
+}
+
+static int add_named(struct guests *guests, const json_t *config, const char *key, json_t *disks,
+                     struct err *err)
+{
+    const char *text = guest_is_disk_key(key) ? text_of(config, key) : NULL;
+    return text && !has_disk(disks, key) ? add_disk(guests, key, text, disks, err) : 0;
+}
+
+// "order=virtio0;net0", or a `bootdisk` of old.
+static int add_boot_order(struct guests *guests, const json_t *config, json_t *disks,
+                          struct err *err)
+{
+    const char *boot = text_of(config, "boot"), *old = text_of(config, "bootdisk");
+    const char *order = boot ? strstr(boot, "order=") : NULL;
+    char key[32];
+    for (const char *at = order ? order + 6 : ""; *at && *at != ',';) {
+        size_t n = strcspn(at, ";,");
+        snprintf(key, sizeof(key), "%.*s", (int)n, at);
+        if (add_named(guests, config, key, disks, err))
+            return -1;
+        at += n + (at[n] == ';');
+    }
+    return old && !order ? add_named(guests, config, old, disks, err) : 0;
+}
+
+static json_t *make_disks(struct guests *guests, const json_t *config, struct err *err)
+{
+    static const struct {
+        const char *bus;
+        int count;
+    } buses[] = {{"virtio", 16}, {"scsi", 31}, {"sata", 6}, {"ide", 4}};
+    json_t *disks = json_array();
+    int failed = add_boot_order(guests, config, disks, err);
+    for (size_t bus = 0; bus < sizeof(buses) / sizeof(buses[0]); bus++)
+        for (int n = 0; n < buses[bus].count && !failed; n++) {
+            char key[32];
+            snprintf(key, sizeof(key), "%s%d", buses[bus].bus, n);
+            failed = add_named(guests, config, key, disks, err);
+        }
+    if (!failed)
+        return disks;
+    json_decref(disks);
+    return NULL;
+}
+
+// ---- Networks. Without privileges every card has a user-mode network of its own.
+
+static json_t *make_nets(const json_t *config)
+{
+    json_t *nets = json_array();
+    for (int n = 0; n < NETS_MAX; n++) {
+        char key[16];
+        snprintf(key, sizeof(key), "net%d", n);
+        const char *text = text_of(config, key);
+        json_t *net = text ? property_parse_net(text, NULL) : NULL;
+        if (!net)
+            continue;
+        const char *down = text_of(net, "link_down"), *bridge = text_of(net, "bridge");
+        bool linked = bridge && !(down && !strcmp(down, "1"));
+        json_array_append_new(nets, json_pack("{s:s, s:s, s:O}", "id", key, "kind",
+                                              linked ? "user" : "none", "mac",
+                                              json_object_get(net, "macaddr")));
+        json_decref(net);
+    }
+    return nets;
+}
+
+// ---- What starts. `args` are words for QEMU; of them -kernel, -initrd and -append mean the same here, the others are passed over.
+
+// The next word, quotes taken off, to be freed; NULL at the end.
+static char *next_word(const char **text)
+{
+    *text += strspn(*text, " \t");
+    if (!**text)
+        return NULL;
+    char *word = calloc(1, strlen(*text) + 1), quote = 0;
+    if (!word)
+        abort();
+    size_t n = 0;
+    for (; **text && (quote || !strchr(" \t", **text)); (*text)++) {
+        if (quote ? **text == quote : **text == '\'' || **text == '"')
+            quote = quote ? 0 : **text;
+        else
+            word[n++] = **text;
+    }
+    return word;
+}
+
+static json_t *make_boot(const char *args)
+{
+    json_t *boot = json_object();
+    char *flag;
+    while (args && (flag = next_word(&args))) {
+        bool known =
+            !strcmp(flag, "-kernel") || !strcmp(flag, "-initrd") || !strcmp(flag, "-append");
+        char *value = known ? next_word(&args) : NULL;
+        if (value && !strcmp(flag, "-kernel"))
+            json_object_set_new(boot, "kernel", json_pack("{s:s}", "file", value));
+        else if (value && !strcmp(flag, "-initrd"))
+            json_object_set_new(boot, "initrds", json_pack("[{s:s}]", "file", value));
+        else if (value)
+            json_object_set_new(boot, "append", json_string(value));
+        free(value);
+        free(flag);
+    }
+    return boot;
+}
+
+static bool has_agent(const json_t *config)
+{
+    const char *agent = text_of(config, "agent");
+    return agent && (agent[0] == '1' || strstr(agent, "enabled=1"));
+}
+
+static void set_socket(json_t *machine, const char *name, const char *run_folder)
+{
+    char path[4200];
+    snprintf(path, sizeof(path), "%s/%s.sock", run_folder, name);
+    if (!strcmp(name, "console"))
+        json_object_set_new(machine, name, json_pack("{s:s, s:s}", "kind", "socket", "path", path));
+    else if (!strcmp(name, "agent"))
+        json_object_set_new(
+            machine, "ports",
+            json_pack("[{s:s, s:s}]", "name", "org.qemu.guest_agent.0", "path", path));
+    else
+        json_object_set_new(machine, name, json_pack("{s:s}", "file", path));
+}
+
+json_t *guest_machine(struct guests *guests, int64_t vmid, const json_t *config,
+                      const char *run_folder, struct err *err)
+{
+    char fallback[32];
+    snprintf(fallback, sizeof(fallback), "VM%lld", (long long)vmid);
+    const char *name = text_of(config, "name");
+    int64_t cpus = number_of(config, "cores", 1) * number_of(config, "sockets", 1);
+    int64_t memory = number_of(config, "memory", 512);
+    if (cpus > CPUS_MAX) {
+        err_set(err, ERR_UNSUPPORTED, "a machine has at most %d CPUs, not %lld", CPUS_MAX,
+                (long long)cpus);
+        return NULL;
+    }
+    json_t *disks = make_disks(guests, config, err);
+    if (!disks)
+        return NULL;
+    json_t *machine = json_pack(
+        "{s:s, s:I, s:I, s:s, s:o, s:o, s:o}", "name", name ? name : fallback, "cpus",
+        (json_int_t)cpus, "memory", (json_int_t)(memory * (int64_t)MIB), "accel", guests->accel,
+        "disks", disks, "nets", make_nets(config), "boot", make_boot(text_of(config, "args")));
+    set_socket(machine, "console", run_folder);
+    set_socket(machine, "control", run_folder);
+    if (has_agent(config))
+        set_socket(machine, "agent", run_folder);
+    return machine;
+}

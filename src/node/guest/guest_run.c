@@ -1,0 +1,467 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Machines as processes: starting them by the helper, talking to their control sockets, seeing them end, finding them again.
+//
+// run/VMID holds control.sock, console.sock, agent.sock and `machine`, which says pid and start; the log stands beside the folder's others. A
+// folder whose control socket nobody answers on is of a machine that has ended: it is emptied.
+#define LOG_MODULE "guest"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "launch/launch.h"
+#include "node/guest/guest_internal.h"
+#include "os/clock.h"
+#include "os/detach.h"
+#include "os/directory.h"
+#include "os/file.h"
+#include "os/poll_set.h"
+#include "os/unix_socket.h"
+
+#define FIRST_NUMBER  10
+#define ANSWER_BYTES  65536
+#define START_SECONDS 60
+#define STOP_SECONDS  20
+#define LOCK_SECONDS  10
+
+static uint64_t now_s(void)
+{
+    return os_clock_wall_ns() / 1000000000u;
+}
+
+static void run_file(struct guests *guests, int64_t vmid, const char *name, char path[4096])
+{
+    snprintf(path, 4096, "%s/%lld/%s", guests->run_folder, (long long)vmid, name);
+}
+
+static void empty_folder(struct guests *guests, int64_t vmid)
+{
+    static const char *const names[] = {"control.sock", "console.sock", "agent.sock", "machine"};
+    char path[4096];
+    for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
+        run_file(guests, vmid, names[i], path);
+        os_file_remove(path);
+    }
+}
+
+// ---- The control protocol: a connection for each command.
+
+int guest_connect(struct guests *guests, int64_t vmid, const char *what, struct err *err)
+{
+    char path[4096], name[32];
+    snprintf(name, sizeof(name), "%s.sock", what);
+    run_file(guests, vmid, name, path);
+    return os_unix_connect(path, err);
+}
+
+// One line, within the time. Events that come between are passed over.
+static json_t *read_answer(int fd, uint64_t deadline_ns, struct err *err)
+{
+    char *text = malloc(ANSWER_BYTES);
+    size_t used = 0, none;
+    json_t *answer = NULL;
+    if (!text)
+        abort();
+    while (!answer) {
+        uint64_t now = os_clock_monotonic_ns();
+        struct pollfd poll = {.fd = fd, .events = POLLIN};
+        if (now >= deadline_ns ||
+            os_poll(&poll, 1, (int)((deadline_ns - now) / 1000000) + 1) == 0) {
+            err_set(err, ERR_HOST, "the machine does not answer");
+            break;
+        }
+        ssize_t n = os_unix_receive(fd, text + used, ANSWER_BYTES - used, NULL, 0, &none);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            err_set(err, ERR_HOST, "the machine has gone");
+            break;
+        }
+        used += (size_t)n;
+        char *newline;
+        while (!answer && (newline = memchr(text, '\n', used))) {
+            size_t length = (size_t)(newline - text);
+            answer = json_loadb(text, length, 0, NULL);
+            if (json_object_get(answer, "event")) {
+                json_decref(answer);
+                answer = NULL;
+            }
+            used -= length + 1;
+            memmove(text, newline + 1, used);
+        }
+        if (used == ANSWER_BYTES) {
+            err_set(err, ERR_INPUT, "the machine's answer is too long");
+            break;
+        }
+    }
+    free(text);
+    return answer;
+}
+
+static json_t *exchange(int fd, json_t *request, double seconds, struct err *err)
+{
+    json_object_set_new(request, "id", json_integer(1));
+    char *line = json_dumps(request, JSON_COMPACT);
+    size_t length = strlen(line);
+    line[length] = '\n';
+    ssize_t sent = os_unix_send(fd, line, length + 1, NULL, 0);
+    free(line);
+    if (sent != (ssize_t)length + 1) {
+        err_set(err, ERR_HOST, "the machine has gone");
+        return NULL;
+    }
+    return read_answer(fd, os_clock_monotonic_ns() + (uint64_t)(seconds * 1e9), err);
+}
+
+static json_t *control(struct guests *guests, int64_t vmid, json_t *request, double seconds,
+                       struct err *err)
+{
+    int fd = guest_connect(guests, vmid, "control", err);
+    json_t *answer = fd < 0 ? NULL : exchange(fd, request, seconds, err);
+    os_file_close(&fd);
+    json_decref(request);
+    json_t *ok = json_incref(json_object_get(answer, "ok"));
+    if (answer && !ok) {
+        const char *message =
+            json_string_value(json_object_get(json_object_get(answer, "error"), "message"));
+        err_set(err, ERR_HOST, "%s", message ? message : "the machine refused");
+    }
+    json_decref(answer);
+    return ok;
+}
+
+static int not_running(int64_t vmid, struct err *err)
+{
+    return err_set(err, ERR_BUSY, "VM %lld is not running", (long long)vmid);
+}
+
+static bool is_running(struct guests *guests, int64_t vmid)
+{
+    struct guest_status status;
+    guest_status(guests, vmid, &status);
+    return status.running;
+}
+
+json_t *guest_control(struct guests *guests, int64_t vmid, json_t *request, double seconds,
+                      struct err *err)
+{
+    if (is_running(guests, vmid))
+        return control(guests, vmid, request, seconds, err);
+    json_decref(request);
+    not_running(vmid, err);
+    return NULL;
+}
+
+// ---- Its end, on the event loop.
+
+static void ended(void *context, unsigned events)
+{
+    struct live *live = context;
+    struct guests *guests = live->guests;
+    (void)events;
+    os_loop_unwatch(guests->options.loop, &live->watch);
+    pthread_mutex_lock(&guests->lock);
+    os_file_close(&live->watch_fd);
+    live->running = live->paused = false;
+    empty_folder(guests, live->vmid);
+    pthread_cond_broadcast(&guests->changed);
+    pthread_mutex_unlock(&guests->lock);
+    log_info("VM %lld has ended", (long long)live->vmid);
+}
+
+static void begin_watch(void *context)
+{
+    struct live *live = context;
+    live->watch = (struct os_loop_watch){.ready = ended, .context = live};
+    struct err err = {0};
+    if (live->watch_fd >= 0 &&
+        os_loop_watch(live->guests->options.loop, &live->watch, live->watch_fd, OS_LOOP_READ, &err))
+        log_error("VM %lld: %s", (long long)live->vmid, err.text);
+}
+
+// From now on it runs. False when it has ended already.
+static bool adopt(struct guests *guests, int64_t vmid, pid_t pid, uint64_t started_s, bool paused)
+{
+    int watch_fd = os_process_watch(pid);
+    if (watch_fd < 0)
+        return false;
+    pthread_mutex_lock(&guests->lock);
+    struct live *live = guest_live(guests, vmid);
+    live->pid = pid;
+    live->watch_fd = watch_fd;
+    live->started_s = started_s;
+    live->running = true;
+    live->paused = paused;
+    live->cpu = 0;
+    live->cpu_ns = live->sampled_ns = 0;
+    live->post = (struct os_loop_post){.function = begin_watch, .context = live};
+    pthread_mutex_unlock(&guests->lock);
+    os_loop_post(guests->options.loop, &live->post);
+    return true;
+}
+
+// ---- Starting.
+
+struct spawn_context {
+    struct guests *guests;
+    int64_t vmid;
+    int log_fd;
+};
+
+// launch.h asks for descriptors from FIRST_NUMBER up; the log is number 1.
+static int spawn(void *user, const char *program, char *const words[], const int *fds, size_t count,
+                 pid_t *pid, struct err *err)
+{
+    const struct spawn_context *context = user;
+    int all[256], numbers[256];
+    char scope[32];
+    if (count + 1 > 240)
+        return err_set(err, ERR_LIMIT, "a machine takes 239 files at most");
+    all[0] = context->log_fd;
+    numbers[0] = 1;
+    for (size_t i = 0; i < count; i++) {
+        all[i + 1] = fds[i];
+        numbers[i + 1] = FIRST_NUMBER + (int)i;
+    }
+    snprintf(scope, sizeof(scope), "%lld", (long long)context->vmid);
+    struct helper_spawn request = {.program = program,
+                                   .words = words,
+                                   .fds = all,
+                                   .numbers = numbers,
+                                   .count = count + 1,
+                                   .scope = scope};
+    return helper_spawn(context->guests->options.helper, &request, pid, err);
+}
+
+static int open_log(struct guests *guests, int64_t vmid, struct err *err)
+{
+    char path[4096];
+    run_file(guests, vmid, "log", path);
+    os_file_remove(path);
+    return os_file_open_append(path, 0600, err);
+}
+
+// The last lines of the machine's log, when it did not come up.
+static void add_log(struct guests *guests, int64_t vmid, struct task *task)
+{
+    char path[4096];
+    run_file(guests, vmid, "log", path);
+    char *text = os_file_read_all(path, 65536, NULL, NULL);
+    char *save = NULL;
+    for (char *line = text ? strtok_r(text, "\n", &save) : NULL; line;
+         line = strtok_r(NULL, "\n", &save))
+        task_log(task, "%s", line);
+    free(text);
+}
+
+static int launch(struct guests *guests, int64_t vmid, json_t *machine, pid_t *pid, struct err *err)
+{
+    struct spawn_context context = {guests, vmid, open_log(guests, vmid, err)};
+    if (context.log_fd < 0)
+        return -1;
+    const char **folders = storage_image_folders(guests->options.storage);
+    struct launch_how how = {
+        .start = spawn, .user = &context, .first_number = FIRST_NUMBER, .backing_folders = folders};
+    struct launch *opened = launch_open(machine, &how, err);
+    int result = opened ? launch_start(opened, pid, err) : -1;
+    launch_close(opened);
+    free(folders);
+    os_file_close(&context.log_fd);
+    return result;
+}
+
+static int write_machine_file(struct guests *guests, int64_t vmid, pid_t pid, struct err *err)
+{
+    char path[4096], text[96];
+    run_file(guests, vmid, "machine", path);
+    int length = snprintf(text, sizeof(text), "{\"pid\": %d, \"started\": %llu}\n", (int)pid,
+                          (unsigned long long)now_s());
+    return os_file_write_whole(path, text, (size_t)length, 0600, err);
+}
+
+static int start_locked(struct guests *guests, struct task *task, int64_t vmid, struct err *err)
+{
+    char folder[4096];
+    pid_t pid;
+    json_t *record = guest_get(guests, vmid);
+    if (!record)
+        return guest_missing(guests, vmid, err);
+    const json_t *config = json_object_get(record, "config");
+    json_t *machine = NULL;
+    int result = -1;
+    guest_folder(guests, vmid, folder);
+    if (is_running(guests, vmid))
+        err_set(err, ERR_BUSY, "VM %lld already running", (long long)vmid);
+    else if (json_object_get(config, "template"))
+        err_set(err, ERR_BUSY, "you can't start a vm if it's a template");
+    else if (json_object_get(record, "lock"))
+        err_set(err, ERR_BUSY, "VM is locked (%s)",
+                json_string_value(json_object_get(record, "lock")));
+    else
+        result = os_directory_make(folder, 0700, err);
+    if (!result)
+        machine = guest_machine(guests, vmid, config, folder, err);
+    result = machine ? launch(guests, vmid, machine, &pid, err) : -1;
+    json_decref(machine);
+    json_decref(record);
+    if (result)
+        return -1;
+    write_machine_file(guests, vmid, pid, NULL); // without it the control socket tells
+    json_t *hello = control(guests, vmid, json_pack("{s:s}", "do", "status"), START_SECONDS, err);
+    if (!hello || !adopt(guests, vmid, pid, now_s(), false)) {
+        add_log(guests, vmid, task);
+        helper_kill(guests->options.helper, pid, NULL);
+        empty_folder(guests, vmid);
+        json_decref(hello);
+        return err_set(err, ERR_HOST, "start failed: the machine did not come up; see the log");
+    }
+    task_log(task, "machine runs as process %d, by %s", (int)pid,
+             json_string_value(json_object_get(hello, "accel")));
+    json_decref(hello);
+    return 0;
+}
+
+int guest_start(struct guests *guests, struct task *task, int64_t vmid, struct err *err)
+{
+    if (guest_lock(guests, vmid, "start", false, LOCK_SECONDS, err))
+        return -1;
+    int result = start_locked(guests, task, vmid, err);
+    guest_unlock(guests, vmid, false);
+    return result;
+}
+
+// ---- Stopping.
+
+static int stop_locked(struct guests *guests, struct task *task, int64_t vmid, struct err *err)
+{
+    struct guest_status status;
+    guest_status(guests, vmid, &status);
+    if (!status.running)
+        return 0;
+    json_t *ok = control(guests, vmid, json_pack("{s:s}", "do", "stop"), 5, NULL);
+    if (ok && guest_wait_end(guests, NULL, vmid, STOP_SECONDS)) {
+        json_decref(ok);
+        return 0;
+    }
+    json_decref(ok);
+    task_log(task, "the machine does not answer: its process is killed");
+    if (helper_kill(guests->options.helper, (pid_t)status.pid, err))
+        return -1;
+    return guest_wait_end(guests, NULL, vmid, STOP_SECONDS)
+               ? 0
+               : err_set(err, ERR_HOST, "process %d does not end", (int)status.pid);
+}
+
+int guest_stop(struct guests *guests, struct task *task, int64_t vmid, struct err *err)
+{
+    if (guest_lock(guests, vmid, "stop", false, LOCK_SECONDS, err))
+        return -1;
+    int result = stop_locked(guests, task, vmid, err);
+    guest_unlock(guests, vmid, false);
+    return result;
+}
+
+static int shutdown_locked(struct guests *guests, struct task *task, int64_t vmid,
+                           unsigned timeout_s, bool force, struct err *err)
+{
+    if (!is_running(guests, vmid))
+        return not_running(vmid, err);
+    json_t *ok = control(guests, vmid, json_pack("{s:s}", "do", "power-button"), 5, err);
+    json_decref(ok);
+    if (ok && guest_wait_end(guests, task, vmid, timeout_s))
+        return 0;
+    if (!task_wanted(task))
+        return task_cancelled(err);
+    if (force)
+        return stop_locked(guests, task, vmid, err);
+    return ok ? err_set(err, ERR_BUSY, "VM quit/powerdown failed - got timeout") : -1;
+}
+
+int guest_shutdown(struct guests *guests, struct task *task, int64_t vmid, unsigned timeout_s,
+                   bool force, struct err *err)
+{
+    if (guest_lock(guests, vmid, "shutdown", false, LOCK_SECONDS, err))
+        return -1;
+    int result = shutdown_locked(guests, task, vmid, timeout_s, force, err);
+    guest_unlock(guests, vmid, false);
+    return result;
+}
+
+int guest_reboot(struct guests *guests, struct task *task, int64_t vmid, unsigned timeout_s,
+                 struct err *err)
+{
+    if (guest_lock(guests, vmid, "reboot", false, LOCK_SECONDS, err))
+        return -1;
+    int result = shutdown_locked(guests, task, vmid, timeout_s, false, err);
+    if (!result)
+        result = start_locked(guests, task, vmid, err);
+    guest_unlock(guests, vmid, false);
+    return result;
+}
+
+int guest_command(struct guests *guests, struct task *task, int64_t vmid, const char *command,
+                  struct err *err)
+{
+    (void)task;
+    if (guest_lock(guests, vmid, command, false, LOCK_SECONDS, err))
+        return -1;
+    json_t *ok = guest_control(guests, vmid, json_pack("{s:s}", "do", command), 10, err);
+    pthread_mutex_lock(&guests->lock);
+    struct live *live = guest_live(guests, vmid);
+    if (ok && !strcmp(command, "pause"))
+        live->paused = true;
+    else if (ok && !strcmp(command, "resume"))
+        live->paused = false;
+    pthread_mutex_unlock(&guests->lock);
+    guest_unlock(guests, vmid, false);
+    json_decref(ok);
+    return ok ? 0 : -1;
+}
+
+// ---- Finding them again.
+
+static uint64_t started_of(struct guests *guests, int64_t vmid, pid_t *pid)
+{
+    char path[4096];
+    run_file(guests, vmid, "machine", path);
+    char *text = os_file_read_all(path, 4096, NULL, NULL);
+    json_t *file = text ? json_loads(text, 0, NULL) : NULL;
+    free(text);
+    *pid = (pid_t)json_integer_value(json_object_get(file, "pid"));
+    uint64_t started = (uint64_t)json_integer_value(json_object_get(file, "started"));
+    json_decref(file);
+    return started ? started : now_s();
+}
+
+static bool find_one(void *user, const char *name)
+{
+    struct guests *guests = user;
+    char *end;
+    pid_t pid;
+    int64_t vmid = strtoll(name, &end, 10);
+    if (*end || vmid < GUEST_ID_MIN)
+        return true;
+    struct err err = {0};
+    json_t *status = control(guests, vmid, json_pack("{s:s}", "do", "status"), 5, &err);
+    uint64_t started_s = started_of(guests, vmid, &pid);
+    const char *state = json_string_value(json_object_get(status, "state"));
+    if (status)
+        pid = (pid_t)json_integer_value(json_object_get(status, "pid"));
+    json_decref(status);
+    if (status && adopt(guests, vmid, pid, started_s, state && !strcmp(state, "paused"))) {
+        log_info("VM %lld runs as process %d", (long long)vmid, (int)pid);
+        return true;
+    }
+    // Started, but not listening yet or hanging: nobody would ever see it again.
+    if (pid > 1)
+        helper_kill(guests->options.helper, pid, NULL);
+    empty_folder(guests, vmid);
+    return true;
+}
+
+void guests_find_running(struct guests *guests)
+{
+    os_directory_list(guests->run_folder, find_one, guests, NULL);
+}

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// /version, /cluster: what there is, over all nodes; there is one.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "node/rest/rest.h"
+#include "os/node_facts.h"
+
+static int get_version(struct api_call *call, struct err *err)
+{
+    (void)err;
+    call->data = json_pack("{s:s, s:s, s:s, s:s}", "version", "8.2.4", "release", "8.2", "repoid",
+                           "wirt", "wirt", WIRT_VERSION);
+    return 0;
+}
+
+// ---- Resources.
+
+static void add_guests(struct api_call *call, json_t *rows)
+{
+    struct store_list list, pools;
+    struct node *node = rest_node(call);
+    json_t *pool_of = json_object();
+    store_list(node->store, "/pool/", &pools);
+    for (size_t i = 0; i < pools.count; i++) {
+        size_t index;
+        json_t *member;
+        json_array_foreach(json_object_get(pools.entries[i].value, "members"), index, member)
+            json_object_set_new(pool_of, json_string_value(member),
+                                json_string(pools.entries[i].key + strlen("/pool/")));
+    }
+    store_list_free(&pools);
+    store_list(node->store, "/guest/", &list);
+    for (size_t i = 0; i < list.count; i++) {
+        const char *id = list.entries[i].key + strlen("/guest/");
+        char path[64];
+        snprintf(path, sizeof(path), "/vms/%s", id);
+        if (!rest_may(call, path, "VM.Audit"))
+            continue;
+        json_t *row = guest_row(node->guests, strtoll(id, NULL, 10), list.entries[i].value);
+        snprintf(path, sizeof(path), "qemu/%s", id);
+        json_object_set_new(row, "id", json_string(path));
+        json_object_set_new(row, "type", json_string("qemu"));
+        json_object_set_new(row, "node", json_string(node->name));
+        json_object_set(row, "maxcpu", json_object_get(row, "cpus"));
+        json_object_del(row, "cpus");
+        json_object_del(row, "pid");
+        json_object_del(row, "qmpstatus");
+        if (!json_object_get(row, "template"))
+            json_object_set_new(row, "template", json_integer(0));
+        if (json_object_get(pool_of, id))
+            json_object_set(row, "pool", json_object_get(pool_of, id));
+        json_array_append_new(rows, row);
+    }
+    store_list_free(&list);
+    json_decref(pool_of);
+}
+
+static void add_storages(struct api_call *call, json_t *rows)
+{
+    struct node *node = rest_node(call);
+    json_t *list = storage_list(node->storage);
+    size_t index;
+    json_t *one;
+    json_array_foreach(list, index, one)
+    {
+        const char *id = api_param_string(one, "storage");
+        char path[128];
+        snprintf(path, sizeof(path), "/storage/%s", id);
+        if (!rest_may(call, path, "Datastore.Audit|Datastore.AllocateSpace"))
+            continue;
+        json_t *status = storage_status(node->storage, id, NULL);
+        if (!status)
+            continue;
+        snprintf(path, sizeof(path), "storage/%s/%s", node->name, id);
+        json_array_append_new(rows, json_pack("{s:s, s:s, s:s, s:s, s:s, s:O, s:O, s:i, s:O, s:O}",
+                                              "id", path, "type", "storage", "storage", id, "node",
+                                              node->name, "status", "available", "plugintype",
+                                              json_object_get(status, "type"), "content",
+                                              json_object_get(status, "content"), "shared", 0,
+                                              "disk", json_object_get(status, "used"), "maxdisk",
+                                              json_object_get(status, "total")));
+        json_decref(status);
+    }
+    json_decref(list);
+}
+
+json_t *rest_node_row(struct node *node)
+{
+    struct os_node_facts host;
+    char id[128];
+    os_node_facts(&host);
+    snprintf(id, sizeof(id), "node/%s", node->name);
+    return json_pack(
+        "{s:s, s:s, s:s, s:s, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:s}", "id", id, "type", "node",
+        "node", node->name, "status", "online", "cpu", host.cpu, "maxcpu", (json_int_t)host.cpus,
+        "mem", (json_int_t)(host.memory_bytes - host.memory_free_bytes), "maxmem",
+        (json_int_t)host.memory_bytes, "disk", (json_int_t)host.root_used_bytes, "maxdisk",
+        (json_int_t)host.root_bytes, "uptime", (json_int_t)host.uptime_s, "level", "");
+}
+
+static int get_resources(struct api_call *call, struct err *err)
+{
+    (void)err;
+    const char *type = api_string(call, "type");
+    call->data = json_array();
+    if (!type || !strcmp(type, "vm"))
+        add_guests(call, call->data);
+    if ((!type || !strcmp(type, "node")))
+        json_array_append_new(call->data, rest_node_row(rest_node(call)));
+    if (!type || !strcmp(type, "storage"))
+        add_storages(call, call->data);
+    return 0;
+}
+
+static int get_status(struct api_call *call, struct err *err)
+{
+    char id[128], address[64];
+    struct node *node = rest_node(call);
+    (void)err;
+    snprintf(id, sizeof(id), "node/%s", node->name);
+    os_node_address(address, sizeof(address));
+    call->data =
+        json_pack("[{s:s, s:s, s:s, s:i, s:i, s:i}, {s:s, s:s, s:s, s:i, s:i, s:i, s:s, s:s}]",
+                  "type", "cluster", "id", "cluster", "name", node->name, "version", 1, "quorate",
+                  1, "nodes", 1, "type", "node", "id", id, "name", node->name, "nodeid", 1,
+                  "online", 1, "local", 1, "ip", address, "level", "");
+    return 0;
+}
+
+static int get_nextid(struct api_call *call, struct err *err)
+{
+    char text[24];
+    struct node *node = rest_node(call);
+    int64_t probe = api_integer(call, "vmid", 0);
+    if (probe && guest_exists(node->guests, probe))
+        return api_refuse(call, err, "vmid", "VM %lld already exists", (long long)probe);
+    snprintf(text, sizeof(text), "%lld",
+             (long long)(probe ? probe : guest_next_id(node->guests, call->who.id)));
+    call->data = json_string(text);
+    return 0;
+}
+
+static int get_tasks(struct api_call *call, struct err *err)
+{
+    uint64_t total;
+    (void)err;
+    bool all = rest_may(call, "/", "Sys.Audit");
+    struct task_filter filter = {
+        .active = true, .archived = true, .limit = 50, .owner = all ? NULL : call->who.user};
+    call->data = tasks_list(rest_node(call)->tasks, &filter, &total);
+    return 0;
+}
+
+static int get_nothing(struct api_call *call, struct err *err)
+{
+    (void)err;
+    call->data = json_array();
+    return 0;
+}
+
+static int get_options(struct api_call *call, struct err *err)
+{
+    (void)err;
+    call->data = json_pack("{s:s, s:s}", "keyboard", "en-us", "mac_prefix", "BC:24:11");
+    return 0;
+}
+
+static int get_not_backed_up(struct api_call *call, struct err *err)
+{
+    (void)err;
+    json_t *rows = json_array();
+    call->data = json_array();
+    add_guests(call, rows);
+    size_t index;
+    json_t *row;
+    json_array_foreach(rows, index, row) json_array_append_new(
+        call->data, json_pack("{s:s, s:O, s:O}", "type", "qemu", "vmid",
+                              json_object_get(row, "vmid"), "name", json_object_get(row, "name")));
+    json_decref(rows);
+    return 0;
+}
+
+static int get_description(struct api_call *call, struct err *err)
+{
+    (void)err;
+    call->data = api_describe(rest_tables, rest_common);
+    return 0;
+}
+
+const struct endpoint rest_cluster[] = {
+    {.method = "GET",
+     .path = "/version",
+     .about = "Which interface this is: that of Proxmox VE 8.2, by wirt.",
+     .permission = "user",
+     .returns = "{version:string, release:string, repoid:string, wirt:string}",
+     .handler = get_version},
+    {.method = "GET",
+     .path = "/describe",
+     .about = "This table.",
+     .permission = "world",
+     .returns = "[{*}]",
+     .handler = get_description},
+    {.method = "GET",
+     .path = "/cluster/resources",
+     .about = "Everything that one may see.",
+     .permission = "user",
+     .filter = "/vms/{vmid} VM.Audit; /storage/{storage} Datastore.Audit|Datastore.AllocateSpace",
+     .returns = "[{id:string, type:string, status:string, *}]",
+     .handler = get_resources,
+     .params = (const struct api_param[]){{.name = "type",
+                                           .type = API_STRING,
+                                           .optional = true,
+                                           .values = "vm|storage|node|sdn",
+                                           .about = "only of this kind"},
+                                          {.name = NULL}}},
+    {.method = "GET",
+     .path = "/cluster/status",
+     .about = "The cluster and its nodes.",
+     .permission = "/ Sys.Audit",
+     .returns = "[{type:string, id:string, name:string, *}]",
+     .handler = get_status},
+    {.method = "GET",
+     .path = "/cluster/nextid",
+     .about = "A number for a new guest, promised for some minutes to whoever got it; or whether "
+              "one is free.",
+     .permission = "user",
+     .returns = "string",
+     .handler = get_nextid,
+     .params = (const struct api_param[]){{.name = "vmid",
+                                           .type = API_INTEGER,
+                                           .optional = true,
+                                           .min = GUEST_ID_MIN,
+                                           .max = GUEST_ID_MAX,
+                                           .about = "is it free?"},
+                                          {.name = NULL}}},
+    {.method = "GET",
+     .path = "/cluster/tasks",
+     .about = "The latest tasks.",
+     .permission = "user",
+     .filter = "task(upid) | / Sys.Audit",
+     .returns = "[{upid:string, *}]",
+     .handler = get_tasks},
+    {.method = "GET",
+     .path = "/cluster/options",
+     .about = "Options of the whole.",
+     .permission = "user",
+     .returns = "{*}",
+     .handler = get_options},
+    {.method = "GET",
+     .path = "/cluster/log",
+     .about = "Messages of the whole.",
+     .permission = "user",
+     .returns = "[any]",
+     .handler = get_nothing,
+     .params = (const struct api_param[]){{.name = "max",
+                                           .type = API_INTEGER,
+                                           .optional = true,
+                                           .min = 1,
+                                           .max = 5000,
+                                           .about = "so many"},
+                                          {.name = NULL}}},
+    {.method = "GET",
+     .path = "/cluster/backup-info/not-backed-up",
+     .about = "Guests that no backup job names.",
+     .permission = "user",
+     .filter = "/vms/{vmid} VM.Audit",
+     .returns = "[{type:string, vmid:int, name:string}]",
+     .handler = get_not_backed_up},
+    {.method = "GET",
+     .path = "/cluster/ha/resources",
+     .about = "None: there is no HA yet.",
+     .permission = "/ Sys.Audit",
+     .returns = "[any]",
+     .handler = get_nothing},
+    {.method = "GET",
+     .path = "/cluster/ha/groups",
+     .about = "None: there is no HA yet.",
+     .permission = "/ Sys.Audit",
+     .returns = "[any]",
+     .handler = get_nothing},
+    {.method = "GET",
+     .path = "/cluster/replication",
+     .about = "None: there is no replication.",
+     .permission = "user",
+     .returns = "[any]",
+     .handler = get_nothing},
+    {.method = "GET",
+     .path = "/cluster/sdn/zones",
+     .about = "None: there is no software-defined network yet.",
+     .permission = "user",
+     .returns = "[any]",
+     .handler = get_nothing},
+    {.method = NULL},
+};

@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// /nodes: this machine.
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "node/rest/rest.h"
+#include "os/clock.h"
+#include "os/node_facts.h"
+
+static int get_nodes(struct api_call *call, struct err *err)
+{
+    (void)err;
+    json_t *row = rest_node_row(rest_node(call));
+    json_object_set_new(row, "ssl_fingerprint", json_string(rest_node(call)->fingerprint));
+    call->data = json_pack("[o]", row);
+    return 0;
+}
+
+static int get_status(struct api_call *call, struct err *err)
+{
+    struct os_node_facts host;
+    char load[3][16];
+    (void)err;
+    os_node_facts(&host);
+    for (size_t i = 0; i < 3; i++)
+        snprintf(load[i], sizeof(load[i]), "%.2f", host.load[i]);
+    json_int_t total = (json_int_t)host.memory_bytes, free = (json_int_t)host.memory_free_bytes;
+    json_int_t root = (json_int_t)host.root_bytes, used = (json_int_t)host.root_used_bytes;
+    json_t *cpu =
+        json_pack("{s:i, s:i, s:i, s:s, s:s, s:s, s:s, s:i}", "cpus", (int)host.cpus, "cores",
+                  (int)host.cpus, "sockets", 1, "model", host.cpu_model, "mhz", host.cpu_mhz,
+                  "flags", host.cpu_flags, "hvm", host.kvm ? "1" : "0", "user_hz", 100);
+    call->data = json_pack("{s:{s:I, s:I, s:I}, s:{s:I, s:I, s:I, s:I}, s:{s:i, s:i, s:i}, "
+                           "s:{s:i}, s:o, s:f, s:[s, s, "
+                           "s], s:I, s:s, s:s, s:f, s:i}",
+                           "memory", "total", total, "free", free, "used", total - free, "rootfs",
+                           "total", root, "used", used, "free", root - used, "avail", root - used,
+                           "swap", "total", 0, "used", 0, "free", 0, "ksm", "shared", 0, "cpuinfo",
+                           cpu, "cpu", host.cpu, "loadavg", load[0], load[1], load[2], "uptime",
+                           (json_int_t)host.uptime_s, "kversion", host.kernel, "pveversion",
+                           "pve-manager/8.2.4/wirt", "wait", 0.0, "idle", 0);
+    return 0;
+}
+
+static int get_time(struct api_call *call, struct err *err)
+{
+    time_t now = (time_t)(os_clock_wall_ns() / 1000000000u);
+    struct tm tm;
+    (void)err;
+    localtime_r(&now, &tm);
+    call->data = json_pack("{s:I, s:I, s:s}", "time", (json_int_t)now, "localtime",
+                           (json_int_t)(now + tm.tm_gmtoff), "timezone", tm.tm_zone);
+    return 0;
+}
+
+static bool add_interface(void *user, const struct os_node_interface *interface)
+{
+    json_t *row = json_pack("{s:s, s:s, s:i, s:i, s:s}", "iface", interface->name, "type",
+                            interface->bridge ? "bridge" : "eth", "active", (int)interface->up,
+                            "autostart", 1, "method", *interface->address ? "static" : "manual");
+    if (*interface->address) {
+        char cidr[64];
+        snprintf(cidr, sizeof(cidr), "%s/%u", interface->address, interface->prefix);
+        json_object_set_new(row, "address", json_string(interface->address));
+        json_object_set_new(row, "netmask", json_string(interface->netmask));
+        json_object_set_new(row, "cidr", json_string(cidr));
+    }
+    json_array_append_new(user, row);
+    return true;
+}
+
+static int get_network(struct api_call *call, struct err *err)
+{
+    const char *type = api_string(call, "type");
+    json_t *rows = json_array();
+    (void)err;
+    os_node_interfaces(add_interface, rows);
+    call->data = json_array();
+    size_t index;
+    json_t *row;
+    json_array_foreach(rows, index, row) if (!type || strstr(type, api_param_string(row, "type")))
+        json_array_append(call->data, row);
+    json_decref(rows);
+    return 0;
+}
+
+static int get_subscription(struct api_call *call, struct err *err)
+{
+    (void)err;
+    call->data = json_pack("{s:s, s:s}", "status", "notfound", "message", "wirt needs none");
+    return 0;
+}
+
+static int get_nothing(struct api_call *call, struct err *err)
+{
+    (void)err;
+    call->data = json_array();
+    return 0;
+}
+
+const struct endpoint rest_nodes[] = {
+    {.method = "GET",
+     .path = "/nodes",
+     .about = "The nodes.",
+     .permission = "user",
+     .returns = "[{node:string, status:string, *}]",
+     .handler = get_nodes},
+    {.method = "GET",
+     .path = "/nodes/{node}/status",
+     .about = "How the node is.",
+     .permission = "/nodes/{node} Sys.Audit",
+     .returns = "{memory:any, cpuinfo:any, uptime:int, *}",
+     .handler = get_status},
+    {.method = "GET",
+     .path = "/nodes/{node}/time",
+     .about = "The node's clock.",
+     .permission = "/nodes/{node} Sys.Audit",
+     .returns = "{time:int, localtime:int, timezone:string}",
+     .handler = get_time},
+    {.method = "GET",
+     .path = "/nodes/{node}/network",
+     .about = "Network interfaces.",
+     .permission = "user",
+     .returns = "[{iface:string, type:string, *}]",
+     .handler = get_network,
+     .params = (const struct api_param[]){{.name = "type",
+                                           .type = API_STRING,
+                                           .optional = true,
+                                           .max = 64,
+                                           .about = "only of this kind"},
+                                          {.name = NULL}}},
+    {.method = "GET",
+     .path = "/nodes/{node}/subscription",
+     .about = "There is nothing to subscribe to.",
+     .permission = "user",
+     .returns = "{status:string, message:string}",
+     .handler = get_subscription},
+    {.method = "GET",
+     .path = "/nodes/{node}/replication",
+     .about = "None: there is no replication.",
+     .permission = "user",
+     .returns = "[any]",
+     .handler = get_nothing},
+    {.method = "GET",
+     .path = "/nodes/{node}/lxc",
+     .about = "None: there are no containers yet.",
+     .permission = "user",
+     .returns = "[any]",
+     .handler = get_nothing},
+    {.method = "GET",
+     .path = "/nodes/{node}/aplinfo",
+     .about = "None: there are no container templates.",
+     .permission = "user",
+     .returns = "[any]",
+     .handler = get_nothing},
+    {.method = NULL},
+};

@@ -1,0 +1,352 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Parameters that several endpoints take: those of paths, and the keys of a guest's configuration with the privilege that each one needs.
+#include <ctype.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "node/guest/property.h"
+#include "node/rest/rest.h"
+
+// ---- Formats.
+
+static int all_of(const char *text, const char *extra, const char *what, struct err *err)
+{
+    for (const char *c = text; *c; c++)
+        if (!isalnum((unsigned char)*c) && !strchr(extra, *c))
+            return err_set(err, ERR_USAGE, "value does not look like a valid %s", what);
+    return *text ? 0 : err_set(err, ERR_USAGE, "value does not look like a valid %s", what);
+}
+
+static int check_name(const char *text, struct err *err)
+{
+    return text[0] == '-' || text[0] == '.'
+               ? err_set(err, ERR_USAGE, "value does not look like a valid DNS name")
+               : all_of(text, "-.", "DNS name", err);
+}
+const struct api_format rest_format_name = {"dns-name", "letters, digits, - and .", check_name};
+
+static int check_userid(const char *text, struct err *err)
+{
+    char id[AUTH_ID_BYTES];
+    return strchr(text, '@') ? auth_canonical(text, NULL, id, err)
+                             : err_set(err, ERR_USAGE, "value '%.60s' has no realm", text);
+}
+const struct api_format rest_format_userid = {"userid", "name@realm", check_userid};
+
+static int check_storage(const char *text, struct err *err)
+{
+    return isalpha((unsigned char)text[0])
+               ? all_of(text, "-_.", "storage ID", err)
+               : err_set(err, ERR_USAGE, "a storage ID begins with a letter");
+}
+const struct api_format rest_format_storage = {"storage-id", "letter, then letters, digits and -_.",
+                                               check_storage};
+
+static int check_volume(const char *text, struct err *err)
+{
+    return strchr(text, ':') && !strstr(text, "..")
+               ? all_of(text, ":/-_.+=@", "volume ID", err)
+               : err_set(err, ERR_USAGE, "value does not look like a valid volume ID");
+}
+const struct api_format rest_format_volume = {"volume-id", "store:name", check_volume};
+
+static int check_snapshot(const char *text, struct err *err)
+{
+    if (!isalpha((unsigned char)text[0]) || !strcmp(text, "current"))
+        return err_set(err, ERR_USAGE,
+                       "a snapshot's name begins with a letter and is not 'current'");
+    return all_of(text, "-_", "configuration ID", err);
+}
+const struct api_format rest_format_snapshot = {
+    "snapshot-name", "letter, then letters, digits, - and _", check_snapshot};
+
+static int check_path(const char *text, struct err *err)
+{
+    return text[0] == '/' && !strstr(text, "//") && !strstr(text, "..")
+               ? all_of(text, "/-_.+@!", "access control path", err)
+               : err_set(err, ERR_USAGE, "value does not look like a valid access control path");
+}
+const struct api_format rest_format_path = {"acl-path", "/, /vms/100, /storage/local, …",
+                                            check_path};
+
+static int check_disk(const char *text, struct err *err)
+{
+    json_t *disk = property_parse(text, "file", err);
+    const char *file = json_string_value(json_object_get(disk, "file"));
+    int result = !disk  ? -1
+                 : file ? 0
+                        : err_set(err, ERR_USAGE, "it must begin with a volume, or STORE:GIB");
+    json_decref(disk);
+    return result;
+}
+static const struct api_format disk_format = {"disk", "VOLUME or STORE:GIB, then options",
+                                              check_disk};
+
+static int check_net(const char *text, struct err *err)
+{
+    json_t *net = property_parse_net(text, err);
+    json_decref(net);
+    return net ? 0 : -1;
+}
+static const struct api_format net_format = {"net", "MODEL[=MAC][,bridge=vmbr0]…", check_net};
+
+static int check_property(const char *text, struct err *err)
+{
+    json_t *object = property_parse(text, "value", err);
+    json_decref(object);
+    return object ? 0 : -1;
+}
+static const struct api_format property_format = {"property-string", "KEY=VALUE,…", check_property};
+
+// New volumes take space; those that are there must be seen.
+static void disk_permission(const char *value, char *expression, size_t size)
+{
+    size_t n = strcspn(value, ":,");
+    expression[0] = 0;
+    if (value[n] != ':')
+        return;
+    bool number = strspn(value + n + 1, "0123456789.") > 0 &&
+                  (value[n + 1 + strspn(value + n + 1, "0123456789.")] == ',' ||
+                   !value[n + 1 + strspn(value + n + 1, "0123456789.")]);
+    snprintf(expression, size, "/storage/%.*s %s", (int)n, value,
+             number ? "Datastore.AllocateSpace" : "Datastore.AllocateSpace|Datastore.Audit");
+}
+
+// ---- Of paths.
+
+const struct api_param rest_common[] = {
+    {.name = "node",
+     .type = API_STRING,
+     .min = 1,
+     .max = 63,
+     .format = &rest_format_name,
+     .about = "the node's name"},
+    {.name = "vmid",
+     .type = API_INTEGER,
+     .min = GUEST_ID_MIN,
+     .max = GUEST_ID_MAX,
+     .about = "the guest's number"},
+    {.name = "storage",
+     .type = API_STRING,
+     .max = 63,
+     .format = &rest_format_storage,
+     .about = "a datastore"},
+    {.name = "upid", .type = API_STRING, .max = TASK_UPID_BYTES - 1, .about = "a task's id"},
+    {.name = "userid",
+     .type = API_STRING,
+     .max = 120,
+     .format = &rest_format_userid,
+     .about = "a user, as name@realm"},
+    {.name = "tokenid",
+     .type = API_STRING,
+     .max = 60,
+     .format = &rest_format_name,
+     .about = "the token's name"},
+    {.name = "groupid",
+     .type = API_STRING,
+     .max = 60,
+     .format = &rest_format_name,
+     .about = "a group"},
+    {.name = "roleid",
+     .type = API_STRING,
+     .max = 60,
+     .format = &rest_format_name,
+     .about = "a role"},
+    {.name = "realm",
+     .type = API_STRING,
+     .max = 60,
+     .format = &rest_format_name,
+     .about = "a realm"},
+    {.name = "poolid",
+     .type = API_STRING,
+     .max = 60,
+     .format = &rest_format_name,
+     .about = "a pool"},
+    {.name = "snapname",
+     .type = API_STRING,
+     .max = 40,
+     .format = &rest_format_snapshot,
+     .about = "a snapshot"},
+    {.name = "volume",
+     .type = API_STRING,
+     .max = 250,
+     .format = &rest_format_volume,
+     .about = "a volume"},
+    {.name = NULL},
+};
+
+// ---- Keys of a configuration.
+
+#define OPTIONS "/vms/{vmid} VM.Config.Options"
+#define HWTYPE  "/vms/{vmid} VM.Config.HWType"
+#define CPU     "/vms/{vmid} VM.Config.CPU"
+#define MEMORY  "/vms/{vmid} VM.Config.Memory"
+#define DISK    "/vms/{vmid} VM.Config.Disk"
+#define NET     "/vms/{vmid} VM.Config.Network"
+#define CLOUD   "/vms/{vmid} VM.Config.Cloudinit | /vms/{vmid} VM.Config.Network"
+#define KEY(NAME, TYPE, PERMISSION, ABOUT)                                                         \
+    {                                                                                              \
+        .name = NAME, .type = TYPE, .optional = true, .about = ABOUT, .permission = PERMISSION     \
+    }
+#define BOUNDED(NAME, MIN, MAX, PERMISSION, ABOUT)                                                 \
+    {                                                                                              \
+        .name = NAME, .type = API_INTEGER, .optional = true, .min = MIN, .max = MAX,               \
+        .about = ABOUT, .permission = PERMISSION                                                   \
+    }
+#define DISKS(NAME)                                                                                \
+    {                                                                                              \
+        .name = NAME, .type = API_STRING, .optional = true, .max = 1024, .format = &disk_format,   \
+        .about = "a disk or CD-ROM; every bus is presented as virtio", .permission = DISK,         \
+        .permission_of = disk_permission                                                           \
+    }
+
+const struct api_param rest_guest_keys[] = {
+    {.name = "name",
+     .type = API_STRING,
+     .optional = true,
+     .max = 63,
+     .format = &rest_format_name,
+     .about = "the guest's name",
+     .permission = OPTIONS},
+    KEY("description", API_STRING, OPTIONS, "notes"),
+    KEY("tags", API_STRING, OPTIONS, "words, separated by semicolons"),
+    BOUNDED("memory", 16, 65536, MEMORY, "RAM in MiB"),
+    BOUNDED("balloon", 0, 65536, MEMORY, "RAM in MiB that the guest shall keep; 0: no balloon"),
+    BOUNDED("shares", 0, 50000, MEMORY, "weight for automatic ballooning"),
+    BOUNDED("cores", 1, 128, CPU, "cores of a socket"),
+    BOUNDED("sockets", 1, 4, CPU, "sockets"),
+    BOUNDED("vcpus", 1, 128, CPU, "CPUs that are plugged in at the start"),
+    {.name = "cpu",
+     .type = API_STRING,
+     .optional = true,
+     .max = 256,
+     .format = &property_format,
+     .about = "CPU model and flags",
+     .permission = CPU},
+    {.name = "cpulimit",
+     .type = API_NUMBER,
+     .optional = true,
+     .min = 0,
+     .max = 128,
+     .about = "CPUs that it may use at most; 0: no limit",
+     .permission = CPU},
+    BOUNDED("cpuunits", 1, 262144, CPU, "weight for CPU time"),
+    KEY("numa", API_BOOLEAN, CPU, "NUMA in the guest"),
+    KEY("numa[8]", API_STRING, CPU, "a NUMA node"),
+    KEY("affinity", API_STRING, CPU, "host CPUs that it may run on"),
+    DISKS("virtio[16]"),
+    DISKS("scsi[31]"),
+    DISKS("sata[6]"),
+    DISKS("ide[4]"),
+    DISKS("efidisk0"),
+    DISKS("tpmstate0"),
+    {.name = "unused[256]",
+     .type = API_STRING,
+     .optional = true,
+     .max = 250,
+     .format = &rest_format_volume,
+     .about = "a volume that no disk uses",
+     .permission = DISK},
+    {.name = "net[32]",
+     .type = API_STRING,
+     .optional = true,
+     .max = 512,
+     .format = &net_format,
+     .about = "a network card",
+     .permission = NET},
+    KEY("boot", API_STRING, OPTIONS, "order=DEVICE;DEVICE"),
+    KEY("bootdisk", API_STRING, DISK, "the disk to boot from, in the old way"),
+    KEY("bios", API_STRING, OPTIONS, "seabios or ovmf"),
+    KEY("machine", API_STRING, HWTYPE, "machine type; there is one"),
+    KEY("ostype", API_STRING, OPTIONS, "what the guest is: l26, win11, other"),
+    KEY("scsihw", API_STRING, HWTYPE, "SCSI controller; disks are virtio-blk"),
+    KEY("agent", API_STRING, OPTIONS, "1 or enabled=1: the guest has QEMU's agent"),
+    KEY("onboot", API_BOOLEAN, OPTIONS, "start it with the node"),
+    KEY("startup", API_STRING, OPTIONS, "order=N,up=SECONDS,down=SECONDS"),
+    KEY("autostart", API_BOOLEAN, OPTIONS, "start it again after a crash"),
+    KEY("protection", API_BOOLEAN, OPTIONS, "it cannot be removed"),
+    KEY("tablet", API_BOOLEAN, HWTYPE, "a tablet as pointer"),
+    KEY("vga", API_STRING, HWTYPE, "display"),
+    KEY("serial[4]", API_STRING, HWTYPE, "socket: the serial console, which is always there"),
+    KEY("parallel[3]", API_STRING, HWTYPE, "passed over"),
+    KEY("usb[5]", API_STRING, HWTYPE, "passed over"),
+    KEY("hostpci[16]", API_STRING, "root", "passed over"),
+    KEY("hugepages", API_STRING, MEMORY, "passed over"),
+    KEY("keyboard", API_STRING, OPTIONS, "passed over"),
+    KEY("localtime", API_BOOLEAN, OPTIONS, "the clock shows local time"),
+    KEY("lock", API_STRING, "root", "passed over"),
+    {.name = "args",
+     .type = API_STRING,
+     .optional = true,
+     .max = 8192,
+     .permission = "root | / Sys.Modify",
+     .about =
+         "words for QEMU: of them -kernel, -initrd and -append are heeded, others passed over"},
+    KEY("kvm", API_BOOLEAN, HWTYPE, "hardware virtualization; wirt chooses by itself"),
+    KEY("acpi", API_BOOLEAN, HWTYPE, "ACPI is always there"),
+    KEY("hotplug", API_STRING, OPTIONS, "what may be plugged while it runs"),
+    KEY("freeze", API_BOOLEAN, OPTIONS, "passed over"),
+    KEY("tdf", API_BOOLEAN, OPTIONS, "passed over"),
+    KEY("watchdog", API_STRING, OPTIONS, "passed over"),
+    KEY("rng0", API_STRING, HWTYPE, "a virtio-rng is always there"),
+    KEY("smbios1", API_STRING, HWTYPE, "SMBIOS fields"),
+    KEY("vmgenid", API_STRING, HWTYPE, "generation id"),
+    KEY("hookscript", API_STRING, "root", "passed over"),
+    KEY("migrate_downtime", API_NUMBER, OPTIONS, "seconds"),
+    BOUNDED("migrate_speed", 0, 1000000, OPTIONS, "MB a second"),
+    KEY("startdate", API_STRING, OPTIONS, "passed over"),
+    KEY("reboot", API_BOOLEAN, OPTIONS, "a reset restarts it"),
+    KEY("audio0", API_STRING, HWTYPE, "passed over"),
+    KEY("ivshmem", API_STRING, HWTYPE, "passed over"),
+    KEY("spice_enhancements", API_STRING, OPTIONS, "passed over"),
+    KEY("vmstatestorage", API_STRING, OPTIONS, "passed over"),
+    KEY("ciuser", API_STRING, CLOUD, "cloud-init: user"),
+    KEY("cipassword", API_STRING, CLOUD, "cloud-init: password"),
+    KEY("citype", API_STRING, CLOUD, "cloud-init: nocloud"),
+    KEY("cicustom", API_STRING, CLOUD, "cloud-init: snippets"),
+    KEY("ciupgrade", API_BOOLEAN, CLOUD, "cloud-init: upgrade packages"),
+    KEY("sshkeys", API_STRING, CLOUD, "cloud-init: keys, URL-encoded"),
+    KEY("nameserver", API_STRING, CLOUD, "cloud-init: DNS servers"),
+    KEY("searchdomain", API_STRING, CLOUD, "cloud-init: DNS search domain"),
+    KEY("ipconfig[32]", API_STRING, CLOUD, "cloud-init: addresses of netN"),
+    {.name = NULL},
+};
+
+const char *rest_guest_permission(const char *key)
+{
+    for (const struct api_param *param = rest_guest_keys; param->name; param++) {
+        size_t n = strcspn(param->name, "[");
+        bool indexed = param->name[n] == '[';
+        if (strncmp(param->name, key, n) != 0)
+            continue;
+        if (indexed ? key[n] && strspn(key + n, "0123456789") == strlen(key + n) : !key[n])
+            return param->permission;
+    }
+    return NULL;
+}
+
+json_t *rest_guest_values(const json_t *params)
+{
+    json_t *values = json_object();
+    const char *name;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)params, name, value) if (rest_guest_permission(name))
+        json_object_set(values, name, value);
+    return values;
+}
+
+bool rest_may(struct api_call *call, const char *path, const char *privileges)
+{
+    char expression[512];
+    snprintf(expression, sizeof(expression), "%s %s", path, privileges);
+    return api_permitted(call, expression, NULL);
+}
+
+int rest_no_guest(struct api_call *call, struct err *err)
+{
+    int64_t vmid = api_integer(call, "vmid", 0);
+    return guest_exists(rest_node(call)->guests, vmid)
+               ? 0
+               : guest_missing(rest_node(call)->guests, vmid, err);
+}

@@ -1,0 +1,57 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The endpoints: Proxmox VE's REST interface as tables (node/api/api.h) with their handlers, a file for each branch of the tree.
+//
+// A handler is small: what it may rely on is checked before, what it does is in the folders below. One that takes long is a task, one
+// that hashes or asks a guest is `slow`; the others run on the event loop and must not wait. To add an endpoint, add a row: doc/node.md.
+#ifndef WIRT_NODE_REST_REST_H
+#define WIRT_NODE_REST_REST_H
+
+#include "node/api/api.h"
+#include "node/guest/guest.h"
+#include "node/storage/storage.h"
+
+// What handlers reach by call->node.
+struct node {
+    const char *name;
+    struct os_loop *loop;
+    struct store *store;
+    struct auth *auth;
+    struct tasks *tasks;
+    struct storage *storage;
+    struct guests *guests;
+    const char *fingerprint; // of the certificate
+    uint64_t started_s;
+};
+
+extern const struct endpoint *const rest_tables[]; // ends with NULL
+extern const struct api_param rest_common[];       // parameters of paths
+
+// The tables, one of each file.
+extern const struct endpoint rest_access[], rest_access_users[], rest_cluster[], rest_nodes[],
+    rest_tasks[], rest_qemu[], rest_qemu_life[], rest_agent[], rest_storage[], rest_pools[],
+    rest_console[];
+
+// A console's promise, used up; who got it. console.c
+bool rest_console_redeem(struct node *node, int64_t vmid, int64_t port, const char *ticket,
+                         char user[AUTH_ID_BYTES]);
+
+// ---- params.c: what several endpoints take.
+extern const struct api_param rest_guest_keys[]; // the keys of a configuration
+extern const struct api_format rest_format_name, rest_format_userid, rest_format_storage,
+    rest_format_volume, rest_format_snapshot, rest_format_path;
+// The members of params that are keys of a configuration.
+json_t *rest_guest_values(const json_t *params);
+const char *
+rest_guest_permission(const char *key); // what changing it needs; NULL: there is no such key
+
+// ---- What several handlers do.
+static inline struct node *rest_node(const struct api_call *call)
+{
+    return call->node;
+}
+json_t *rest_node_row(struct node *node); // as lists of nodes have it
+bool rest_may(struct api_call *call, const char *path, const char *privileges); // "A|B"
+int rest_no_guest(struct api_call *call, struct err *err); // 0 when {vmid} is there
+
+#endif

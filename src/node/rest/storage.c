@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// /storage, /nodes/{node}/storage: datastores and what lies in them.
+#include <stdio.h>
+#include <string.h>
+
+#include "base/units.h"
+#include "node/rest/rest.h"
+#include "os/directory.h"
+
+static bool may_see(struct api_call *call, const char *id)
+{
+    char path[128];
+    snprintf(path, sizeof(path), "/storage/%s", id);
+    return rest_may(call, path, "Datastore.Audit|Datastore.AllocateSpace");
+}
+
+static int get_storages(struct api_call *call, struct err *err)
+{
+    (void)err;
+    const char *type = api_string(call, "type");
+    json_t *list = storage_list(rest_node(call)->storage);
+    size_t index;
+    json_t *row;
+    call->data = json_array();
+    json_array_foreach(list, index,
+                       row) if (may_see(call, api_param_string(row, "storage")) &&
+                                (!type || !strcmp(type, api_param_string(row, "type"))))
+        json_array_append(call->data, row);
+    json_decref(list);
+    return 0;
+}
+
+static int get_storage(struct api_call *call, struct err *err)
+{
+    call->data = storage_get(rest_node(call)->storage, api_string(call, "storage"));
+    return call->data ? 0
+                      : err_set(err, ERR_NOT_FOUND, "storage '%s' does not exist",
+                                api_string(call, "storage"));
+}
+
+static int get_node_storages(struct api_call *call, struct err *err)
+{
+    struct node *node = rest_node(call);
+    const char *content = api_string(call, "content"), *only = api_string(call, "storage");
+    json_t *list = storage_list(node->storage);
+    size_t index;
+    json_t *row;
+    (void)err;
+    call->data = json_array();
+    json_array_foreach(list, index, row)
+    {
+        const char *id = api_param_string(row, "storage");
+        if (!may_see(call, id) || (only && strcmp(only, id) != 0) ||
+            (content && !storage_takes(node->storage, id, content)))
+            continue;
+        json_t *status = storage_status(node->storage, id, NULL);
+        if (status)
+            json_array_append_new(call->data, status);
+    }
+    json_decref(list);
+    return 0;
+}
+
+static int get_status(struct api_call *call, struct err *err)
+{
+    call->data = storage_status(rest_node(call)->storage, api_string(call, "storage"), err);
+    return call->data ? 0 : -1;
+}
+
+static int get_content(struct api_call *call, struct err *err)
+{
+    call->data = storage_content(rest_node(call)->storage, api_string(call, "storage"),
+                                 api_string(call, "content"), api_integer(call, "vmid", 0), err);
+    return call->data ? 0 : -1;
+}
+
+// A volume of a guest, attached to nothing yet: it becomes unusedN when the guest is there, and stays a volume when not.
+static int post_content(struct api_call *call, struct err *err)
+{
+    char volid[VOLUME_ID_BYTES];
+    uint64_t bytes;
+    struct node *node = rest_node(call);
+    struct store_txn txn;
+    const char *format = api_string(call, "format");
+    if (!units_parse_size(api_string(call, "size"), 1024, &bytes) || !bytes)
+        return api_refuse(call, err, "size", "is no size, as 32G, or KiB as a number");
+    if (volume_make(node->storage, api_string(call, "storage"), api_integer(call, "vmid", 0), NULL,
+                    format ? format : "qcow2", bytes, volid, err))
+        return -1;
+    store_txn_begin(&txn);
+    volume_ready(node->storage, &txn, volid);
+    call->data = json_string(volid);
+    return store_commit(node->store, &txn, err);
+}
+
+// Does a guest's configuration name the volume?
+static bool in_use(struct node *node, const char *volid)
+{
+    struct store_list list;
+    bool found = false;
+    store_list(node->store, "/guest/", &list);
+    for (size_t i = 0; i < list.count && !found; i++) {
+        const char *key;
+        json_t *value;
+        json_object_foreach(json_object_get(list.entries[i].value, "config"), key, value)
+        {
+            size_t n = strlen(volid);
+            const char *text = json_string_value(value);
+            found |= text && !strncmp(text, volid, n) && (!text[n] || text[n] == ',');
+        }
+    }
+    store_list_free(&list);
+    return found;
+}
+
+// "local:iso/x.iso", or without the datastore's name.
+static void full_volume(const struct api_call *call, char volid[VOLUME_ID_BYTES])
+{
+    const char *volume = api_string(call, "volume"), *storage = api_string(call, "storage");
+    if (strchr(volume, ':'))
+        snprintf(volid, VOLUME_ID_BYTES, "%s", volume);
+    else
+        snprintf(volid, VOLUME_ID_BYTES, "%s:%s", storage, volume);
+}
+
+static int check_delete(struct api_call *call, struct err *err)
+{
+    char volid[VOLUME_ID_BYTES], path[VOLUME_PATH_BYTES];
+    size_t n = strlen(api_string(call, "storage"));
+    full_volume(call, volid);
+    if (strncmp(volid, api_string(call, "storage"), n) != 0 || volid[n] != ':')
+        return api_refuse(call, err, "volume", "lies in another datastore");
+    if (in_use(rest_node(call), volid))
+        return err_set(err, ERR_BUSY, "volume '%s' is in use by a guest", volid);
+    return volume_path(rest_node(call)->storage, volid, path, NULL, err);
+}
+
+static int work_delete(struct task *task, void *context, const json_t *params, struct err *err)
+{
+    struct node *node = context;
+    char volid[VOLUME_ID_BYTES], path[VOLUME_PATH_BYTES];
+    struct api_call call = {.params = (json_t *)(uintptr_t)params};
+    full_volume(&call, volid);
+    json_t *record = volume_record(node->storage, volid);
+    json_decref(record);
+    task_log(task, "removing '%s'", volid);
+    if (record)
+        return volume_remove(node->storage, volid, err);
+    if (volume_path(node->storage, volid, path, NULL, err))
+        return -1;
+    int failed = os_file_remove(path);
+    return failed ? err_set_errno(err, -failed, "cannot remove '%s'", volid) : 0;
+}
+
+static int get_volume(struct api_call *call, struct err *err)
+{
+    char volid[VOLUME_ID_BYTES], path[VOLUME_PATH_BYTES], format[16];
+    full_volume(call, volid);
+    if (volume_path(rest_node(call)->storage, volid, path, format, err))
+        return -1;
+    json_t *record = volume_record(rest_node(call)->storage, volid);
+    call->data = json_pack("{s:s, s:s, s:I}", "path", path, "format", format, "size",
+                           (json_int_t)api_param_integer(record, "size", 0));
+    json_decref(record);
+    return 0;
+}
+
+#define AUDIT "/storage/{storage} Datastore.Audit|Datastore.AllocateSpace"
+#define VOLUME_PARAM                                                                               \
+    {                                                                                              \
+        .name = "volume", .type = API_STRING, .max = 250,                                          \
+        .about = "volume id, with or without its datastore's name"                                 \
+    }
+
+const struct endpoint rest_storage[] = {
+    {.method = "GET",
+     .path = "/storage",
+     .about = "Datastores.",
+     .permission = "user",
+     .filter = AUDIT,
+     .returns = "[{storage:string, type:string, content:string, *}]",
+     .handler = get_storages,
+     .params = (const struct api_param[]){{.name = "type",
+                                           .type = API_STRING,
+                                           .optional = true,
+                                           .max = 32,
+                                           .about = "only of this kind"},
+                                          {.name = NULL}}},
+    {.method = "GET",
+     .path = "/storage/{storage}",
+     .about = "A datastore.",
+     .permission = "/storage/{storage} Datastore.Allocate|Datastore.Audit",
+     .returns = "{storage:string, type:string, *}",
+     .handler = get_storage},
+    {.method = "GET",
+     .path = "/nodes/{node}/storage",
+     .about = "Datastores with their usage.",
+     .permission = "user",
+     .filter = AUDIT,
+     .returns = "[{storage:string, active:int, total:int, used:int, avail:int, *}]",
+     .handler = get_node_storages,
+     .params =
+         (const struct api_param[]){
+             {.name = "content",
+              .type = API_STRING,
+              .optional = true,
+              .max = 64,
+              .about = "only those that take it"},
+             {.name = "enabled", .type = API_BOOLEAN, .optional = true, .about = "all are"},
+             {.name = "format", .type = API_BOOLEAN, .optional = true, .about = "accepted"},
+             {.name = "target",
+              .type = API_STRING,
+              .optional = true,
+              .max = 63,
+              .about = "accepted"},
+             {.name = "storage",
+              .type = API_STRING,
+              .optional = true,
+              .max = 63,
+              .about = "only this one"},
+             {.name = NULL}}},
+    {.method = "GET",
+     .path = "/nodes/{node}/storage/{storage}/status",
+     .about = "A datastore's usage.",
+     .permission = AUDIT,
+     .returns = "{active:int, total:int, used:int, avail:int, *}",
+     .handler = get_status},
+    {.method = "GET",
+     .path = "/nodes/{node}/storage/{storage}/content",
+     .about = "What lies in it.",
+     .permission = AUDIT,
+     .slow = true,
+     .handler = get_content,
+     .returns = "[{volid:string, content:string, format:string, size:int, used?:int, ctime:int, "
+                "vmid?:int, parent?:string, notes?:string}]",
+     .params = (const struct api_param[]){{.name = "content",
+                                           .type = API_STRING,
+                                           .optional = true,
+                                           .max = 32,
+                                           .about = "only of this kind"},
+                                          {.name = "vmid",
+                                           .type = API_INTEGER,
+                                           .optional = true,
+                                           .min = GUEST_ID_MIN,
+                                           .max = GUEST_ID_MAX,
+                                           .about = "only of this guest"},
+                                          {.name = NULL}}},
+    {.method = "POST",
+     .path = "/nodes/{node}/storage/{storage}/content",
+     .about = "Make a volume for a guest.",
+     .permission = "/storage/{storage} Datastore.AllocateSpace",
+     .returns = "string",
+     .slow = true,
+     .handler = post_content,
+     .params = (const struct api_param[]){{.name = "vmid",
+                                           .type = API_INTEGER,
+                                           .min = GUEST_ID_MIN,
+                                           .max = GUEST_ID_MAX,
+                                           .about = "whose it is",
+                                           .permission = "/vms/{vmid} VM.Config.Disk"},
+                                          {.name = "size",
+                                           .type = API_STRING,
+                                           .max = 24,
+                                           .about = "32G, 512M, or KiB as a number"},
+                                          {.name = "filename",
+                                           .type = API_STRING,
+                                           .optional = true,
+                                           .max = 200,
+                                           .about = "accepted; the name is made"},
+                                          {.name = "format",
+                                           .type = API_STRING,
+                                           .optional = true,
+                                           .values = "qcow2|raw",
+                                           .about = "qcow2 when not given"},
+                                          {.name = NULL}}},
+    {.method = "GET",
+     .path = "/nodes/{node}/storage/{storage}/content/{volume*}",
+     .about = "A volume.",
+     .permission = AUDIT,
+     .returns = "{path:string, format:string, size:int}",
+     .handler = get_volume,
+     .params = (const struct api_param[]){VOLUME_PARAM, {.name = NULL}}},
+    {.method = "DELETE",
+     .path = "/nodes/{node}/storage/{storage}/content/{volume*}",
+     .about = "Remove a volume that nobody uses.",
+     .permission = "/storage/{storage} Datastore.Allocate|Datastore.AllocateTemplate",
+     .task = "imgdel",
+     .task_id = "storage",
+     .handler = check_delete,
+     .work = work_delete,
+     .params = (const struct api_param[]){VOLUME_PARAM,
+                                          {.name = "delay",
+                                           .type = API_INTEGER,
+                                           .optional = true,
+                                           .min = 1,
+                                           .max = 30,
+                                           .about = "accepted"},
+                                          {.name = NULL}}},
+    {.method = NULL},
+};

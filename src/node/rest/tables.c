@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "node/rest/rest.h"
+
+const struct endpoint *const rest_tables[] = {
+    rest_access,    rest_access_users, rest_cluster, rest_nodes, rest_tasks,   rest_qemu,
+    rest_qemu_life, rest_agent,        rest_storage, rest_pools, rest_console, NULL,
+};

@@ -1,0 +1,168 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tests of the node share: a wirtd of their own, on a free port, in a folder that goes with it.
+
+Meson gives the programs in the environment: WIRTD, and TOP (the source). WIRT_ACCEL chooses how machines execute.
+"""
+import json
+import os
+import re
+import select
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+PASSWORD = "correct horse battery"
+ACCEL = os.environ.get("WIRT_ACCEL", "engine")
+
+
+def skip(reason):
+    print(f"skipped: {reason}")
+    sys.exit(77)
+
+
+def guest_image(name):
+    """A path of tools/guest-image, or the test is skipped."""
+    done = subprocess.run([f"{os.environ['TOP']}/tools/guest-image", "path", name], stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, text=True, check=False)
+    if done.returncode != 0:
+        skip(f"the guest image {name} is not made; tools/guest-image make {name}")
+    return done.stdout.strip()
+
+
+def busybox_args(append=""):
+    """The `args` of a VM that boots the busybox guest."""
+    return (f"-kernel {guest_image('vmlinuz-cloud')} -initrd {guest_image('busybox-cloud.cpio')} "
+            f"-append 'console=ttyS0 panic=-1 {append}'")
+
+
+class Node:
+    """A wirtd. Used with `with`; all its machines end with it."""
+
+    def __init__(self, *words, name="testnode"):
+        self.name = name
+        self.folder = tempfile.mkdtemp(prefix="wirt-node-")
+        os.chmod(self.folder, 0o755)  # wirtd gives up root and must still find its way in
+        self.state = f"{self.folder}/state"
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        self.words = words
+        self.process = None
+        self.log = open(f"{self.folder}/log", "w+", encoding="utf-8")
+
+    def __enter__(self):
+        try:
+            self.start()
+            self.init()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_):
+        if self.process:
+            self.stop()
+        self.end_machines()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def start(self):
+        self.process = subprocess.Popen(
+            [os.environ["WIRTD"], "--state", self.state, "--listen", f"127.0.0.1:{self.port}", "--node", self.name,
+             "--accel", ACCEL, "--check-replies", *self.words], stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT)
+        deadline = time.monotonic() + 30
+        while True:
+            assert self.process.poll() is None, f"wirtd ended: {self.text()}"
+            assert time.monotonic() < deadline, f"wirtd does not listen: {self.text()}"
+            try:
+                with socket.socket(socket.AF_UNIX) as probe:  # opened last
+                    probe.connect(f"{self.state}/wirtd.sock")
+                socket.create_connection(("127.0.0.1", self.port), 1).close()
+                return
+            except OSError:
+                select.select([], [], [], 0.05)
+
+    def init(self, password=PASSWORD):
+        """The first administrator, as the owner on the Unix socket makes it."""
+        return self.owner("POST", "/access/init", {"userid": "root@wirt", "password": password})
+
+    def owner(self, method, path, body=None):
+        """A request on the Unix socket: its `data`."""
+        connection = socket.socket(socket.AF_UNIX)
+        connection.connect(f"{self.state}/wirtd.sock")
+        text = json.dumps(body or {})
+        connection.sendall((f"{method} /api2/json{path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
+                            f"Content-Type: application/json\r\nContent-Length: {len(text)}\r\n\r\n{text}").encode())
+        answer = b""
+        while True:
+            part = connection.recv(65536)
+            if not part:
+                break
+            answer += part
+        head, _, rest = answer.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 "), head.decode()
+        return json.loads(rest)["data"]
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(30)
+        self.process = None
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process = None
+
+    def end_machines(self):
+        for pid in self.machines():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
+    def machines(self):
+        """Processes of machines, as their files in run/ tell."""
+        found = []
+        run = f"{self.state}/run"
+        for vmid in os.listdir(run) if os.path.isdir(run) else []:
+            try:
+                with open(f"{run}/{vmid}/machine", encoding="utf-8") as file:
+                    found.append(json.load(file)["pid"])
+            except (OSError, ValueError):
+                pass
+        return found
+
+    def text(self):
+        self.log.flush()
+        with open(self.log.name, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+
+def proxmoxer_client(node, **credentials):
+    """Debian's python3-proxmoxer, unmodified."""
+    try:
+        import urllib3  # pylint: disable=import-outside-toplevel
+        from proxmoxer import ProxmoxAPI  # pylint: disable=import-outside-toplevel
+    except ImportError as error:
+        skip(f"no python3-proxmoxer: {error}")
+    urllib3.disable_warnings()
+    if not credentials:
+        credentials = {"user": "root@pve", "password": PASSWORD}
+    return ProxmoxAPI("127.0.0.1", port=node.port, verify_ssl=False, **credentials)
+
+
+def finish(client, node, upid, seconds=120):
+    """Waits for a task; it must end well."""
+    assert re.fullmatch(r"UPID:[^:]+:[0-9A-F]{8}:[0-9A-F]{8}:[0-9A-F]{8}:\w+:\w*:[^:]+:", upid), upid
+    deadline = time.monotonic() + seconds
+    while True:
+        status = client.nodes(node.name).tasks(upid).status.get()
+        if status["status"] == "stopped":
+            break
+        assert time.monotonic() < deadline, f"{upid} does not end"
+    log = "\n".join(line["t"] for line in client.nodes(node.name).tasks(upid).log.get())
+    assert status["exitstatus"] == "OK", f"{upid}: {status['exitstatus']}\n{log}\n{node.text()}"
+    return log
