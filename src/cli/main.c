@@ -4,6 +4,7 @@
 
 #include "cli/cli.h"
 #include "cli/help.h"
+#include "cli/remote/remote.h"
 
 const struct cli_verb cli_verbs[] = {
     {"run", cli_run, "run one virtual machine in the foreground", help_run},
@@ -33,13 +34,15 @@ int cli_fail(const char *verb, const struct err *err)
 static void print_verbs(FILE *to)
 {
     for (const struct cli_verb *verb = cli_verbs; verb->name; verb++)
-        fprintf(to, "  wirt %-9s %s\n", verb->name, verb->summary);
+        fprintf(to, "  wirt %-16s %s\n", verb->name, verb->summary);
 }
 
 static void print_welcome(FILE *to)
 {
     fputs(help_welcome, to);
     print_verbs(to);
+    fputs("\nA node (wirtd) with its VMs:\n", to);
+    remote_print_verbs(to);
     fputs("\n`wirt help VERB` explains one of them.\n", to);
 }
 
@@ -49,6 +52,10 @@ int cli_help(int argc, char **argv)
         print_welcome(stdout);
         return 0;
     }
+    char name[64];
+    snprintf(name, sizeof(name), "%s%s%s", argv[1], argc > 2 ? " " : "", argc > 2 ? argv[2] : "");
+    if (remote_help(name) && !cli_find_verb(argv[1]))
+        return 0;
     const struct cli_verb *verb = cli_find_verb(argv[1]);
     if (!verb) {
         fprintf(stderr, "wirt help: there is no command \"%s\"; these are:\n", argv[1]);
@@ -78,6 +85,9 @@ int cli_main(int argc, char **argv)
         word = "help";
     if (!strcmp(word, "--version"))
         word = "version";
+    int status;
+    if (remote_try(argc - 1, argv + 1, &status))
+        return status;
     const struct cli_verb *verb = cli_find_verb(word);
     if (!verb) {
         fprintf(stderr, "wirt: there is no command \"%s\"; these are:\n", word);

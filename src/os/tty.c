@@ -2,11 +2,24 @@
 #include "os/tty.h"
 
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 bool os_tty_is_terminal(int fd)
 {
     return isatty(fd);
+}
+
+unsigned os_tty_columns(int fd)
+{
+    struct winsize size;
+    return ioctl(fd, TIOCGWINSZ, &size) ? 0 : size.ws_col;
+}
+
+unsigned os_tty_rows(int fd)
+{
+    struct winsize size;
+    return ioctl(fd, TIOCGWINSZ, &size) ? 0 : size.ws_row;
 }
 
 void os_tty_save(struct os_tty_state *state, int fd)
@@ -30,6 +43,15 @@ bool os_tty_is_raw(const struct os_tty_state *state)
     cfmakeraw(&raw);
     return state->saved && !tcgetattr(state->fd, &now) && now.c_iflag == raw.c_iflag &&
            now.c_oflag == raw.c_oflag && now.c_lflag == raw.c_lflag;
+}
+
+void os_tty_hide(const struct os_tty_state *state)
+{
+    if (!state->saved)
+        return;
+    struct termios hidden = state->settings;
+    hidden.c_lflag &= ~(tcflag_t)ECHO;
+    tcsetattr(state->fd, TCSADRAIN, &hidden);
 }
 
 // A process in the background would be stopped by SIGTTOU for this; it is blocked meanwhile.

@@ -1,0 +1,319 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "cli/remote/remote.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/cli.h"
+#include "client/context.h"
+#include "client/task.h"
+#include "os/tty.h"
+
+static const struct cli_option common_options[] = {
+    {"host", "HOST", "the node at this address (token in WIRT_TOKEN)"},
+    {"context", "NAME", "the node kept under this name"},
+    {"json", NULL, "print JSON"},
+    {NULL, NULL, NULL},
+};
+
+// ---- finding a verb and running it
+
+static size_t first_word(const char *name)
+{
+    return strcspn(name, " ");
+}
+
+// How many of the words name the verb: 1 or 2, or 0.
+static int matches(const struct remote_verb *verb, int argc, char **argv)
+{
+    size_t length = first_word(verb->name);
+    if (argc < 1 || strlen(argv[0]) != length || memcmp(argv[0], verb->name, length) != 0)
+        return 0;
+    if (!verb->name[length])
+        return 1;
+    return argc > 1 && !strcmp(argv[1], verb->name + length + 1) ? 2 : 0;
+}
+
+static bool is_group(const char *word)
+{
+    for (const struct remote_verb *v = remote_verbs; v->name; v++)
+        if (v->name[first_word(v->name)] && strlen(word) == first_word(v->name) &&
+            !memcmp(word, v->name, strlen(word)))
+            return true;
+    return false;
+}
+
+static void print_verb_help(const struct remote_verb *verb)
+{
+    printf("Usage: wirt %s %s%s\n\n%s\n\n", verb->name, verb->operands,
+           verb->options || !verb->local ? " [OPTION]…" : "", verb->summary);
+    for (int which = 0; which < 2; which++)
+        for (const struct cli_option *o = which ? common_options : verb->options; o && o->name;
+             o++) {
+            char left[64];
+            snprintf(left, sizeof(left), "--%s%s%s", o->name, o->value ? " " : "",
+                     o->value ? o->value : "");
+            printf("  %-24s %s\n", left, o->about);
+        }
+    printf("\nExample: %s\n", verb->example);
+}
+
+static void print_group(FILE *to, const char *word)
+{
+    for (const struct remote_verb *v = remote_verbs; v->name; v++)
+        if (strlen(word) == first_word(v->name) && !memcmp(word, v->name, strlen(word)))
+            fprintf(to, "  wirt %-16s %s\n", v->name, v->summary);
+}
+
+void remote_print_verbs(FILE *to)
+{
+    for (const struct remote_verb *v = remote_verbs; v->name; v++)
+        fprintf(to, "  wirt %-16s %s\n", v->name, v->summary);
+}
+
+bool remote_help(const char *name)
+{
+    for (const struct remote_verb *v = remote_verbs; v->name; v++)
+        if (!strcmp(v->name, name)) {
+            print_verb_help(v);
+            return true;
+        }
+    if (!is_group(name))
+        return false;
+    print_group(stdout, name);
+    return true;
+}
+
+static int check_operands(const struct remote_verb *verb, const struct cli_words *words,
+                          struct err *err)
+{
+    if (words->operands >= verb->least && words->operands <= verb->most)
+        return 0;
+    return err_set(err, ERR_USAGE, "it goes: wirt %s %s (for example: %s)", verb->name,
+                   verb->operands, verb->example);
+}
+
+static int run_verb(const struct remote_verb *verb, int argc, char **argv)
+{
+    static const struct cli_option none[] = {{NULL, NULL, NULL}};
+    const struct cli_option *tables[] = {verb->options ? verb->options : none, common_options,
+                                         NULL};
+    struct cli_words words;
+    struct err err = {0};
+    struct remote remote = {.words = &words};
+    int result = cli_words_parse(tables, argc, argv, &words, &err);
+    if (!result)
+        result = check_operands(verb, &words, &err);
+    remote.json = !result && cli_has(&words, "json");
+    if (!result && !verb->local) {
+        remote.client = context_open(cli_word(&words, "host"), cli_word(&words, "context"), &err);
+        result = remote.client ? 0 : -1;
+    }
+    if (!result)
+        result = verb->run(&remote, &err);
+    client_close(remote.client);
+    return result ? cli_fail(verb->name, &err) : remote.status;
+}
+
+bool remote_try(int argc, char **argv, int *status)
+{
+    for (const struct remote_verb *verb = remote_verbs; verb->name; verb++) {
+        int words = matches(verb, argc, argv);
+        if (!words)
+            continue;
+        for (int i = words; i < argc && strcmp(argv[i], "--"); i++)
+            if (!strcmp(argv[i], "--help")) {
+                print_verb_help(verb);
+                *status = 0;
+                return true;
+            }
+        *status = run_verb(verb, argc - words, argv + words);
+        return true;
+    }
+    // "wirt disk create" is another file's: only a group that has no other verb is shown here.
+    if (argc < 1 || cli_find_verb(argv[0]) || !is_group(argv[0]))
+        return false;
+    fprintf(argc > 1 ? stderr : stdout, "wirt %s:\n", argv[0]);
+    print_group(argc > 1 ? stderr : stdout, argv[0]);
+    *status = argc > 1 ? err_exit_status(ERR_USAGE) : 0;
+    return true;
+}
+
+// ---- requests
+
+static int call(struct remote *remote, const char *method, json_t *parameters, json_t **data,
+                struct err *err, const char *path)
+{
+    json_t *answer = NULL;
+    int result = client_call(remote->client, method, path, parameters, &answer, err);
+    json_decref(parameters);
+    if (!result && data)
+        *data = answer;
+    else
+        json_decref(answer);
+    return result;
+}
+
+int remote_call(struct remote *remote, const char *method, json_t *parameters, json_t **data,
+                struct err *err, const char *path_format, ...)
+{
+    char path[PATH_BYTES * 2];
+    va_list args;
+    va_start(args, path_format);
+    vsnprintf(path, sizeof(path), path_format, args);
+    va_end(args);
+    return call(remote, method, parameters, data, err, path);
+}
+
+struct waiting {
+    const char *what;
+    bool terminal, with_log;
+};
+
+static void tell(void *user, const char *line, double seconds)
+{
+    struct waiting *waiting = user;
+    if (line && waiting->with_log)
+        printf("%s\n", line);
+    else if (!waiting->with_log && waiting->terminal && seconds > 0.5)
+        fprintf(stderr, "\r%s: %.0f s  %.60s\033[K", waiting->what, seconds, line ? line : "");
+    fflush(stdout);
+}
+
+int remote_wait(struct remote *remote, const char *what, const char *upid, bool with_log,
+                struct err *err)
+{
+    struct waiting waiting = {what, os_tty_is_terminal(2) && !remote->json, with_log};
+    bool tells = waiting.terminal || with_log;
+    int result = client_task_wait(remote->client, upid, tells ? tell : NULL, &waiting, err);
+    if (waiting.terminal && !with_log)
+        fputs("\r\033[K", stderr);
+    return result ? err_wrap(err, "%s", what) : 0;
+}
+
+int remote_task(struct remote *remote, const char *what, const char *method, json_t *parameters,
+                struct err *err, const char *path_format, ...)
+{
+    char path[PATH_BYTES * 2];
+    json_t *upid = NULL;
+    va_list args;
+    va_start(args, path_format);
+    vsnprintf(path, sizeof(path), path_format, args);
+    va_end(args);
+    if (call(remote, method, parameters, &upid, err, path))
+        return err_wrap(err, "%s", what);
+    // Some changes are done when they are answered.
+    int result =
+        json_is_string(upid) ? remote_wait(remote, what, json_string_value(upid), false, err) : 0;
+    json_decref(upid);
+    if (!result && !remote->json)
+        fprintf(stderr, "%s: done\n", what);
+    return result;
+}
+
+// ---- guests and nodes
+
+static const char *text_of(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+    return text ? text : "";
+}
+
+static bool is_named(const json_t *guest, const char *name)
+{
+    char number[16];
+    snprintf(number, sizeof(number), "%lld",
+             (long long)json_integer_value(json_object_get(guest, "vmid")));
+    return !strcmp(number, name) || !strcmp(text_of(guest, "name"), name);
+}
+
+static void fill_guest(struct remote_guest *guest, const json_t *from)
+{
+    guest->vmid = (int)json_integer_value(json_object_get(from, "vmid"));
+    guest->is_template = json_integer_value(json_object_get(from, "template")) == 1;
+    snprintf(guest->node, sizeof(guest->node), "%s", text_of(from, "node"));
+    snprintf(guest->name, sizeof(guest->name), "%s", text_of(from, "name"));
+    snprintf(guest->status, sizeof(guest->status), "%s", text_of(from, "status"));
+    snprintf(guest->path, sizeof(guest->path), "/nodes/%s/qemu/%d", guest->node, guest->vmid);
+}
+
+int remote_find(struct remote *remote, const char *name, struct remote_guest *guest,
+                struct err *err)
+{
+    json_t *guests = NULL, *one;
+    size_t i;
+    int found = 0;
+    if (remote_call(remote, "GET", json_pack("{s:s}", "type", "vm"), &guests, err,
+                    "/cluster/resources"))
+        return -1;
+    json_array_foreach(guests, i, one)
+    {
+        if (is_named(one, name) && !found++)
+            fill_guest(guest, one);
+    }
+    json_decref(guests);
+    if (found > 1)
+        return err_set(err, ERR_USAGE, "%d VMs are called \"%s\"; say its number (`wirt ls %s`)",
+                       found, name, name);
+    return found ? 0
+                 : err_set(err, ERR_NOT_FOUND,
+                           "there is no VM \"%s\", or you may not see it; `wirt ls` lists them",
+                           name);
+}
+
+int remote_node(struct remote *remote, char node[NAME_BYTES], struct err *err)
+{
+    const char *given = cli_word(remote->words, "node");
+    json_t *nodes = NULL;
+    if (!given && remote_call(remote, "GET", NULL, &nodes, err, "/nodes"))
+        return -1;
+    snprintf(node, NAME_BYTES, "%s", given ? given : text_of(json_array_get(nodes, 0), "node"));
+    json_decref(nodes);
+    return *node ? 0 : err_set(err, ERR_NOT_FOUND, "no node is listed: you may see none");
+}
+
+// ---- asking
+
+bool remote_confirm(struct remote *remote, const char *question, struct err *err)
+{
+    char answer[16];
+    if (cli_has(remote->words, "yes"))
+        return true;
+    if (!os_tty_is_terminal(0)) {
+        err_set(err, ERR_USAGE, "%s Give --yes, as nobody can be asked here", question);
+        return false;
+    }
+    fprintf(stderr, "%s [y/N] ", question);
+    if (fgets(answer, sizeof(answer), stdin) && (*answer == 'y' || *answer == 'Y'))
+        return true;
+    err_set(err, ERR_CANCELLED, "left as it is");
+    return false;
+}
+
+char *remote_secret(struct remote *remote, const char *prompt, struct err *err)
+{
+    char line[1024];
+    bool from_stdin = cli_has(remote->words, "password-stdin");
+    if (!from_stdin && !os_tty_is_terminal(0)) {
+        err_set(err, ERR_USAGE, "give --password-stdin, as nobody can be asked here");
+        return NULL;
+    }
+    struct os_tty_state terminal;
+    os_tty_save(&terminal, 0);
+    if (!from_stdin) {
+        fprintf(stderr, "%s: ", prompt);
+        os_tty_hide(&terminal);
+    }
+    char *got = fgets(line, sizeof(line), stdin);
+    os_tty_restore(&terminal);
+    if (!from_stdin)
+        fputc('\n', stderr);
+    if (!got) {
+        err_set(err, ERR_USAGE, "no password came");
+        return NULL;
+    }
+    line[strcspn(line, "\n")] = 0;
+    return strdup(line);
+}

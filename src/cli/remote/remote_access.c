@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Users, tokens and rights.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "cli/remote/remote.h"
+#include "cli/table.h"
+
+static int print_list(struct remote *remote, const char *path, const struct cli_column *columns,
+                      struct err *err)
+{
+    json_t *list = NULL;
+    if (remote_call(remote, "GET", NULL, &list, err, "%s", path))
+        return -1;
+    cli_table_print(list, columns, remote->json);
+    json_decref(list);
+    return 0;
+}
+
+static void add_word(const struct remote *remote, json_t *parameters, const char *name)
+{
+    const char *value = cli_word(remote->words, name);
+    if (value)
+        json_object_set_new(parameters, name, json_string(value));
+}
+
+int remote_user_list(struct remote *remote, struct err *err)
+{
+    static const struct cli_column columns[] = {
+        {"USER", "userid", CELL_TEXT},   {"ENABLED", "enable", CELL_FLAG},
+        {"GROUPS", "groups", CELL_TEXT}, {"E-MAIL", "email", CELL_TEXT},
+        {"NOTES", "comment", CELL_TEXT}, {NULL, NULL, CELL_TEXT},
+    };
+    return print_list(remote, "/access/users?full=1", columns, err);
+}
+
+int remote_user_add(struct remote *remote, struct err *err)
+{
+    const char *user = remote->words->operand[0];
+    json_t *parameters = json_pack("{s:s}", "userid", user);
+    add_word(remote, parameters, "email");
+    add_word(remote, parameters, "comment");
+    add_word(remote, parameters, "groups");
+    // A user of the machine (pam) has a password there.
+    if (!strstr(user, "@pam")) {
+        char *password = remote_secret(remote, "Password", err);
+        if (!password) {
+            json_decref(parameters);
+            return -1;
+        }
+        json_object_set_new(parameters, "password", json_string(password));
+        free(password);
+    }
+    return remote_call(remote, "POST", parameters, NULL, err, "/access/users");
+}
+
+int remote_user_rm(struct remote *remote, struct err *err)
+{
+    if (!remote_confirm(remote, "Remove this user with all tokens and rights?", err))
+        return -1;
+    return remote_call(remote, "DELETE", NULL, NULL, err, "/access/users/%s",
+                       remote->words->operand[0]);
+}
+
+int remote_user_password(struct remote *remote, struct err *err)
+{
+    char *password = remote_secret(remote, "New password", err);
+    if (!password)
+        return -1;
+    json_t *parameters =
+        json_pack("{s:s, s:s}", "userid", remote->words->operand[0], "password", password);
+    free(password);
+    return remote_call(remote, "PUT", parameters, NULL, err, "/access/password");
+}
+
+// ---- tokens
+
+int remote_token_list(struct remote *remote, struct err *err)
+{
+    static const struct cli_column columns[] = {
+        {"TOKEN", "tokenid", CELL_TEXT}, {"OWN RIGHTS", "privsep", CELL_FLAG},
+        {"UNTIL", "expire", CELL_TIME},  {"NOTES", "comment", CELL_TEXT},
+        {NULL, NULL, CELL_TEXT},
+    };
+    char path[PATH_BYTES];
+    snprintf(path, sizeof(path), "/access/users/%s/token", remote->words->operand[0]);
+    return print_list(remote, path, columns, err);
+}
+
+int remote_token_add(struct remote *remote, struct err *err)
+{
+    json_t *made = NULL,
+           *parameters = json_pack("{s:b}", "privsep", !cli_has(remote->words, "all-rights"));
+    add_word(remote, parameters, "expire");
+    add_word(remote, parameters, "comment");
+    if (remote_call(remote, "POST", parameters, &made, err, "/access/users/%s/token/%s",
+                    remote->words->operand[0], remote->words->operand[1]))
+        return -1;
+    const char *id = json_string_value(json_object_get(made, "full-tokenid"));
+    const char *value = json_string_value(json_object_get(made, "value"));
+    if (remote->json)
+        cli_json_print(made);
+    else
+        printf("%s=%s\n", id ? id : "", value ? value : "");
+    if (!remote->json)
+        fputs("This is shown only now; the node keeps no copy.\n", stderr);
+    json_decref(made);
+    return 0;
+}
+
+int remote_token_rm(struct remote *remote, struct err *err)
+{
+    if (!remote_confirm(remote, "Remove this token?", err))
+        return -1;
+    return remote_call(remote, "DELETE", NULL, NULL, err, "/access/users/%s/token/%s",
+                       remote->words->operand[0], remote->words->operand[1]);
+}
+
+// ---- rights
+
+int remote_acl_list(struct remote *remote, struct err *err)
+{
+    static const struct cli_column columns[] = {
+        {"PATH", "path", CELL_TEXT},   {"KIND", "type", CELL_TEXT},       {"TO", "ugid", CELL_TEXT},
+        {"ROLE", "roleid", CELL_TEXT}, {"BELOW", "propagate", CELL_FLAG}, {NULL, NULL, CELL_TEXT},
+    };
+    return print_list(remote, "/access/acl", columns, err);
+}
+
+static int change_acl(struct remote *remote, bool gone, struct err *err)
+{
+    static const char *const kinds[][2] = {
+        {"user", "users"}, {"group", "groups"}, {"token", "tokens"}};
+    json_t *parameters =
+        json_pack("{s:s, s:s, s:b}", "path", remote->words->operand[0], "roles",
+                  remote->words->operand[1], "propagate", !cli_has(remote->words, "no-propagate"));
+    bool any = false;
+    for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+        const char *who = cli_word(remote->words, kinds[i][0]);
+        if (who)
+            json_object_set_new(parameters, kinds[i][1], json_string(who));
+        any |= who != NULL;
+    }
+    if (gone)
+        json_object_set_new(parameters, "delete", json_true());
+    if (any)
+        return remote_call(remote, "PUT", parameters, NULL, err, "/access/acl");
+    json_decref(parameters);
+    return err_set(err, ERR_USAGE, "say to whom: --user, --group or --token");
+}
+
+int remote_acl_add(struct remote *remote, struct err *err)
+{
+    return change_acl(remote, false, err);
+}
+
+int remote_acl_rm(struct remote *remote, struct err *err)
+{
+    return change_acl(remote, true, err);
+}

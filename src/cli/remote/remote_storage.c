@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// Datastores and what lies in them.
+#include <stdio.h>
+#include <string.h>
+
+#include "base/units.h"
+#include "cli/remote/remote.h"
+#include "cli/table.h"
+#include "os/tty.h"
+
+static const char *store_of(const struct remote *remote)
+{
+    const char *given = cli_word(remote->words, "storage");
+    return given ? given : "local";
+}
+
+int remote_storage_list(struct remote *remote, struct err *err)
+{
+    static const struct cli_column columns[] = {
+        {"NAME", "storage", CELL_TEXT},  {"NODE", "node", CELL_TEXT},
+        {"STATE", "status", CELL_STATE}, {"USED", "disk", CELL_SIZE},
+        {"OF", "maxdisk", CELL_SIZE},    {"KEEPS", "content", CELL_TEXT},
+        {NULL, NULL, CELL_TEXT},
+    };
+    json_t *list = NULL;
+    if (remote_call(remote, "GET", json_pack("{s:s}", "type", "storage"), &list, err,
+                    "/cluster/resources"))
+        return -1;
+    cli_table_print(list, columns, remote->json);
+    json_decref(list);
+    return 0;
+}
+
+int remote_storage_content(struct remote *remote, struct err *err)
+{
+    static const struct cli_column columns[] = {
+        {"VOLUME", "volid", CELL_TEXT},  {"CONTENT", "content", CELL_TEXT},
+        {"FORMAT", "format", CELL_TEXT}, {"VM", "vmid", CELL_NUMBER},
+        {"SIZE", "size", CELL_SIZE},     {"USED", "used", CELL_SIZE},
+        {NULL, NULL, CELL_TEXT},
+    };
+    char node[NAME_BYTES];
+    const char *content = cli_word(remote->words, "content");
+    json_t *list = NULL;
+    if (remote_node(remote, node, err) ||
+        remote_call(remote, "GET", content ? json_pack("{s:s}", "content", content) : NULL, &list,
+                    err, "/nodes/%s/storage/%s/content", node, store_of(remote)))
+        return -1;
+    cli_table_print(list, columns, remote->json);
+    json_decref(list);
+    return 0;
+}
+
+static void tell(void *user, uint64_t done, uint64_t total)
+{
+    char size[UNITS_SIZE_TEXT_BYTES];
+    if (*(bool *)user)
+        fprintf(stderr, "\rsent %s, %.0f %%\033[K", units_format_size(done, size),
+                100.0 * (double)done / (double)total);
+}
+
+// What a file is to be in the datastore, by its name.
+static const char *content_of(const char *name)
+{
+    static const char *const by_suffix[][2] = {
+        {".iso", "iso"},    {".qcow2", "import"}, {".raw", "import"},    {".vmdk", "import"},
+        {".vdi", "import"}, {".vhdx", "import"},  {".yaml", "snippets"}, {".yml", "snippets"},
+    };
+    const char *suffix = strrchr(name, '.');
+    for (size_t i = 0; suffix && i < sizeof(by_suffix) / sizeof(by_suffix[0]); i++)
+        if (!strcmp(suffix, by_suffix[i][0]))
+            return by_suffix[i][1];
+    return NULL;
+}
+
+int remote_storage_upload(struct remote *remote, struct err *err)
+{
+    char node[NAME_BYTES], path[PATH_BYTES];
+    const char *file = remote->words->operand[0], *name = cli_word(remote->words, "name");
+    const char *content = cli_word(remote->words, "content");
+    const char *slash = strrchr(file, '/');
+    bool terminal = os_tty_is_terminal(2);
+    json_t *upid = NULL;
+    if (!name)
+        name = slash ? slash + 1 : file;
+    if (!content && !(content = content_of(name)))
+        return err_set(err, ERR_USAGE, "%s: say what it is by --content iso, import or snippets",
+                       name);
+    if (remote_node(remote, node, err))
+        return -1;
+    snprintf(path, sizeof(path), "/nodes/%s/storage/%s/upload", node, store_of(remote));
+    int result =
+        client_upload(remote->client, path, content, file, name, tell, &terminal, &upid, err);
+    if (terminal)
+        fputs("\r\033[K", stderr);
+    if (!result && json_is_string(upid))
+        result = remote_wait(remote, "upload", json_string_value(upid), false, err);
+    json_decref(upid);
+    return result;
+}
+
+int remote_storage_rm(struct remote *remote, struct err *err)
+{
+    char node[NAME_BYTES], store[NAME_BYTES], question[PATH_BYTES];
+    const char *volume = remote->words->operand[0];
+    snprintf(store, sizeof(store), "%.*s", (int)strcspn(volume, ":"), volume);
+    snprintf(question, sizeof(question), "Delete %s?", volume);
+    if (!strchr(volume, ':'))
+        return err_set(err, ERR_USAGE,
+                       "%s: a volume is STORAGE:NAME; `wirt storage content` lists them", volume);
+    if (remote_node(remote, node, err) || !remote_confirm(remote, question, err))
+        return -1;
+    return remote_task(remote, "delete", "DELETE", NULL, err, "/nodes/%s/storage/%s/content/%s",
+                       node, store, volume);
+}

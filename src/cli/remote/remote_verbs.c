@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// The table of verbs that talk to a node. Help, checking of words and shell completion come from it.
+#include "cli/remote/remote.h"
+
+#define ANY CLI_OPERANDS_MAX
+#define YES                                                                                        \
+    {                                                                                              \
+        "yes", NULL, "do not ask"                                                                  \
+    }
+#define NODE                                                                                       \
+    {                                                                                              \
+        "node", "NODE", "on this node of several"                                                  \
+    }
+#define END                                                                                        \
+    {                                                                                              \
+        NULL, NULL, NULL                                                                           \
+    }
+
+static const struct cli_option stop_options[] = {
+    {"force", NULL, "pull the plug: what the guest has not written is lost"},
+    {"timeout", "SECONDS", "how long the guest may take to shut down (60)"},
+    END};
+static const struct cli_option rm_options[] = {
+    {"force", NULL, "stop it first when it runs"}, YES, END};
+static const struct cli_option launch_options[] = {
+    {"cores", "N", "virtual CPUs (as the template has)"},
+    {"memory", "SIZE", "RAM, as 2G (as the template has)"},
+    {"disk", "SIZE", "grow the first disk to this size"},
+    {"user", "NAME", "user that cloud-init makes"},
+    {"ssh-key", "FILE", "public key that may log in as that user"},
+    {"ip", "CONFIG", "ip=dhcp or ip=10.0.0.5/24,gw=10.0.0.1"},
+    {"id", "NUMBER", "the VM's number (the next free one)"},
+    {"full", NULL, "copy the disks instead of sharing them with the template"},
+    {"no-start", NULL, "make it, do not start it"},
+    NODE,
+    END};
+static const struct cli_option clone_options[] = {
+    {"id", "NUMBER", "its number (the next free one)"},
+    {"full", NULL, "copy the disks in full"},
+    {"snapshot", "NAME", "from this snapshot"},
+    END};
+static const struct cli_option set_options[] = {{"delete", "KEY,…", "take these keys out"}, END};
+static const struct cli_option snapshot_options[] = {{"notes", "TEXT", "kept with it"}, END};
+static const struct cli_option yes_options[] = {YES, END};
+static const struct cli_option backup_options[] = {
+    {"storage", "NAME", "datastore that keeps it (local)"}, END};
+static const struct cli_option restore_options[] = {
+    {"id", "NUMBER", "as a new VM with this number"},
+    {"force", NULL, "over the VM that has it"},
+    YES,
+    NODE,
+    END};
+static const struct cli_option exec_options[] = {
+    {"input", NULL, "give standard input to the command"},
+    {"timeout", "SECONDS", "give up waiting (300)"},
+    END};
+static const struct cli_option shell_options[] = {{"user", "NAME", "log in as (root)"}, END};
+static const struct cli_option attach_options[] = {
+    {"storage", "NAME", "datastore (local)"},
+    {"format", "F", "raw or qcow2"},
+    {"volume", "VOLUME", "one that exists, instead of a new one"},
+    END};
+static const struct cli_option detach_options[] = {
+    {"destroy", NULL, "delete the volume, too"}, YES, END};
+static const struct cli_option storage_options[] = {
+    {"storage", "NAME", "the datastore (local)"},
+    {"content", "KIND", "iso, import, snippets, backup, images"},
+    {"name", "NAME", "its name there"},
+    YES,
+    NODE,
+    END};
+static const struct cli_option user_options[] = {
+    {"password-stdin", NULL, "the password comes on standard input"},
+    {"email", "ADDRESS", "e-mail"},
+    {"comment", "TEXT", "notes"},
+    {"groups", "NAME,…", "member of"},
+    YES,
+    END};
+static const struct cli_option token_options[] = {
+    {"all-rights", NULL, "the token may all that its user may; otherwise only what it is given"},
+    {"expire", "SECONDS", "until then (since 1970)"},
+    {"comment", "TEXT", "notes"},
+    YES,
+    END};
+static const struct cli_option acl_options[] = {
+    {"user", "NAME@REALM", "to this user"},
+    {"group", "NAME", "to this group"},
+    {"token", "USER!NAME", "to this token"},
+    {"no-propagate", NULL, "not to what is below the path"},
+    END};
+static const struct cli_option task_options[] = {
+    {"limit", "N", "at most so many (50)"}, {"vm", "VM", "of this VM"}, NODE, END};
+static const struct cli_option log_options[] = {{"follow", NULL, "go on until the task ends"}, END};
+static const struct cli_option context_options[] = {
+    {"token", "TOKEN", "user@realm!name=secret"},
+    {"fingerprint", "AB:CD:…", "what the node's certificate must have"},
+    YES,
+    END};
+
+const struct remote_verb remote_verbs[] = {
+    {"launch", "TEMPLATE NAME", 2, 2, launch_options, remote_launch,
+     "make a VM from a template and start it", "wirt launch debian-12 web1 --memory 2G", false},
+    {"ls", "[FILTER…]", 0, ANY, NULL, remote_ls, "list the VMs", "wirt ls status=running web",
+     false},
+    {"show", "VM", 1, 1, NULL, remote_show, "everything about a VM", "wirt show web1", false},
+    {"start", "VM…", 1, ANY, NULL, remote_start, "start VMs", "wirt start web1 web2", false},
+    {"stop", "VM…", 1, ANY, stop_options, remote_stop, "shut VMs down",
+     "wirt stop web1 --timeout 30", false},
+    {"restart", "VM…", 1, ANY, NULL, remote_restart, "shut VMs down and start them again",
+     "wirt restart web1", false},
+    {"pause", "VM…", 1, ANY, NULL, remote_pause, "hold VMs where they are", "wirt pause web1",
+     false},
+    {"resume", "VM…", 1, ANY, NULL, remote_resume, "let paused VMs go on", "wirt resume web1",
+     false},
+    {"console", "VM", 1, 1, NULL, remote_console, "a VM's serial console on this terminal",
+     "wirt console web1", false},
+    {"exec", "VM -- COMMAND…", 1, 1, exec_options, remote_exec,
+     "run a command in a VM (by its guest agent)", "wirt exec web1 -- uname -a", false},
+    {"shell", "VM", 1, 1, shell_options, remote_shell, "log in to a VM by ssh",
+     "wirt shell web1 --user admin", false},
+    {"cp", "FROM TO", 2, 2, NULL, remote_cp, "copy a file into or out of a VM",
+     "wirt cp hosts web1:/etc/hosts", false},
+    {"clone", "VM NAME", 2, 2, clone_options, remote_clone, "make a VM from another",
+     "wirt clone web1 web2", false},
+    {"template", "VM", 1, 1, yes_options, remote_template, "make a VM a template",
+     "wirt template web1 --yes", false},
+    {"set", "VM KEY=VALUE…", 1, ANY, set_options, remote_set, "change a VM's configuration",
+     "wirt set web1 memory=2048 tags=prod", false},
+    {"edit", "VM", 1, 1, NULL, remote_edit, "change a VM's configuration in your editor",
+     "wirt edit web1", false},
+    {"snapshot list", "VM", 1, 1, NULL, remote_snapshot_list, "the snapshots of a VM",
+     "wirt snapshot list web1", false},
+    {"snapshot create", "VM NAME", 2, 2, snapshot_options, remote_snapshot_create,
+     "keep the disks as they are now", "wirt snapshot create web1 before-upgrade", false},
+    {"snapshot rm", "VM NAME", 2, 2, yes_options, remote_snapshot_rm, "remove a snapshot",
+     "wirt snapshot rm web1 before-upgrade", false},
+    {"restore", "VM SNAPSHOT", 2, 2, yes_options, remote_restore, "go back to a snapshot",
+     "wirt restore web1 before-upgrade", false},
+    {"backup create", "VM", 1, 1, backup_options, remote_backup_create, "write a VM to one file",
+     "wirt backup create web1", false},
+    {"backup list", "[VM]", 0, 1, backup_options, remote_backup_list, "the backups",
+     "wirt backup list web1", false},
+    {"backup restore", "VOLUME", 1, 1, restore_options, remote_backup_restore,
+     "make a VM from a backup", "wirt backup restore local:backup/FILE --id 120", false},
+    {"disk attach", "VM SIZE", 1, 2, attach_options, remote_disk_attach,
+     "give a VM a new disk, or one that exists", "wirt disk attach web1 20G", false},
+    {"disk detach", "VM DISK", 2, 2, detach_options, remote_disk_detach, "take a disk out of a VM",
+     "wirt disk detach web1 virtio1", false},
+    {"disk grow", "VM DISK SIZE", 3, 3, NULL, remote_disk_grow, "make a VM's disk larger",
+     "wirt disk grow web1 virtio0 +10G", false},
+    {"net list", "", 0, 0, task_options, remote_net_list, "a node's networks", "wirt net list",
+     false},
+    {"storage list", "", 0, 0, NULL, remote_storage_list, "the datastores", "wirt storage list",
+     false},
+    {"storage content", "", 0, 0, storage_options, remote_storage_content,
+     "what lies in a datastore", "wirt storage content --content iso", false},
+    {"storage upload", "FILE", 1, 1, storage_options, remote_storage_upload,
+     "send a file to a datastore", "wirt storage upload install.iso --content iso", false},
+    {"storage rm", "VOLUME", 1, 1, storage_options, remote_storage_rm, "delete a volume",
+     "wirt storage rm local:iso/install.iso", false},
+    {"user list", "", 0, 0, NULL, remote_user_list, "the users", "wirt user list", false},
+    {"user add", "NAME@REALM", 1, 1, user_options, remote_user_add, "add a user",
+     "wirt user add anna@wirt", false},
+    {"user rm", "NAME@REALM", 1, 1, yes_options, remote_user_rm, "remove a user",
+     "wirt user rm anna@wirt", false},
+    {"user password", "NAME@REALM", 1, 1, user_options, remote_user_password, "set a password",
+     "wirt user password anna@wirt", false},
+    {"token list", "NAME@REALM", 1, 1, NULL, remote_token_list, "a user's API tokens",
+     "wirt token list anna@wirt", false},
+    {"token add", "NAME@REALM TOKEN", 2, 2, token_options, remote_token_add,
+     "make an API token; prints its secret once", "wirt token add anna@wirt ci", false},
+    {"token rm", "NAME@REALM TOKEN", 2, 2, yes_options, remote_token_rm, "remove a token",
+     "wirt token rm anna@wirt ci", false},
+    {"acl list", "", 0, 0, NULL, remote_acl_list, "who may what where", "wirt acl list", false},
+    {"acl add", "PATH ROLE", 2, 2, acl_options, remote_acl_add, "give a role at a path",
+     "wirt acl add /vms/100 PVEVMUser --user anna@wirt", false},
+    {"acl rm", "PATH ROLE", 2, 2, acl_options, remote_acl_rm, "take a role away",
+     "wirt acl rm /vms/100 PVEVMUser --user anna@wirt", false},
+    {"task list", "", 0, 0, task_options, remote_task_list, "what runs and ran",
+     "wirt task list --vm web1", false},
+    {"task log", "UPID", 1, 1, log_options, remote_task_log, "a task's log",
+     "wirt task log UPID:… --follow", false},
+    {"task stop", "UPID", 1, 1, NULL, remote_task_stop, "stop a task", "wirt task stop UPID:…",
+     false},
+    {"events", "", 0, 0, NULL, remote_events, "tasks as they begin and end", "wirt events", false},
+    {"top", "", 0, 0, NULL, remote_top, "the busiest VMs, again and again", "wirt top", false},
+    {"rm", "VM…", 1, ANY, rm_options, remote_rm, "delete VMs with their disks",
+     "wirt rm web1 --force", false},
+    {"context list", "", 0, 0, NULL, remote_context_list, "the nodes known here",
+     "wirt context list", true},
+    {"context add", "NAME HOST", 2, 2, context_options, remote_context_add,
+     "remember a node and use it", "wirt context add home 192.0.2.7 --token 'anna@wirt!cli=…'",
+     true},
+    {"context use", "NAME", 1, 1, NULL, remote_context_use, "talk to this node from now on",
+     "wirt context use home", true},
+    {"context rm", "NAME", 1, 1, NULL, remote_context_rm, "forget a node", "wirt context rm home",
+     true},
+    {"completion", "bash", 1, 1, NULL, remote_completion, "print shell completion",
+     "wirt completion bash >~/.local/share/bash-completion/completions/wirt", true},
+    {NULL, NULL, 0, 0, NULL, NULL, NULL, NULL, false},
+};
