@@ -121,6 +121,9 @@ int remote_task_list(struct remote *, struct err *); // remote_task.c
 int remote_task_log(struct remote *, struct err *);
 int remote_task_stop(struct remote *, struct err *);
 int remote_events(struct remote *, struct err *);
+int remote_images_list(struct remote *, struct err *); // remote_images.c
+int remote_images_build(struct remote *, struct err *);
+int remote_images_import(struct remote *, struct err *);
 int remote_context_list(struct remote *, struct err *); // remote_context.c
 int remote_context_add(struct remote *, struct err *);
 int remote_context_use(struct remote *, struct err *);

@@ -92,6 +92,12 @@ static const struct cli_option acl_options[] = {
 static const struct cli_option task_options[] = {
     {"limit", "N", "at most so many (50)"}, {"vm", "VM", "of this VM"}, NODE, END};
 static const struct cli_option log_options[] = {{"follow", NULL, "go on until the task ends"}, END};
+static const struct cli_option image_options[] = {
+    {"name", "NAME", "the template's name (as the release)"},
+    {"output", "FILE", "write the image (qcow2) there, make no template"},
+    {"storage", "NAME", "datastore (local)"},
+    NODE,
+    END};
 static const struct cli_option context_options[] = {
     {"token", "TOKEN", "user@realm!name=secret"},
     {"fingerprint", "AB:CD:…", "what the node's certificate must have"},
@@ -149,6 +155,11 @@ const struct remote_verb remote_verbs[] = {
      "wirt disk detach web1 virtio1", false},
     {"disk grow", "VM DISK SIZE", 3, 3, NULL, remote_disk_grow, "make a VM's disk larger",
      "wirt disk grow web1 virtio0 +10G", false},
+    {"images list", "", 0, 0, NULL, remote_images_list, "the templates", "wirt images list", false},
+    {"images build", "RELEASE", 1, 1, image_options, remote_images_build,
+     "make a template of a distribution: debian-12", "wirt images build debian-12", false},
+    {"images import", "FILE NAME", 2, 2, image_options, remote_images_import,
+     "make a template of a disk image", "wirt images import web.vmdk web", false},
     {"net list", "", 0, 0, task_options, remote_net_list, "a node's networks", "wirt net list",
      false},
     {"storage list", "", 0, 0, NULL, remote_storage_list, "the datastores", "wirt storage list",

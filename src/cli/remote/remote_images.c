@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+//
+// `wirt images`: templates. Built here out of a distribution's packages, or out of an image that there is already; sent to the node,
+// made a VM of, and that a template.
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/units.h"
+#include "cli/remote/remote.h"
+#include "cli/table.h"
+#include "os/directory.h"
+#include "os/process.h"
+#include "os/random.h"
+#include "os/tty.h"
+
+static const struct cli_column image_columns[] = {
+    {"ID", "vmid", CELL_NUMBER},    {"NAME", "name", CELL_TEXT},     {"NODE", "node", CELL_TEXT},
+    {"DISK", "maxdisk", CELL_SIZE}, {"MEMORY", "maxmem", CELL_SIZE}, {NULL, NULL, CELL_TEXT},
+};
+
+int remote_images_list(struct remote *remote, struct err *err)
+{
+    json_t *all = NULL, *one, *templates = json_array();
+    size_t i;
+    int result = remote_call(remote, "GET", json_pack("{s:s}", "type", "vm"), &all, err,
+                             "/cluster/resources");
+    json_array_foreach(all, i, one)
+    {
+        if (json_integer_value(json_object_get(one, "template")) == 1)
+            json_array_append(templates, one);
+    }
+    if (!result)
+        cli_table_print(templates, image_columns, remote->json);
+    json_decref(templates);
+    json_decref(all);
+    return result;
+}
+
+static int run_program(const char *name, char *const *arguments, struct err *err)
+{
+    char program[PATH_BYTES];
+    pid_t pid;
+    if (os_process_find_program(name, program, sizeof(program), err) ||
+        os_process_start(program, arguments, NULL, 0, &pid, err))
+        return -1;
+    int status = os_process_wait(pid);
+    return status ? err_set(err, ERR_HOST, "%s ended with status %d", name, status) : 0;
+}
+
+struct sending {
+    bool terminal;
+};
+
+static void tell(void *user, uint64_t done, uint64_t total)
+{
+    const struct sending *sending = user;
+    char size[UNITS_SIZE_TEXT_BYTES];
+    if (sending->terminal)
+        fprintf(stderr, "\rsent %s, %.0f %%\033[K", units_format_size(done, size),
+                100.0 * (double)done / (double)total);
+}
+
+// The file goes to the node's datastore as "import" content under a name of its own.
+static int send_image(struct remote *remote, const char *node, const char *store, const char *file,
+                      const char *name, struct err *err)
+{
+    char path[PATH_BYTES];
+    struct sending sending = {os_tty_is_terminal(2)};
+    json_t *upid = NULL;
+    snprintf(path, sizeof(path), "/nodes/%s/storage/%s/upload", node, store);
+    int result =
+        client_upload(remote->client, path, "import", file, name, tell, &sending, &upid, err);
+    if (sending.terminal)
+        fputs("\r\033[K", stderr);
+    if (!result && json_is_string(upid))
+        result = remote_wait(remote, "send the image", json_string_value(upid), false, err);
+    json_decref(upid);
+    return result;
+}
+
+// A VM whose disk is the image, made a template.
+static int make_template(struct remote *remote, const char *node, const char *store,
+                         const char *volume, const char *name, struct err *err)
+{
+    char disk[PATH_BYTES], drive[NAME_BYTES];
+    json_t *id = NULL;
+    if (remote_call(remote, "GET", NULL, &id, err, "/cluster/nextid"))
+        return -1;
+    snprintf(disk, sizeof(disk), "%s:0,import-from=%s:import/%s", store, store, volume);
+    snprintf(drive, sizeof(drive), "%s:cloudinit", store);
+    json_t *vm =
+        json_pack("{s:O, s:s, s:s, s:s, s:s, s:s, s:i, s:i, s:s, s:s}", "vmid", id, "name", name,
+                  "virtio0", disk, "ide2", drive, "net0", "virtio,bridge=vmbr0", "serial0",
+                  "socket", "cores", 1, "memory", 1024, "agent", "1", "boot", "order=virtio0");
+    int result =
+        remote_task(remote, "make the template's VM", "POST", vm, err, "/nodes/%s/qemu", node);
+    if (!result)
+        result = remote_task(remote, "make it a template", "POST", NULL, err,
+                             "/nodes/%s/qemu/%s/template", node, json_string_value(id));
+    json_decref(id);
+    return result;
+}
+
+static int install(struct remote *remote, const char *file, const char *name, struct err *err)
+{
+    char node[NAME_BYTES], volume[NAME_BYTES];
+    const char *given = cli_word(remote->words, "storage"), *store = given ? given : "local";
+    const char *suffix = strrchr(file, '.');
+    if (!suffix || strchr(suffix, '/'))
+        return err_set(err, ERR_USAGE, "%s: its suffix must tell the format (.raw, .qcow2, .vmdk)",
+                       file);
+    snprintf(volume, sizeof(volume), "%.100s%s", name, suffix);
+    if (remote_node(remote, node, err) || send_image(remote, node, store, file, volume, err))
+        return -1;
+    int result = make_template(remote, node, store, volume, name, err);
+    struct err ignored; // the disk has been copied out of it; what is left is only in the way
+    remote_task(remote, "clear the sent file away", "DELETE", NULL, result ? &ignored : err,
+                "/nodes/%s/storage/%s/content/%s:import/%s", node, store, store, volume);
+    if (!result)
+        printf("template %s is there: wirt launch %s NAME\n", name, name);
+    return result;
+}
+
+int remote_images_import(struct remote *remote, struct err *err)
+{
+    return install(remote, remote->words->operand[0], remote->words->operand[1], err);
+}
+
+int remote_images_build(struct remote *remote, struct err *err)
+{
+    const char *release = remote->words->operand[0], *name = cli_word(remote->words, "name");
+    const char *keep = cli_word(remote->words, "output");
+    char folder[64], raw[128], qcow2[PATH_BYTES];
+    uint64_t random;
+    os_random_bytes(&random, sizeof(random));
+    snprintf(folder, sizeof(folder), "/var/tmp/wirt-image-%016llx", (unsigned long long)random);
+    snprintf(raw, sizeof(raw), "%s/image.raw", folder);
+    snprintf(qcow2, sizeof(qcow2), "%s%s", keep ? keep : folder, keep ? "" : "/image.qcow2");
+    if (os_directory_make(folder, 0700, err))
+        return -1;
+    char *const build[] = {(char[]){"wirt-image"}, (char *)release, raw, NULL};
+    char *const convert[] = {
+        (char[]){"wirt"}, (char[]){"disk"}, (char[]){"convert"}, raw, qcow2, NULL};
+    int result = run_program("wirt-image", build, err);
+    if (!result)
+        result = run_program("wirt", convert, err);
+    if (!result && !keep)
+        result = install(remote, qcow2, name ? name : release, err);
+    os_file_remove(raw);
+    if (!keep)
+        os_file_remove(qcow2);
+    os_directory_remove(folder);
+    return result;
+}
