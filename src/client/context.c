@@ -126,20 +126,6 @@ int context_fetch_certificate(const char *url, char **pem, char **fingerprint, s
 
 // ---- which node is meant
 
-bool context_local_socket(char *path, size_t size)
-{
-    const char *given = getenv("WIRT_SOCKET"), *runtime = getenv("XDG_RUNTIME_DIR");
-    int n = -1;
-    if (given && *given)
-        n = snprintf(path, size, "%s", given);
-    else if (runtime)
-        n = snprintf(path, size, "%s/wirt/api.sock", runtime);
-    if (n > 0 && (size_t)n < size && ((given && *given) || os_file_exists(path)))
-        return true;
-    n = snprintf(path, size, "/run/wirt/api.sock");
-    return n > 0 && (size_t)n < size;
-}
-
 void context_url(const char *host, char *url, size_t size)
 {
     bool whole = strstr(host, "://");
@@ -183,9 +169,9 @@ static struct client *open_host(const char *host, struct err *err)
     return client_open(&target, err);
 }
 
-struct client *context_open(const char *host, const char *name, struct err *err)
+struct client *context_open(const char *host, const char *name, const char *local_socket,
+                            struct err *err)
 {
-    char socket[256];
     if (host)
         return open_host(host, err);
     json_t *contexts = context_load(err);
@@ -196,12 +182,8 @@ struct client *context_open(const char *host, const char *name, struct err *err)
         name = getenv("WIRT_CONTEXT");
     if (!name && !getenv("WIRT_SOCKET"))
         name = json_string_value(json_object_get(contexts, "current"));
-    if (name)
-        client = open_named(contexts, name, err);
-    else if (context_local_socket(socket, sizeof(socket)))
-        client = client_open(&(struct client_target){.socket = socket}, err);
-    else
-        err_set(err, ERR_USAGE, "the path of the node's socket is too long");
+    client = name ? open_named(contexts, name, err)
+                  : client_open(&(struct client_target){.socket = local_socket}, err);
     json_decref(contexts);
     return client;
 }

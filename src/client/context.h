@@ -21,11 +21,8 @@ int context_fetch_certificate(const char *url, char **pem, char **fingerprint, s
 // "host", "host:8006" or a whole URL becomes a URL; 8006 is the port where none is said.
 void context_url(const char *host, char *url, size_t size);
 
-// A client for whatever is meant by the words (NULL: not given) and the environment.
-struct client *context_open(const char *host, const char *name, struct err *err);
-
-// Where the machine's own node listens: $WIRT_SOCKET, else $XDG_RUNTIME_DIR/wirt/api.sock when a node of this user's made it, else
-// /run/wirt/api.sock. False when it does not fit.
-bool context_local_socket(char *path, size_t size);
+// A client for whatever is meant by the words (NULL: not given) and the environment; `local_socket` is where the machine's own node listens.
+struct client *context_open(const char *host, const char *name, const char *local_socket,
+                            struct err *err);
 
 #endif

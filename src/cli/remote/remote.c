@@ -9,6 +9,8 @@
 #include "cli/cli.h"
 #include "client/context.h"
 #include "client/task.h"
+#include "node/daemon/daemon.h"
+#include "os/directory.h"
 #include "os/tty.h"
 
 static const struct cli_option common_options[] = {
@@ -95,6 +97,18 @@ static int check_operands(const struct remote_verb *verb, const struct cli_words
                    verb->operands, verb->example);
 }
 
+// $WIRT_SOCKET, else that of this user's node, else that of the machine's.
+static void local_socket(char *path, size_t size)
+{
+    char state[PATH_BYTES];
+    const char *given = getenv("WIRT_SOCKET");
+    daemon_default_state(state, sizeof(state));
+    snprintf(path, size, "%s%s", given && *given ? given : state,
+             given && *given ? "" : "/wirtd.sock");
+    if (!(given && *given) && !os_file_exists(path))
+        snprintf(path, size, "/var/lib/wirt/wirtd.sock");
+}
+
 static int run_verb(const struct remote_verb *verb, int argc, char **argv)
 {
     static const struct cli_option none[] = {{NULL, NULL, NULL}};
@@ -108,7 +122,10 @@ static int run_verb(const struct remote_verb *verb, int argc, char **argv)
         result = check_operands(verb, &words, &err);
     remote.json = !result && cli_has(&words, "json");
     if (!result && !verb->local) {
-        remote.client = context_open(cli_word(&words, "host"), cli_word(&words, "context"), &err);
+        char socket[PATH_BYTES + 16];
+        local_socket(socket, sizeof(socket));
+        remote.client =
+            context_open(cli_word(&words, "host"), cli_word(&words, "context"), socket, &err);
         result = remote.client ? 0 : -1;
     }
     if (!result)
