@@ -17,7 +17,6 @@
 #include "os/tty.h"
 #include "os/unix_socket.h"
 
-
 struct session {
     int console[2], channel[2]; // [0] the terminal's, [1] the keeper's; owned
     struct os_tty_state tty;    // as it was found

@@ -15,10 +15,10 @@
 #include "base/err.h"
 
 enum os_sandbox_thread {
-    OS_SANDBOX_MAIN, // event loop, terminal, control connections
-    OS_SANDBOX_VCPU, // executes guest code
+    OS_SANDBOX_MAIN,     // event loop, terminal, control connections
+    OS_SANDBOX_VCPU,     // executes guest code
     OS_SANDBOX_VCPU_KVM, // lets KVM execute guest code
-    OS_SANDBOX_IO,   // virtio queues, disk and network I/O
+    OS_SANDBOX_IO,       // virtio queues, disk and network I/O
     OS_SANDBOX_THREAD_COUNT
 };
 

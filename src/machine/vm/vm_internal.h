@@ -50,8 +50,8 @@ struct vm {
     uint64_t start_ns; // host monotonic, when the machine was launched
 
     // Main thread.
-    struct vm_job *jobs; // owned: the newest first
-    unsigned job_number; // of the next
+    struct vm_job *jobs;       // owned: the newest first
+    unsigned job_number;       // of the next
     struct vm_remote *remotes; // owned
     enum vm_state state;
     struct os_loop_timer clock_timer, timeout_timer;
