@@ -8,7 +8,7 @@ from wirt_guest import BUSYBOX_PROMPT, Console, busybox
 
 with Console(busybox("cloud", "quiet"), 120) as vm:
     vm.wait_for(BUSYBOX_PROMPT)
-    text = vm.run("cd /sys/devices/system/cpu/vulnerabilities; grep . *", BUSYBOX_PROMPT)
+    text = vm.run("(cd /sys/devices/system/cpu/vulnerabilities; grep . *)", BUSYBOX_PROMPT)
     vm.type("poweroff\n")
     vm.finish(0)
 told = dict(line.strip().split(":", 1) for line in text.splitlines() if ":" in line)
