@@ -13,9 +13,10 @@
 _Static_assert(sizeof(((struct kvm_lapic_state *)0)->regs) == LAPIC_PAGE_BYTES, "the same page");
 
 struct one_msr {
-    struct kvm_msrs head;
+    uint32_t nmsrs, pad; // as struct kvm_msrs, whose array has no length of its own
     struct kvm_msr_entry entry;
 };
+_Static_assert(offsetof(struct one_msr, entry) == offsetof(struct kvm_msrs, entries), "one layout");
 
 static int told(int failed, const struct vcpu *vcpu, const char *what)
 {
@@ -29,7 +30,7 @@ int kvm_fetch_apic(struct vcpu *vcpu)
 {
     int fd = kvm_vcpu_of(vcpu)->fd;
     struct kvm_lapic_state page;
-    struct one_msr deadline = {.head.nmsrs = 1, .entry.index = MSR_TSC_DEADLINE};
+    struct one_msr deadline = {.nmsrs = 1, .entry.index = MSR_TSC_DEADLINE};
     int failed = os_kvm(fd, KVM_GET_LAPIC, &page);
     if (!failed)
         failed = os_kvm(fd, KVM_GET_MSRS, &deadline);
@@ -42,7 +43,7 @@ int kvm_put_apic(struct vcpu *vcpu)
 {
     struct kvm_vcpu *kvm = kvm_vcpu_of(vcpu);
     struct kvm_lapic_state page;
-    struct one_msr deadline = {.head.nmsrs = 1, .entry.index = MSR_TSC_DEADLINE};
+    struct one_msr deadline = {.nmsrs = 1, .entry.index = MSR_TSC_DEADLINE};
     uint64_t tsc;
     lapic_get_page(vcpu->lapic, (uint8_t *)page.regs, &tsc);
     deadline.entry.data = tsc;

@@ -71,9 +71,11 @@ static const struct saved_msr saved[] = {
 _Static_assert(ARRAY_LENGTH(saved) <= KVM_MSRS_MAX, "there is room for all");
 
 struct msr_list {
-    struct kvm_msrs head;
+    uint32_t nmsrs, pad; // as struct kvm_msrs, whose array has no length of its own
     struct kvm_msr_entry entries[KVM_MSRS_MAX];
 };
+_Static_assert(offsetof(struct msr_list, entries) == offsetof(struct kvm_msrs, entries),
+               "one layout");
 
 static uint64_t *word_of(struct vcpu *vcpu, uint32_t msr)
 {
@@ -89,7 +91,7 @@ void kvm_find_msrs(struct vcpu *vcpu)
     struct kvm_vcpu *kvm = kvm_vcpu_of(vcpu);
     kvm->msr_count = 0;
     for (size_t i = 0; i < ARRAY_LENGTH(saved); i++) {
-        struct msr_list list = {.head.nmsrs = 1, .entries = {{.index = saved[i].msr}}};
+        struct msr_list list = {.nmsrs = 1, .entries = {{.index = saved[i].msr}}};
         if (os_kvm(kvm->fd, KVM_GET_MSRS, &list) == 1)
             kvm->msrs[kvm->msr_count++] = saved[i].msr;
     }
@@ -106,7 +108,7 @@ static int tsc_offset(const struct vcpu *vcpu, unsigned long request, uint64_t *
 int kvm_fetch_msrs(struct vcpu *vcpu)
 {
     const struct kvm_vcpu *kvm = kvm_vcpu_of(vcpu);
-    struct msr_list list = {.head.nmsrs = kvm->msr_count};
+    struct msr_list list = {.nmsrs = kvm->msr_count};
     for (unsigned i = 0; i < kvm->msr_count; i++)
         list.entries[i].index = kvm->msrs[i];
     int got = os_kvm(kvm->fd, KVM_GET_MSRS, &list);
@@ -120,7 +122,7 @@ int kvm_fetch_msrs(struct vcpu *vcpu)
 int kvm_put_msrs(struct vcpu *vcpu)
 {
     const struct kvm_vcpu *kvm = kvm_vcpu_of(vcpu);
-    struct msr_list list = {.head.nmsrs = kvm->msr_count};
+    struct msr_list list = {.nmsrs = kvm->msr_count};
     int failed = tsc_offset(vcpu, KVM_SET_DEVICE_ATTR, &vcpu->state.tsc_offset);
     if (failed)
         return failed;

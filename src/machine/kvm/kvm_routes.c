@@ -15,13 +15,15 @@
 #define CASCADE     2u
 
 struct table {
-    struct kvm_irq_routing head;
+    uint32_t nr, flags; // as struct kvm_irq_routing, whose array has no length of its own
     struct kvm_irq_routing_entry entries[PIC_LINES + IRQ_LINES + KVM_ROUTES];
 };
+_Static_assert(offsetof(struct table, entries) == offsetof(struct kvm_irq_routing, entries),
+               "one layout");
 
 static void add_line(struct table *table, uint32_t line, uint32_t chip, uint32_t pin)
 {
-    table->entries[table->head.nr++] = (struct kvm_irq_routing_entry){
+    table->entries[table->nr++] = (struct kvm_irq_routing_entry){
         .gsi = line, .type = KVM_IRQ_ROUTING_IRQCHIP, .u.irqchip = {.irqchip = chip, .pin = pin}};
 }
 
@@ -47,7 +49,7 @@ static int put_table(const struct kvm_machine *machine)
     for (unsigned i = 0; i < KVM_ROUTES; i++) {
         const struct kvm_route *route = &machine->routes[i];
         if (route->fd >= 0 && route->set)
-            table->entries[table->head.nr++] = (struct kvm_irq_routing_entry){
+            table->entries[table->nr++] = (struct kvm_irq_routing_entry){
                 .gsi = IRQ_LINES + i,
                 .type = KVM_IRQ_ROUTING_MSI,
                 .u.msi = {.address_lo = (uint32_t)route->address,

@@ -231,7 +231,7 @@ static int http_event(struct lws *wsi, enum lws_callback_reasons reason, void *i
     struct http_thing *thing = lws_get_opaque_user_data(wsi);
     if (thing && thing->kind == HTTP_SOCKET)
         return 0;
-    struct http_exchange *exchange = (struct http_exchange *)thing;
+    struct http_exchange *exchange = (struct http_exchange *)(void *)thing; // its first member
     if (reason == LWS_CALLBACK_HTTP)
         return exchange ? -1 : begin(wsi);
     if (reason == LWS_CALLBACK_HTTP_BODY)
