@@ -46,7 +46,7 @@ static void time_text(double seconds, char text[CLI_CELL_BYTES])
 static void plain_text(const char *from, char text[CLI_CELL_BYTES])
 {
     size_t i;
-    for (i = 0; from[i] && i < CLI_CELL_BYTES - 1; i++)
+    for (i = 0; i < CLI_CELL_BYTES - 1 && from[i]; i++)
         text[i] = (unsigned char)from[i] < ' ' || from[i] == 127 ? ' ' : from[i];
     text[i] = 0;
 }
@@ -119,8 +119,7 @@ static void cut(char *text, size_t width)
             at++;
         count++;
     }
-    if (at + 4 <= CLI_CELL_BYTES)
-        strcpy(text + at, "…");
+    snprintf(text + at, CLI_CELL_BYTES - at, "…");
 }
 
 static size_t measure(const json_t *rows, const struct cli_column *columns,
@@ -129,7 +128,7 @@ static size_t measure(const json_t *rows, const struct cli_column *columns,
     size_t count = 0, i;
     const json_t *row;
     char text[CLI_CELL_BYTES];
-    for (; columns[count].title && count < COLUMNS_MAX; count++) {
+    for (; count < COLUMNS_MAX && columns[count].title; count++) {
         width[count] = strlen(columns[count].title);
         json_array_foreach(rows, i, row)
         {

@@ -82,9 +82,10 @@ static char *fingerprint_of(const char *pem)
     X509_free(certificate);
     if (!length)
         return NULL;
-    char *text = malloc(3 * (size_t)length);
-    for (unsigned i = 0; i < length; i++)
-        sprintf(text + 3 * i, "%02X%s", digest[i], i + 1 < length ? ":" : "");
+    size_t room = 3 * (size_t)length;
+    char *text = malloc(room);
+    for (size_t i = 0; i < length; i++)
+        snprintf(text + 3 * i, room - 3 * i, "%02X%s", digest[i], i + 1 < length ? ":" : "");
     return text;
 }
 

@@ -115,9 +115,9 @@ int os_unix_pair(int ends[2], bool datagrams, struct err *err)
 
 bool os_unix_peer_is_owner(int socket)
 {
-    struct ucred peer;
+    struct ucred peer = {0};
     socklen_t length = sizeof(peer);
-    struct sockaddr_storage address;
+    struct sockaddr_storage address = {0};
     socklen_t address_length = sizeof(address);
     if (getsockname(socket, (struct sockaddr *)&address, &address_length) ||
         address.ss_family != AF_UNIX || getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &length))

@@ -77,11 +77,10 @@ static int add_key(json_t *config, const char *path, struct err *err)
     while (length && (key[length - 1] == '\n' || key[length - 1] == ' '))
         key[--length] = 0;
     // The interface wants this value URL-encoded in itself.
-    char *encoded = malloc(3 * length + 1);
-    char *to = encoded;
-    for (const char *c = key; *c; c++)
-        to += sprintf(to, "%%%02X", (unsigned char)*c);
-    *to = 0;
+    size_t room = 3 * length + 1;
+    char *encoded = calloc(1, room);
+    for (size_t i = 0; i < length; i++)
+        snprintf(encoded + 3 * i, room - 3 * i, "%%%02X", (unsigned char)key[i]);
     json_object_set_new(config, "sshkeys", json_string(encoded));
     free(encoded);
     free(key);

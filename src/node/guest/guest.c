@@ -197,7 +197,7 @@ void guest_status(struct guests *guests, int64_t vmid, struct guest_status *stat
              !status->running ? "stopped"
              : live->paused   ? "paused"
                               : "running");
-    if (status->running) {
+    if (live && live->running) {
         status->pid = live->pid;
         status->uptime_s = now_s() > live->started_s ? now_s() - live->started_s : 0;
         uint64_t cpu_ns = 0, now_ns = os_clock_monotonic_ns();
@@ -253,10 +253,10 @@ json_t *guest_row(struct guests *guests, int64_t vmid, const json_t *record)
                   (json_int_t)vmid, "name", name ? name : fallback, "status",
                   status.running ? "running" : "stopped", "cpus", (json_int_t)cpus, "cpu",
                   status.cpu / (double)cpus, "mem", (json_int_t)status.memory_bytes, "maxmem",
-                  (json_int_t)(number(config, "memory", 512) << 20), "disk", (json_int_t)0,
-                  "maxdisk", (json_int_t)first_disk_bytes(guests, config), "diskread",
-                  (json_int_t)0, "diskwrite", (json_int_t)0, "netin", (json_int_t)0, "netout",
-                  (json_int_t)0, "uptime", (json_int_t)status.uptime_s);
+                  (json_int_t)number(config, "memory", 512) << 20, "disk", (json_int_t)0, "maxdisk",
+                  (json_int_t)first_disk_bytes(guests, config), "diskread", (json_int_t)0,
+                  "diskwrite", (json_int_t)0, "netin", (json_int_t)0, "netout", (json_int_t)0,
+                  "uptime", (json_int_t)status.uptime_s);
     if (status.running)
         json_object_set_new(row, "pid", json_integer(status.pid));
     json_object_set_new(row, "qmpstatus", json_string(status.state));

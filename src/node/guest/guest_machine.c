@@ -205,7 +205,7 @@ json_t *guest_machine(struct guests *guests, int64_t vmid, const json_t *config,
         return NULL;
     json_t *machine = json_pack(
         "{s:s, s:I, s:I, s:s, s:o, s:o, s:o}", "name", name ? name : fallback, "cpus",
-        (json_int_t)cpus, "memory", (json_int_t)(memory * (int64_t)MIB), "accel", guests->accel,
+        (json_int_t)cpus, "memory", (json_int_t)memory * (json_int_t)MIB, "accel", guests->accel,
         "disks", disks, "nets", make_nets(config), "boot", make_boot(text_of(config, "args")));
     set_socket(machine, "console", run_folder);
     set_socket(machine, "control", run_folder);

@@ -78,7 +78,7 @@ static void append(char **text, size_t *length, const char *part)
 static void append_sorted(char **text, size_t *length, const json_t *properties,
                           const char *without_a, const char *without_b)
 {
-    const char *names[PARTS_MAX];
+    const char *names[PARTS_MAX] = {NULL};
     size_t count = 0;
     const char *name;
     json_t *value;

@@ -51,7 +51,7 @@ static int get_time(struct api_call *call, struct err *err)
     (void)err;
     localtime_r(&now, &tm);
     call->data = json_pack("{s:I, s:I, s:s}", "time", (json_int_t)now, "localtime",
-                           (json_int_t)(now + tm.tm_gmtoff), "timezone", tm.tm_zone);
+                           (json_int_t)now + tm.tm_gmtoff, "timezone", tm.tm_zone);
     return 0;
 }
 

@@ -122,11 +122,15 @@ const char **storage_image_folders(struct storage *storage)
     struct store_list list;
     store_list(storage->store, "/storage/", &list);
     // The pointers, and the strings behind them, in one piece.
-    char *memory = calloc(list.count + 1, sizeof(char *) + VOLUME_PATH_BYTES);
+    struct one {
+        const char *pointer;
+        char path[VOLUME_PATH_BYTES];
+    };
+    void *memory = calloc(list.count + 1, sizeof(struct one));
     if (!memory)
         abort();
-    const char **folders = (const char **)(void *)memory;
-    char *text = memory + (list.count + 1) * sizeof(char *);
+    const char **folders = memory;
+    char *text = (char *)(folders + list.count + 1);
     size_t used = 0;
     for (size_t i = 0; i < list.count; i++) {
         char path[VOLUME_PATH_BYTES - 16];
