@@ -10,10 +10,14 @@
 #include "base/bits.h"
 #include "base/err.h"
 #include "machine/block/block_image.h"
+#include "os/clock.h"
 #include "os/file.h"
 
 #define USED_BASE      100
 #define FORBIDDEN_BASE 200
+// How long a lock without an owner is waited for, and how often it is looked at.
+#define LINGER_NS 2000000000u
+#define LOOK_NS   2000000u
 
 enum right { RIGHT_CONSISTENT_READ, RIGHT_WRITE, RIGHT_WRITE_UNCHANGED, RIGHT_RESIZE, RIGHT_COUNT };
 
@@ -42,12 +46,10 @@ static int look_for(int fd, unsigned base, unsigned rights)
     return rc;
 }
 
-static int refused(int fd, bool write, const char *name, struct err *err)
+static int refused(bool write, const char *name, int pid, const char *holder, struct err *err)
 {
-    int pid;
-    char holder[32];
     const char *verb = write ? "write to" : "read";
-    if (os_file_find_holder(fd, &pid, holder, sizeof(holder)))
+    if (pid)
         return err_set(err, ERR_BUSY,
                        "cannot %s '%s' while process %d (%s) uses it; stop that first", verb, name,
                        pid, holder);
@@ -80,9 +82,8 @@ int block_lock_change(int fd, bool write, const char *name, struct err *err)
     return -1;
 }
 
-int block_lock_take(int fd, bool write, const char *name, struct err *err)
+static int try_lock(int fd, unsigned uses)
 {
-    unsigned uses = write ? writer_uses : reader_uses;
     int rc = take_bytes(fd, USED_BASE, uses);
     if (!rc)
         rc = take_bytes(fd, FORBIDDEN_BASE, both_forbid);
@@ -90,10 +91,26 @@ int block_lock_take(int fd, bool write, const char *name, struct err *err)
         rc = look_for(fd, FORBIDDEN_BASE, uses);
     if (!rc)
         rc = look_for(fd, USED_BASE, both_forbid);
-    if (!rc)
-        return 0;
-    block_lock_give_up(fd);
-    if (rc == -EAGAIN)
-        return refused(fd, write, name, err);
-    return err_set_errno(err, -rc, "cannot lock '%s'", name);
+    if (rc)
+        block_lock_give_up(fd);
+    return rc;
+}
+
+// A lock that no process holds is that of one that was killed: the kernel ends its requests (io_uring's rings are torn down later than the
+// process) and lets the file go only then, so that nothing is written beneath its next user. There is no event to wait for.
+int block_lock_take(int fd, bool write, const char *name, struct err *err)
+{
+    unsigned uses = write ? writer_uses : reader_uses;
+    uint64_t end = os_clock_monotonic_ns() + LINGER_NS;
+    int rc, pid = 0;
+    char holder[32] = "";
+    while ((rc = try_lock(fd, uses)) == -EAGAIN) {
+        uint64_t now = os_clock_monotonic_ns();
+        if (!os_file_find_holder(fd, &pid, holder, sizeof(holder)))
+            pid = 0;
+        if (pid || now >= end)
+            return refused(write, name, pid, holder, err);
+        os_clock_sleep_until_ns(now + LOOK_NS);
+    }
+    return rc ? err_set_errno(err, -rc, "cannot lock '%s'", name) : 0;
 }
