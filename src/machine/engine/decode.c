@@ -109,8 +109,6 @@ static int take_vex(struct cursor *cursor, struct insn *out)
     const uint8_t *vex = cursor->bytes + cursor->at + 1;
     if (!cursor_has(cursor, payload + 2))
         return cursor_exhausted(cursor);
-    if (out->rex || (out->prefixes & (PREFIX_LOCK | PREFIX_REP | PREFIX_REPNE | PREFIX_OPSIZE)))
-        return DECODE_INVALID;
     uint8_t last = vex[payload - 1];
     unsigned map = payload == 2 ? vex[0] & 31 : MAP_0F;
     if (map < MAP_0F || map > MAP_0F3A)
@@ -120,7 +118,8 @@ static int take_vex(struct cursor *cursor, struct insn *out)
     out->vex_pp = last & 3;
     out->vex_l = (last >> 2) & 1;
     out->vex_vvvv = (~last >> 3) & 15;
-    out->rex = (~vex[0] & 0x80) ? REX_R : 0;
+    out->rex &= REX_PRESENT; // before VEX, for check_vex()
+    out->rex |= (~vex[0] & 0x80) ? REX_R : 0;
     if (payload == 2)
         out->rex |= (uint8_t)(((~vex[0] >> 5) & 3) | ((last & 0x80) >> 4));
     if (out->mode != CODE_64) // eight registers: the upper bits are ignored, of vvvv in check_vex()
@@ -342,11 +341,14 @@ static bool check_lock(const struct insn *insn)
     return (insn->form->attributes & INSN_LOCKABLE) && insn->mod != 3;
 }
 
-// A vvvv that is no operand must be 1111, all four bits in every mode.
+// REX and the prefixes that VEX has bits for must not stand before it (LOCK: check_lock()). A vvvv that is no operand must be
+// 1111, all four bits in every mode.
 static bool check_vex(struct insn *insn)
 {
     if (insn->encoding == ENCODING_LEGACY)
         return true;
+    if ((insn->rex & REX_PRESENT) || (insn->prefixes & (PREFIX_REP | PREFIX_REPNE | PREFIX_OPSIZE)))
+        return false;
     if (!(insn->form->attributes & INSN_USES_VVVV))
         return insn->vex_vvvv == 0;
     if (insn->mode != CODE_64)
@@ -427,6 +429,17 @@ static int take_immediate2(struct cursor *cursor, struct insn *out)
     return 0;
 }
 
+static int take_immediates(struct cursor *cursor, struct insn *out)
+{
+    int status = 0;
+    if (out->form->immediate != IMMEDIATE_NONE)
+        status = take_immediate(cursor, out);
+    if (status == 0 &&
+        (out->form->immediate2 != IMMEDIATE_NONE || out->form->immediate == IMMEDIATE_FAR))
+        status = take_immediate2(cursor, out);
+    return status;
+}
+
 // ---- The whole ----
 
 // Segments of operands that ModRM does not describe, the register that the opcode names.
@@ -450,25 +463,41 @@ static void note_implicit(struct insn *out, unsigned slot_flags)
     }
 }
 
+// Faults of fetching an instruction come before those of decoding it, and among these the length stands before the opcode (Intel SDM 3, 6.9, table 6-2). All of it is
+// fetched, immediates and all, before it is found to be none: one that crosses into a page that is not present is #PF, one of more than 15 bytes #GP (seen on Zen 5).
+static int refuse(struct cursor *cursor, struct insn *out)
+{
+    int status = take_immediates(cursor, out);
+    return status ? status : DECODE_INVALID;
+}
+
+// The same for opcodes that the table does not have: those of the maps 38 and 3A have a ModRM byte, in 3A an immediate byte, too.
+static int refuse_opcode(struct cursor *cursor, struct insn *out)
+{
+    int status = out->map >= MAP_0F38 ? take_modrm(cursor, out, 0) : 0;
+    if (status == 0 && out->map == MAP_0F3A && !cursor_has(cursor, 1))
+        status = cursor_exhausted(cursor);
+    return status ? status : DECODE_INVALID;
+}
+
 static int take_form(struct cursor *cursor, struct insn *out)
 {
     unsigned map = out->encoding == ENCODING_VEX ? LEGACY_MAPS + out->map - 1u : out->map;
     const struct opcode_slot *slot = &opcode_slots[map][out->opcode];
-    if (slot->count == 0)
-        return DECODE_INVALID;
     out->address_size = effective_address_size(out);
+    if (slot->count == 0)
+        return refuse_opcode(cursor, out);
     if (slot->flags & SLOT_MODRM) {
         int status = take_modrm(cursor, out, slot->flags);
         if (status)
             return status;
     }
-    out->form = find_form(out, slot);
-    if (!out->form)
-        return DECODE_INVALID;
+    const struct insn_form *form = find_form(out, slot);
+    out->form = form ? form : insn_forms + slot->first; // all end in the same immediate
     out->operand_size = effective_operand_size(out);
     note_implicit(out, slot->flags);
-    if (!check_lock(out) || !check_vex(out) || !check_form(out))
-        return DECODE_INVALID;
+    if (!form || !check_lock(out) || !check_vex(out) || !check_form(out))
+        return refuse(cursor, out);
     return 0;
 }
 
@@ -487,11 +516,8 @@ int decode(const uint8_t *bytes, size_t available, enum code_mode mode, struct i
         status = take_opcode(&cursor, out);
     if (status == 0)
         status = take_form(&cursor, out);
-    if (status == 0 && out->form->immediate != IMMEDIATE_NONE)
-        status = take_immediate(&cursor, out);
-    if (status == 0 &&
-        (out->form->immediate2 != IMMEDIATE_NONE || out->form->immediate == IMMEDIATE_FAR))
-        status = take_immediate2(&cursor, out);
+    if (status == 0)
+        status = take_immediates(&cursor, out);
     if (status)
         return status;
     out->length = (uint8_t)cursor.at;

@@ -19,6 +19,9 @@
 //  - 66 F2 and 66 F3 together: F2 and F3 win as mandatory prefixes over 66; the last of F2 and F3
 //  wins.
 //  - EVEX, XOP, AMX, MPX and 3DNow! arithmetic do not exist in wirt's CPU models: invalid.
+//  - What is refused is fetched whole all the same, as far as the table or the opcode's map tells
+//  its length: #PF and, beyond 15 bytes, #GP come before #UD.
+//  - VPERMQ and VPERMPD need VEX.W, as the Intel SDM lists them; Zen 5 ignores it there.
 //  - F3 0F BC and F3 0F BD decode as TZCNT and LZCNT; where the model has no such feature call
 //  insn_fall_back(), which
 //    makes BSF and BSR of them. ENDBR, and the other CET hints, are NOPs.

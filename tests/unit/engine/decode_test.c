@@ -225,6 +225,53 @@ static void test_sixteen_bytes_are_too_long(void **state)
     assert_int_equal(decode(bytes, 16, CODE_32, &insn), DECODE_TOO_LONG);
 }
 
+// What is refused has a length, too, as processors count it: expected are NEED_MORE up to there, #UD, and #GP when prefixes
+// make it 16 bytes.
+static void check_refused(enum code_mode mode, const char *text, unsigned length)
+{
+    struct insn insn;
+    for (unsigned i = 1; i < length; i++)
+        assert_int_equal(decode_text(mode, text, i, &insn), DECODE_NEED_MORE);
+    uint8_t bytes[INSN_MAX_BYTES + 16];
+    for (unsigned prefixes = 0; prefixes <= INSN_MAX_BYTES - 3; prefixes++) {
+        memset(bytes, 0x67, prefixes);
+        memcpy(bytes + prefixes, text, length);
+        assert_int_equal(decode(bytes, prefixes + length, mode, &insn),
+                         prefixes + length > INSN_MAX_BYTES ? DECODE_TOO_LONG : DECODE_INVALID);
+    }
+}
+
+static void test_refused_instructions_are_fetched_whole(void **state)
+{
+    check_refused(CODE_64, "\xC7\xF8\x01\x02\x03\x04", 6); // group 11 has /0 alone
+    check_refused(CODE_64, "\xC7\xBC\x05\x01\x02\x03\x04\x05\x06\x07\x08", 11);
+    check_refused(CODE_64, "\xF0\x81\xF8\x01\x02\x03\x04", 7); // LOCK CMP
+    check_refused(CODE_64, "\xEA\x01\x02\x03\x04\x05\x06", 7); // far JMP
+    check_refused(CODE_64, "\x82\x80\x01\x02\x03\x04\x05", 7);
+    check_refused(CODE_64, "\x0F\x78\xC0\x01\x02", 5);             // EXTRQ without 66
+    check_refused(CODE_64, "\x0F\x38\xFE\x88\x01\x02\x03\x04", 8); // no opcode of the table
+    check_refused(CODE_64, "\x0F\x3A\xFE\x88\x01\x02\x03\x04\x05", 9);
+    check_refused(CODE_64, "\xC4\xE3\x7D\x82\x80\x01\x02\x03\x04\x05", 10);
+    check_refused(CODE_64, "\xF0\xC5\xF8\xC6\x80\x01\x02\x03\x04\x05", 10); // LOCK VSHUFPS
+    check_refused(CODE_64, "\x48\xC5\xF8\xC6\x80\x01\x02\x03\x04\x05", 10); // REX before VEX
+    check_refused(CODE_32, "\xC7\xF8\x01\x02\x03\x04", 6);
+}
+
+// VEX.W is no more ignored in 32-bit code than in 64-bit code: VPERMQ and VPERMPD have W1.
+static void test_permutations_need_w(void **state)
+{
+    static const enum code_mode with_vex[] = {CODE_32, CODE_64};
+    struct insn insn;
+    for (unsigned i = 0; i < ARRAY_LENGTH(with_vex); i++) {
+        assert_int_equal(decode_text(with_vex[i], "\xC4\xE3\xFD\x00\xC1\x1B", 6, &insn), 6);
+        assert_int_equal(decode_text(with_vex[i], "\xC4\xE3\x7D\x00\xC1\x1B", 6, &insn),
+                         DECODE_INVALID);
+        assert_int_equal(decode_text(with_vex[i], "\xC4\xE3\xFD\x01\xC1\x1B", 6, &insn), 6);
+        assert_int_equal(decode_text(with_vex[i], "\xC4\xE3\x7D\x01\xC1\x1B", 6, &insn),
+                         DECODE_INVALID);
+    }
+}
+
 static void test_offsets_point_at_the_fields(void **state)
 {
     static const char text[] = "\x65\x66\x41\xC7\x84\xC8\x78\x56\x34\x12\xCD\xAB";
@@ -329,6 +376,8 @@ int main(void)
         cmocka_unit_test(test_random_sequences),
         cmocka_unit_test(test_truncated_instructions_need_more),
         cmocka_unit_test(test_sixteen_bytes_are_too_long),
+        cmocka_unit_test(test_refused_instructions_are_fetched_whole),
+        cmocka_unit_test(test_permutations_need_w),
         cmocka_unit_test(test_offsets_point_at_the_fields),
         cmocka_unit_test(test_second_immediates),
         cmocka_unit_test(test_older_meanings),
