@@ -93,6 +93,10 @@ bool diff_sequence_make(struct diff_case *out, uint64_t seed,
 // Bytes that the decoder refuses: they must be #UD on the real processor, too.
 bool diff_invalid_make(struct diff_case *out, enum code_mode mode, uint64_t seed);
 
+// The same for each opcode and payload of VEX, one a number below DIFF_VEX_CASES. False: the table knows it.
+enum { DIFF_VEX_CASES = 3 << 15 };
+bool diff_invalid_vex(struct diff_case *out, uint32_t number);
+
 // Why an operation takes no part, or NULL.
 const char *diff_skip_reason(const struct insn_form *form);
 

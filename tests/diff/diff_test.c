@@ -2,12 +2,13 @@
 //
 // Instructions on the real processor and under a tier of the engine, compared.
 //
-//     diff_test [--tier interpreter|engine] [--absent MODEL] [--rounds N] [--sequences N] [--invalid N] [--seed N] [--op NAME]
-//               [--case SEED (--form N --mode 16|32|64 | --sequence)]
+//     diff_test [--tier interpreter|engine] [--absent MODEL] [--rounds N] [--sequences N] [--invalid N] [--vex] [--seed N] [--op NAME]
+//               [--case SEED (--form N --mode 16|32|64 | --sequence | --invalid 1 | --vex)]
 //
 // Each round makes one case of each form in 64-, 32- and 16-bit mode; without --rounds one round follows the other until it is
 // interrupted. --sequences makes that many cases of several instructions instead, --invalid that many of bytes that are no
-// instruction; --absent checks that each form which that CPU model does not offer is #UD. --op limits it to operations of that name; --case repeats what a difference printed.
+// instruction, --vex one of each payload and opcode of VEX that is none; --absent checks that each form which that CPU model
+// does not offer is #UD. --op limits it to operations of that name; --case repeats what a difference printed.
 #include "compare.h"
 #include "native.h"
 #include "tier.h"
@@ -34,6 +35,7 @@ struct options {
     enum code_mode mode; // 0: both
     bool one;            // case_seed
     bool one_sequence;   // and it is a sequence
+    bool vex;            // DIFF_VEX_CASES, instead of rounds
 };
 
 struct run {
@@ -44,6 +46,8 @@ struct run {
     unsigned count;
     uint64_t done, completed, different, told;
     bool with_16_bit;
+    const char *
+        kind; // option of the cases, or NULL: they are of forms of the table, and one difference of a form is told
     bool *form_differs;
     bool *form_ran;
 };
@@ -58,18 +62,18 @@ static void judge(struct run *run, unsigned i, const char *tier_name)
     const char *what = compare_results(c, &run->results[i], &mine);
     run->done++;
     run->completed += run->results[i].vector == EXC_NONE;
-    if (!c->sequence)
+    if (!run->kind)
         run->form_ran[run->forms[i]] = true;
     if (!what)
         return;
     run->different++;
-    if ((!c->sequence && run->form_differs[run->forms[i]]) || run->told++ >= TOLD_AT_MOST)
+    if ((!run->kind && run->form_differs[run->forms[i]]) || run->told++ >= TOLD_AT_MOST)
         return;
     run->form_differs[run->forms[i]] = true;
     print_difference(c, &run->results[i], &mine, tier_name, what);
     printf("    repeat: --tier %s --case 0x%llx", tier_name, (unsigned long long)c->seed);
-    if (c->sequence)
-        printf(" --sequence\n");
+    if (run->kind)
+        printf(" %s\n", run->kind);
     else
         printf(" --form %u --mode %u\n", run->forms[i], (unsigned)c->mode);
 }
@@ -131,8 +135,13 @@ static void add_other(struct run *run, const struct options *options, uint64_t s
     struct diff_case *c = &run->cases[run->count];
     c->fs_base = native_fs_base();
     c->gs_base = native_gs_base();
-    bool made = options->invalid ? diff_invalid_make(c, seed & 1 ? CODE_32 : CODE_64, seed)
-                                 : diff_sequence_make(c, seed, offered, run->tier);
+    bool made;
+    if (options->vex)
+        made = diff_invalid_vex(c, (uint32_t)seed);
+    else if (options->invalid)
+        made = diff_invalid_make(c, seed & 1 ? CODE_32 : CODE_64, seed);
+    else
+        made = diff_sequence_make(c, seed, offered, run->tier);
     if (!made)
         return;
     run->forms[run->count++] = 0;
@@ -208,13 +217,19 @@ static void count_forms(const struct run *run)
 
 static bool parse(int argc, char **argv, struct options *options)
 {
-    static const struct option known[] = {
-        {"tier", required_argument, NULL, 't'},    {"rounds", required_argument, NULL, 'r'},
-        {"seed", required_argument, NULL, 's'},    {"op", required_argument, NULL, 'o'},
-        {"case", required_argument, NULL, 'c'},    {"form", required_argument, NULL, 'f'},
-        {"mode", required_argument, NULL, 'm'},    {"sequences", required_argument, NULL, 'q'},
-        {"invalid", required_argument, NULL, 'i'}, {"absent", required_argument, NULL, 'a'},
-        {"sequence", no_argument, NULL, 'Q'},      {0}};
+    static const struct option known[] = {{"tier", required_argument, NULL, 't'},
+                                          {"rounds", required_argument, NULL, 'r'},
+                                          {"seed", required_argument, NULL, 's'},
+                                          {"op", required_argument, NULL, 'o'},
+                                          {"case", required_argument, NULL, 'c'},
+                                          {"form", required_argument, NULL, 'f'},
+                                          {"mode", required_argument, NULL, 'm'},
+                                          {"sequences", required_argument, NULL, 'q'},
+                                          {"invalid", required_argument, NULL, 'i'},
+                                          {"absent", required_argument, NULL, 'a'},
+                                          {"sequence", no_argument, NULL, 'Q'},
+                                          {"vex", no_argument, NULL, 'v'},
+                                          {0}};
     for (int option; (option = getopt_long(argc, argv, "", known, NULL)) != -1;) {
         uint64_t number = optarg ? strtoull(optarg, NULL, 0) : 0;
         if (option == 't')
@@ -233,6 +248,8 @@ static bool parse(int argc, char **argv, struct options *options)
             options->one_sequence = true;
         else if (option == 'o')
             options->op = optarg;
+        else if (option == 'v')
+            options->vex = true;
         else if (option == 'c')
             options->case_seed = number, options->one = true;
         else if (option == 'f')
@@ -243,6 +260,15 @@ static bool parse(int argc, char **argv, struct options *options)
             return false;
     }
     return options->form < insn_form_count;
+}
+
+static const char *kind_of(const struct options *options)
+{
+    if (options->vex)
+        return "--vex";
+    if (options->invalid)
+        return "--invalid 1";
+    return options->one_sequence || options->sequences ? "--sequence" : NULL;
 }
 
 int main(int argc, char **argv)
@@ -259,21 +285,22 @@ int main(int argc, char **argv)
                       .form_ran = calloc(insn_form_count, sizeof(bool))};
     if (!run.tier)
         return 1;
+    run.kind = kind_of(&options);
     run.with_16_bit = native_offers_16_bit();
     if (!run.with_16_bit)
         printf("no 16-bit code: the kernel refuses an LDT\n");
     printf("seed %llu\n", (unsigned long long)options.seed);
     uint64_t random = options.seed;
-    if (options.one && options.one_sequence)
+    if (options.one && run.kind)
         add_other(&run, &options, options.case_seed);
     else if (options.one)
         add(&run, &options, options.form, options.mode, options.case_seed);
     if (options.absent)
         check_absent(&run, &random);
-    uint64_t others = options.sequences + options.invalid;
+    uint64_t others = options.vex ? DIFF_VEX_CASES : options.sequences + options.invalid;
     bool single = !options.one && !others && !options.absent;
     for (uint64_t i = 0; !options.one && i < others; i++)
-        add_other(&run, &options, diff_random(&random));
+        add_other(&run, &options, options.vex ? i : diff_random(&random));
     for (uint64_t i = 0; single && (options.rounds == 0 || i < options.rounds); i++)
         run_round(&run, &options, &random);
     flush(&run, options.tier);
