@@ -24,7 +24,7 @@ static void segment_to_kvm(const struct segment *from, struct kvm_segment *to)
         .selector = from->selector,
         .type = a & SEG_TYPE_MASK,
         .s = !!(a & SEG_S),
-        .dpl = (a & SEG_DPL_MASK) >> SEG_DPL_SHIFT,
+        .dpl = (uint8_t)((a & SEG_DPL_MASK) >> SEG_DPL_SHIFT),
         .present = !!(a & SEG_P),
         .avl = !!(a & SEG_AVL),
         .l = !!(a & SEG_L),
