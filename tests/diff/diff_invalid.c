@@ -32,19 +32,21 @@ static bool is_permutation_without_w(const uint8_t *opcode)
     return opcode[0] == 0xC4 && (opcode[1] & 31) == MAP_0F3A && opcode[2] == 0x7D && opcode[3] <= 1;
 }
 
-// XOP (APM 3, "XOP Prefix") that may be longer than 15 bytes: processors without it still count them, four of immediate in map 10, and report #GP, where wirt's report
-// #UD: to them 8F is POP or nothing.
-static bool is_long_xop(const uint8_t *bytes, const uint8_t *opcode)
+// XOP and EVEX that may be longer than 15 bytes: processors count even what they have none of, four bytes of immediate in XOP's map 10 and EVEX's map 7, and report #GP,
+// where wirt's, which know neither encoding, report #UD.
+static bool is_long_unknown(const uint8_t *bytes, const uint8_t *opcode)
 {
-    unsigned map = opcode[1] & 31;
-    return opcode[0] == 0x8F && map >= 8 && opcode - bytes >= (map == 10 ? 2 : 5);
+    unsigned xop_map = opcode[1] & 31, evex_map = opcode[1] & 7;
+    if (opcode[0] == 0x8F && xop_map >= 8)
+        return opcode - bytes >= (xop_map == 10 ? 2 : 5);
+    return opcode[0] == 0x62 && opcode - bytes >= (evex_map == 7 ? 1 : 4);
 }
 
 static bool is_comparable(const uint8_t *bytes, enum code_mode mode)
 {
     const uint8_t *opcode = skip_prefixes(bytes, mode);
     return !is_hypervisors(opcode) && !is_permutation_without_w(opcode) &&
-           !is_long_xop(bytes, opcode) &&
+           !is_long_unknown(bytes, opcode) &&
            !is_instruction_of_absent_extension(bytes, INSN_MAX_BYTES, mode);
 }
 
