@@ -33,37 +33,6 @@ struct server {
     bool lost_write; // something could not be written again: the next flush must say so
 };
 
-static int receive(int fd, void *buffer, size_t length)
-{
-    uint8_t *at = buffer;
-    while (length) {
-        size_t none;
-        ssize_t n = os_unix_receive(fd, at, length, NULL, 0, &none);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return -EIO;
-        at += n;
-        length -= (size_t)n;
-    }
-    return 0;
-}
-
-static int send_bytes(int fd, const void *buffer, size_t length)
-{
-    const uint8_t *at = buffer;
-    while (length) {
-        ssize_t n = os_unix_send(fd, at, length, NULL, 0);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return -EIO;
-        at += n;
-        length -= (size_t)n;
-    }
-    return 0;
-}
-
 // Nobody need listen any more.
 static void tell(struct server *s, const char *word, const char *reason)
 {
@@ -257,13 +226,13 @@ static bool serve_one(struct server *s)
 {
     uint8_t raw[NBD_REQUEST_BYTES], head[NBD_REPLY_BYTES], *data = s->bytes + 65536;
     struct nbd_request r;
-    if (receive(s->fd, raw, sizeof(raw)) || !nbd_request_decode(raw, &r) ||
+    if (os_unix_receive_all(s->fd, raw, sizeof(raw)) || !nbd_request_decode(raw, &r) ||
         r.command == NBD_CMD_DISC)
         return false;
     bool moves = r.command == NBD_CMD_READ || r.command == NBD_CMD_WRITE;
     if (moves && r.length > NBD_TRANSFER_MAX)
         return false;
-    if (r.command == NBD_CMD_WRITE && receive(s->fd, data, r.length))
+    if (r.command == NBD_CMD_WRITE && os_unix_receive_all(s->fd, data, r.length))
         return false;
     struct nbd_reply reply = {.cookie = r.cookie, .error = check(s, &r)};
     if (!reply.error)
@@ -271,9 +240,9 @@ static bool serve_one(struct server *s)
     if (!reply.error && (r.flags & NBD_FLAG_FUA) && r.command != NBD_CMD_READ)
         reply.error = flush(s);
     nbd_reply_encode(&reply, head);
-    if (send_bytes(s->fd, head, sizeof(head)))
+    if (os_unix_send_all(s->fd, head, sizeof(head)))
         return false;
-    return r.command != NBD_CMD_READ || reply.error || !send_bytes(s->fd, data, r.length);
+    return r.command != NBD_CMD_READ || reply.error || !os_unix_send_all(s->fd, data, r.length);
 }
 
 // ---- Negotiation
@@ -282,7 +251,8 @@ static int answer(struct server *s, uint32_t option, uint32_t type, const void *
 {
     uint8_t head[NBD_OPTION_REPLY_BYTES];
     nbd_option_reply_encode(head, option, type, (uint32_t)length);
-    return send_bytes(s->fd, head, sizeof(head)) || send_bytes(s->fd, data, length) ? -1 : 0;
+    return os_unix_send_all(s->fd, head, sizeof(head)) || os_unix_send_all(s->fd, data, length) ? -1
+                                                                                                : 0;
 }
 
 static int describe(struct server *s, uint32_t option)
@@ -313,11 +283,11 @@ static int negotiate(struct server *s)
     uint8_t greeting[NBD_GREETING_BYTES], raw[NBD_OPTION_HEADER_BYTES], data[NBD_OPTION_DATA_MAX];
     uint32_t option, length;
     nbd_greeting_encode(greeting);
-    if (send_bytes(s->fd, greeting, sizeof(greeting)) || receive(s->fd, data, 4))
+    if (os_unix_send_all(s->fd, greeting, sizeof(greeting)) || os_unix_receive_all(s->fd, data, 4))
         return -1;
     for (int i = 0; i < OPTIONS_MAX; i++) {
-        if (receive(s->fd, raw, sizeof(raw)) || !nbd_option_decode(raw, &option, &length) ||
-            receive(s->fd, data, length))
+        if (os_unix_receive_all(s->fd, raw, sizeof(raw)) ||
+            !nbd_option_decode(raw, &option, &length) || os_unix_receive_all(s->fd, data, length))
             return -1;
         if (option == NBD_OPT_GO || option == NBD_OPT_INFO) {
             if (describe(s, option))

@@ -185,3 +185,34 @@ ssize_t os_unix_send_ready(int socket, const void *buffer, size_t length)
 {
     return send(socket, buffer, length, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
+
+int os_unix_receive_all(int socket, void *buffer, size_t length)
+{
+    char *at = buffer;
+    while (length) {
+        size_t none;
+        ssize_t n = os_unix_receive(socket, at, length, NULL, 0, &none);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return -EIO;
+        at += n;
+        length -= (size_t)n;
+    }
+    return 0;
+}
+
+int os_unix_send_all(int socket, const void *buffer, size_t length)
+{
+    const char *at = buffer;
+    while (length) {
+        ssize_t n = os_unix_send(socket, at, length, NULL, 0);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            return -EIO;
+        at += n;
+        length -= (size_t)n;
+    }
+    return 0;
+}

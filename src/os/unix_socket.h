@@ -33,4 +33,8 @@ ssize_t os_unix_send_ready(int socket, const void *buffer, size_t length);
 ssize_t os_unix_send(int socket, const void *buffer, size_t length, const int *fds,
                      size_t fd_count);
 
+// All of it, however many transfers it takes, without descriptors: 0, or -EIO when the other end is gone.
+int os_unix_receive_all(int socket, void *buffer, size_t length);
+int os_unix_send_all(int socket, const void *buffer, size_t length);
+
 #endif

@@ -55,39 +55,6 @@ static struct nbd_node *nbd_of(struct block_node *node)
     return CONTAINER_OF(node, struct nbd_node, node);
 }
 
-// ---- Whole transfers on the socket; 0 or -EIO
-
-static int receive(int fd, void *buffer, size_t length)
-{
-    uint8_t *at = buffer;
-    while (length) {
-        size_t none;
-        ssize_t n = os_unix_receive(fd, at, length, NULL, 0, &none);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return -EIO;
-        at += n;
-        length -= (size_t)n;
-    }
-    return 0;
-}
-
-static int send_bytes(int fd, const void *buffer, size_t length)
-{
-    const uint8_t *at = buffer;
-    while (length) {
-        ssize_t n = os_unix_send(fd, at, length, NULL, 0);
-        if (n < 0 && errno == EINTR)
-            continue;
-        if (n <= 0)
-            return -EIO;
-        at += n;
-        length -= (size_t)n;
-    }
-    return 0;
-}
-
 // ---- Replies
 
 // Lock held: everybody's request has failed.
@@ -121,7 +88,7 @@ static int receive_vec(int fd, struct block_vec vec)
     while (vec.length) {
         size_t n;
         void *front = block_vec_front(vec, &n);
-        if (receive(fd, front, n))
+        if (os_unix_receive_all(fd, front, n))
             return -EIO;
         vec = block_vec_slice(vec, n, vec.length - n);
     }
@@ -134,7 +101,7 @@ static void read_reply(struct nbd_node *nbd)
     uint8_t bytes[NBD_REPLY_BYTES];
     struct nbd_reply reply;
     pthread_mutex_unlock(&nbd->lock);
-    int rc = receive(nbd->fd, bytes, sizeof(bytes));
+    int rc = os_unix_receive_all(nbd->fd, bytes, sizeof(bytes));
     bool sane = !rc && nbd_reply_decode(bytes, &reply);
     pthread_mutex_lock(&nbd->lock);
     struct call *call = sane ? take_call(nbd, reply.cookie) : NULL;
@@ -191,11 +158,11 @@ static int send_request(struct nbd_node *nbd, const struct nbd_request *request,
     uint8_t bytes[NBD_REQUEST_BYTES];
     nbd_request_encode(request, bytes);
     pthread_mutex_lock(&nbd->send_lock);
-    int rc = send_bytes(nbd->fd, bytes, sizeof(bytes));
+    int rc = os_unix_send_all(nbd->fd, bytes, sizeof(bytes));
     while (!rc && data.length) {
         size_t n;
         const void *front = block_vec_front(data, &n);
-        rc = send_bytes(nbd->fd, front, n);
+        rc = os_unix_send_all(nbd->fd, front, n);
         data = block_vec_slice(data, n, data.length - n);
     }
     pthread_mutex_unlock(&nbd->send_lock);
@@ -309,7 +276,7 @@ static void nbd_release(struct block_node *node)
     uint8_t bytes[NBD_REQUEST_BYTES];
     nbd_request_encode(&(struct nbd_request){.command = NBD_CMD_DISC}, bytes);
     if (!nbd->dead)
-        (void)send_bytes(nbd->fd, bytes, sizeof(bytes));
+        (void)os_unix_send_all(nbd->fd, bytes, sizeof(bytes));
     os_file_close(&nbd->fd);
     pthread_cond_destroy(&nbd->changed);
     pthread_mutex_destroy(&nbd->lock);
@@ -343,7 +310,7 @@ static int ask_to_go(int fd, struct err *err)
     nbd_option_encode(bytes + 4, NBD_OPT_GO, 8);
     store_be16(bytes + 4 + NBD_OPTION_HEADER_BYTES + 4, 1);
     store_be16(bytes + 4 + NBD_OPTION_HEADER_BYTES + 6, NBD_INFO_BLOCK_SIZE);
-    return send_bytes(fd, bytes, sizeof(bytes)) ? io_failed(err) : 0;
+    return os_unix_send_all(fd, bytes, sizeof(bytes)) ? io_failed(err) : 0;
 }
 
 static int read_answers(int fd, struct nbd_export *offer, struct err *err)
@@ -351,11 +318,11 @@ static int read_answers(int fd, struct nbd_export *offer, struct err *err)
     uint8_t header[NBD_OPTION_REPLY_BYTES], data[NBD_OPTION_DATA_MAX];
     for (int i = 0; i < ANSWERS_MAX; i++) {
         uint32_t type, length;
-        if (receive(fd, header, sizeof(header)))
+        if (os_unix_receive_all(fd, header, sizeof(header)))
             return io_failed(err);
         if (!nbd_option_reply_decode(header, NBD_OPT_GO, &type, &length))
             return err_set(err, ERR_INPUT, "the NBD server's answer is malformed");
-        if (receive(fd, data, length))
+        if (os_unix_receive_all(fd, data, length))
             return io_failed(err);
         if (type == NBD_REP_ACK)
             return nbd_export_check(offer, err);
@@ -371,7 +338,7 @@ static int negotiate(int fd, struct nbd_export *offer, struct err *err)
 {
     uint8_t greeting[NBD_GREETING_BYTES];
     *offer = (struct nbd_export){.block_min = 1, .block_good = 4096, .block_max = NBD_TRANSFER_MAX};
-    if (receive(fd, greeting, sizeof(greeting)))
+    if (os_unix_receive_all(fd, greeting, sizeof(greeting)))
         return io_failed(err);
     if (nbd_greeting_check(greeting, err) || ask_to_go(fd, err))
         return -1;
