@@ -83,6 +83,8 @@ int os_file_lock_test(int fd, uint64_t offset, uint64_t length, bool exclusive);
 // The process that has the same file open, other than ourselves, when /proc lets it be found:
 // writes its pid and name. Returns false when nobody is found.
 bool os_file_find_holder(int fd, int *pid, char *name, size_t name_size);
+// Does this very process have the file open by another descriptor, too?
+bool os_file_is_open_again(int fd);
 
 // Page-aligned memory for O_DIRECT; NULL when there is none.
 void *os_aligned_alloc(size_t length);

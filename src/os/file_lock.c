@@ -46,23 +46,23 @@ int os_file_lock_test(int fd, uint64_t offset, uint64_t length, bool exclusive)
     return lock.l_type == F_UNLCK ? 0 : -EAGAIN;
 }
 
-// Does process `pid` have the file open?
-static bool process_has(int pid, const struct stat *wanted)
+// How many descriptors of process `pid` are the file's.
+static unsigned descriptors_of(int pid, const struct stat *wanted)
 {
     char path[64];
     snprintf(path, sizeof(path), "/proc/%d/fd", pid);
     DIR *descriptors = opendir(path);
     if (!descriptors)
-        return false;
-    bool found = false;
-    for (struct dirent *entry; !found && (entry = readdir(descriptors));) {
+        return 0;
+    unsigned count = 0;
+    for (struct dirent *entry; (entry = readdir(descriptors));) {
         struct stat st;
-        found = entry->d_name[0] != '.' &&
-                fstatat(dirfd(descriptors), entry->d_name, &st, 0) == 0 &&
-                st.st_dev == wanted->st_dev && st.st_ino == wanted->st_ino;
+        count += entry->d_name[0] != '.' &&
+                 fstatat(dirfd(descriptors), entry->d_name, &st, 0) == 0 &&
+                 st.st_dev == wanted->st_dev && st.st_ino == wanted->st_ino;
     }
     closedir(descriptors);
-    return found;
+    return count;
 }
 
 static void process_name(int pid, char *name, size_t size)
@@ -87,10 +87,16 @@ bool os_file_find_holder(int fd, int *pid, char *name, size_t name_size)
     bool found = false;
     for (struct dirent *entry; !found && (entry = readdir(processes));) {
         *pid = (int)strtol(entry->d_name, NULL, 10);
-        found = *pid > 0 && *pid != getpid() && process_has(*pid, &wanted);
+        found = *pid > 0 && *pid != getpid() && descriptors_of(*pid, &wanted);
     }
     closedir(processes);
     if (found)
         process_name(*pid, name, name_size);
     return found;
+}
+
+bool os_file_is_open_again(int fd)
+{
+    struct stat wanted;
+    return fstat(fd, &wanted) == 0 && descriptors_of(getpid(), &wanted) > 1;
 }

@@ -96,7 +96,7 @@ static int try_lock(int fd, unsigned uses)
     return rc;
 }
 
-// A lock that no process holds is that of one that was killed: the kernel ends its requests (io_uring's rings are torn down later than the
+// A lock that no process holds, not even we by another descriptor (a chain may name a file twice), is that of one that was killed: the kernel ends its requests (io_uring's rings are torn down later than the
 // process) and lets the file go only then, so that nothing is written beneath its next user. There is no event to wait for.
 int block_lock_take(int fd, bool write, const char *name, struct err *err)
 {
@@ -108,7 +108,7 @@ int block_lock_take(int fd, bool write, const char *name, struct err *err)
         uint64_t now = os_clock_monotonic_ns();
         if (!os_file_find_holder(fd, &pid, holder, sizeof(holder)))
             pid = 0;
-        if (pid || now >= end)
+        if (pid || os_file_is_open_again(fd) || now >= end)
             return refused(write, name, pid, holder, err);
         os_clock_sleep_until_ns(now + LOOK_NS);
     }
