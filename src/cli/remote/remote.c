@@ -184,6 +184,22 @@ int remote_call(struct remote *remote, const char *method, json_t *parameters, j
     return call(remote, method, parameters, data, err, path);
 }
 
+int remote_print_list(struct remote *remote, json_t *query, const struct cli_column *columns,
+                      struct err *err, const char *path_format, ...)
+{
+    char path[PATH_BYTES * 2];
+    json_t *list = NULL;
+    va_list args;
+    va_start(args, path_format);
+    vsnprintf(path, sizeof(path), path_format, args);
+    va_end(args);
+    if (call(remote, "GET", query, &list, err, path))
+        return -1;
+    cli_table_print(list, columns, remote->json);
+    json_decref(list);
+    return 0;
+}
+
 struct waiting {
     const char *what;
     bool terminal, with_log;

@@ -10,6 +10,7 @@
 #include <stdio.h>
 
 #include "base/err.h"
+#include "cli/table.h"
 #include "cli/words.h"
 #include "client/client.h"
 
@@ -67,6 +68,17 @@ int remote_task(struct remote *remote, const char *what, const char *method, jso
     __attribute__((format(printf, 6, 7)));
 int remote_wait(struct remote *remote, const char *what, const char *upid, bool with_log,
                 struct err *err);
+
+// GET of a list, printed as a table or JSON; `query` is taken over (may be NULL).
+int remote_print_list(struct remote *remote, json_t *query, const struct cli_column *columns,
+                      struct err *err, const char *path_format, ...)
+    __attribute__((format(printf, 5, 6)));
+
+// The datastore that is meant: --storage, else "local".
+const char *remote_store(const struct remote *remote);
+// Sends a file to it as `content` named `name`, with progress, and waits for the task, which is called `what`.
+int remote_upload(struct remote *remote, const char *what, const char *node, const char *content,
+                  const char *file, const char *name, struct err *err);
 
 // Asks on the terminal unless --yes: false (and err) when the answer is no or nobody can be asked.
 bool remote_confirm(struct remote *remote, const char *question, struct err *err);

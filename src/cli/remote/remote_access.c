@@ -8,17 +8,6 @@
 #include "cli/remote/remote.h"
 #include "cli/table.h"
 
-static int print_list(struct remote *remote, const char *path, const struct cli_column *columns,
-                      struct err *err)
-{
-    json_t *list = NULL;
-    if (remote_call(remote, "GET", NULL, &list, err, "%s", path))
-        return -1;
-    cli_table_print(list, columns, remote->json);
-    json_decref(list);
-    return 0;
-}
-
 static void add_word(const struct remote *remote, json_t *parameters, const char *name)
 {
     const char *value = cli_word(remote->words, name);
@@ -33,7 +22,7 @@ int remote_user_list(struct remote *remote, struct err *err)
         {"GROUPS", "groups", CELL_TEXT}, {"E-MAIL", "email", CELL_TEXT},
         {"NOTES", "comment", CELL_TEXT}, {NULL, NULL, CELL_TEXT},
     };
-    return print_list(remote, "/access/users?full=1", columns, err);
+    return remote_print_list(remote, json_pack("{s:i}", "full", 1), columns, err, "/access/users");
 }
 
 int remote_user_add(struct remote *remote, struct err *err)
@@ -84,9 +73,8 @@ int remote_token_list(struct remote *remote, struct err *err)
         {"UNTIL", "expire", CELL_TIME},  {"NOTES", "comment", CELL_TEXT},
         {NULL, NULL, CELL_TEXT},
     };
-    char path[PATH_BYTES];
-    snprintf(path, sizeof(path), "/access/users/%s/token", remote->words->operand[0]);
-    return print_list(remote, path, columns, err);
+    return remote_print_list(remote, NULL, columns, err, "/access/users/%s/token",
+                             remote->words->operand[0]);
 }
 
 int remote_token_add(struct remote *remote, struct err *err)
@@ -126,7 +114,7 @@ int remote_acl_list(struct remote *remote, struct err *err)
         {"PATH", "path", CELL_TEXT},   {"KIND", "type", CELL_TEXT},       {"TO", "ugid", CELL_TEXT},
         {"ROLE", "roleid", CELL_TEXT}, {"BELOW", "propagate", CELL_FLAG}, {NULL, NULL, CELL_TEXT},
     };
-    return print_list(remote, "/access/acl", columns, err);
+    return remote_print_list(remote, NULL, columns, err, "/access/acl");
 }
 
 static int change_acl(struct remote *remote, bool gone, struct err *err)

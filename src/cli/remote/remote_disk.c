@@ -25,7 +25,6 @@ static int disk_value(struct remote *remote, char *value, size_t size, struct er
 {
     const char *volume = cli_word(remote->words, "volume"),
                *format = cli_word(remote->words, "format");
-    const char *store = cli_word(remote->words, "storage");
     uint64_t bytes;
     if (volume) {
         snprintf(value, size, "%s", volume);
@@ -35,7 +34,7 @@ static int disk_value(struct remote *remote, char *value, size_t size, struct er
         !units_parse_size(remote->words->operand[1], 1ull << 30, &bytes) || !bytes)
         return err_set(err, ERR_USAGE, "give the new disk's size, as 20G, or --volume");
     uint64_t gib = (bytes + (1ull << 30) - 1) >> 30;
-    snprintf(value, size, "%s:%llu%s%s", store ? store : "local", (unsigned long long)gib,
+    snprintf(value, size, "%s:%llu%s%s", remote_store(remote), (unsigned long long)gib,
              format ? ",format=" : "", format ? format : "");
     return 0;
 }
@@ -89,11 +88,7 @@ int remote_net_list(struct remote *remote, struct err *err)
         {"NOTE", "comments", CELL_TEXT}, {NULL, NULL, CELL_TEXT},
     };
     char node[NAME_BYTES];
-    json_t *list = NULL;
-    if (remote_node(remote, node, err) ||
-        remote_call(remote, "GET", NULL, &list, err, "/nodes/%s/network", node))
+    if (remote_node(remote, node, err))
         return -1;
-    cli_table_print(list, columns, remote->json);
-    json_decref(list);
-    return 0;
+    return remote_print_list(remote, NULL, columns, err, "/nodes/%s/network", node);
 }

@@ -6,13 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/units.h"
 #include "cli/remote/remote.h"
-#include "cli/table.h"
 #include "os/directory.h"
 #include "os/process.h"
 #include "os/random.h"
-#include "os/tty.h"
 
 static const struct cli_column image_columns[] = {
     {"ID", "vmid", CELL_NUMBER},    {"NAME", "name", CELL_TEXT},     {"NODE", "node", CELL_TEXT},
@@ -48,37 +45,6 @@ static int run_program(const char *name, char *const *arguments, struct err *err
     return status ? err_set(err, ERR_HOST, "%s ended with status %d", name, status) : 0;
 }
 
-struct sending {
-    bool terminal;
-};
-
-static void tell(void *user, uint64_t done, uint64_t total)
-{
-    const struct sending *sending = user;
-    char size[UNITS_SIZE_TEXT_BYTES];
-    if (sending->terminal)
-        fprintf(stderr, "\rsent %s, %.0f %%\033[K", units_format_size(done, size),
-                100.0 * (double)done / (double)total);
-}
-
-// The file goes to the node's datastore as "import" content under a name of its own.
-static int send_image(struct remote *remote, const char *node, const char *store, const char *file,
-                      const char *name, struct err *err)
-{
-    char path[PATH_BYTES];
-    struct sending sending = {os_tty_is_terminal(2)};
-    json_t *upid = NULL;
-    snprintf(path, sizeof(path), "/nodes/%s/storage/%s/upload", node, store);
-    int result =
-        client_upload(remote->client, path, "import", file, name, tell, &sending, &upid, err);
-    if (sending.terminal)
-        fputs("\r\033[K", stderr);
-    if (!result && json_is_string(upid))
-        result = remote_wait(remote, "send the image", json_string_value(upid), false, err);
-    json_decref(upid);
-    return result;
-}
-
 // A VM whose disk is the image, made a template.
 static int make_template(struct remote *remote, const char *node, const char *store,
                          const char *volume, const char *name, struct err *err)
@@ -105,13 +71,14 @@ static int make_template(struct remote *remote, const char *node, const char *st
 static int install(struct remote *remote, const char *file, const char *name, struct err *err)
 {
     char node[NAME_BYTES], volume[NAME_BYTES];
-    const char *given = cli_word(remote->words, "storage"), *store = given ? given : "local";
+    const char *store = remote_store(remote);
     const char *suffix = strrchr(file, '.');
     if (!suffix || strchr(suffix, '/'))
         return err_set(err, ERR_USAGE, "%s: its suffix must tell the format (.raw, .qcow2, .vmdk)",
                        file);
     snprintf(volume, sizeof(volume), "%.100s%s", name, suffix);
-    if (remote_node(remote, node, err) || send_image(remote, node, store, file, volume, err))
+    if (remote_node(remote, node, err) ||
+        remote_upload(remote, "send the image", node, "import", file, volume, err))
         return -1;
     int result = make_template(remote, node, store, volume, name, err);
     struct err ignored; // the disk has been copied out of it; what is left is only in the way

@@ -68,19 +68,13 @@ int remote_restore(struct remote *remote, struct err *err)
 
 // ---- backups
 
-static const char *store_of(const struct remote *remote)
-{
-    const char *given = cli_word(remote->words, "storage");
-    return given ? given : "local";
-}
-
 int remote_backup_create(struct remote *remote, struct err *err)
 {
     struct remote_guest guest;
     if (remote_find(remote, remote->words->operand[0], &guest, err))
         return -1;
     json_t *parameters = json_pack("{s:i, s:s, s:s, s:s}", "vmid", guest.vmid, "storage",
-                                   store_of(remote), "mode", "snapshot", "compress", "zstd");
+                                   remote_store(remote), "mode", "snapshot", "compress", "zstd");
     return remote_task(remote, "backup", "POST", parameters, err, "/nodes/%s/vzdump", guest.node);
 }
 
@@ -92,7 +86,7 @@ int remote_backup_list(struct remote *remote, struct err *err)
     };
     struct remote_guest guest;
     char node[NAME_BYTES];
-    json_t *list = NULL, *query = json_pack("{s:s}", "content", "backup");
+    json_t *query = json_pack("{s:s}", "content", "backup");
     bool one = remote->words->operands > 0;
     if (one ? remote_find(remote, remote->words->operand[0], &guest, err)
             : remote_node(remote, node, err)) {
@@ -101,12 +95,8 @@ int remote_backup_list(struct remote *remote, struct err *err)
     }
     if (one)
         json_object_set_new(query, "vmid", json_integer(guest.vmid));
-    if (remote_call(remote, "GET", query, &list, err, "/nodes/%s/storage/%s/content",
-                    one ? guest.node : node, store_of(remote)))
-        return -1;
-    cli_table_print(list, columns, remote->json);
-    json_decref(list);
-    return 0;
+    return remote_print_list(remote, query, columns, err, "/nodes/%s/storage/%s/content",
+                             one ? guest.node : node, remote_store(remote));
 }
 
 int remote_backup_restore(struct remote *remote, struct err *err)

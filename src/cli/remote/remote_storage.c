@@ -9,7 +9,7 @@
 #include "cli/table.h"
 #include "os/tty.h"
 
-static const char *store_of(const struct remote *remote)
+const char *remote_store(const struct remote *remote)
 {
     const char *given = cli_word(remote->words, "storage");
     return given ? given : "local";
@@ -23,13 +23,8 @@ int remote_storage_list(struct remote *remote, struct err *err)
         {"OF", "maxdisk", CELL_SIZE},    {"KEEPS", "content", CELL_TEXT},
         {NULL, NULL, CELL_TEXT},
     };
-    json_t *list = NULL;
-    if (remote_call(remote, "GET", json_pack("{s:s}", "type", "storage"), &list, err,
-                    "/cluster/resources"))
-        return -1;
-    cli_table_print(list, columns, remote->json);
-    json_decref(list);
-    return 0;
+    return remote_print_list(remote, json_pack("{s:s}", "type", "storage"), columns, err,
+                             "/cluster/resources");
 }
 
 int remote_storage_content(struct remote *remote, struct err *err)
@@ -42,14 +37,11 @@ int remote_storage_content(struct remote *remote, struct err *err)
     };
     char node[NAME_BYTES];
     const char *content = cli_word(remote->words, "content");
-    json_t *list = NULL;
-    if (remote_node(remote, node, err) ||
-        remote_call(remote, "GET", content ? json_pack("{s:s}", "content", content) : NULL, &list,
-                    err, "/nodes/%s/storage/%s/content", node, store_of(remote)))
+    if (remote_node(remote, node, err))
         return -1;
-    cli_table_print(list, columns, remote->json);
-    json_decref(list);
-    return 0;
+    return remote_print_list(remote, content ? json_pack("{s:s}", "content", content) : NULL,
+                             columns, err, "/nodes/%s/storage/%s/content", node,
+                             remote_store(remote));
 }
 
 static void tell(void *user, uint64_t done, uint64_t total)
@@ -58,6 +50,23 @@ static void tell(void *user, uint64_t done, uint64_t total)
     if (*(bool *)user)
         fprintf(stderr, "\rsent %s, %.0f %%\033[K", units_format_size(done, size),
                 100.0 * (double)done / (double)total);
+}
+
+int remote_upload(struct remote *remote, const char *what, const char *node, const char *content,
+                  const char *file, const char *name, struct err *err)
+{
+    char path[PATH_BYTES];
+    bool terminal = os_tty_is_terminal(2);
+    json_t *upid = NULL;
+    snprintf(path, sizeof(path), "/nodes/%s/storage/%s/upload", node, remote_store(remote));
+    int result =
+        client_upload(remote->client, path, content, file, name, tell, &terminal, &upid, err);
+    if (terminal)
+        fputs("\r\033[K", stderr);
+    if (!result && json_is_string(upid))
+        result = remote_wait(remote, what, json_string_value(upid), false, err);
+    json_decref(upid);
+    return result;
 }
 
 // What a file is to be in the datastore, by its name.
@@ -76,12 +85,10 @@ static const char *content_of(const char *name)
 
 int remote_storage_upload(struct remote *remote, struct err *err)
 {
-    char node[NAME_BYTES], path[PATH_BYTES];
+    char node[NAME_BYTES];
     const char *file = remote->words->operand[0], *name = cli_word(remote->words, "name");
     const char *content = cli_word(remote->words, "content");
     const char *slash = strrchr(file, '/');
-    bool terminal = os_tty_is_terminal(2);
-    json_t *upid = NULL;
     if (!name)
         name = slash ? slash + 1 : file;
     if (!content && !(content = content_of(name)))
@@ -89,15 +96,7 @@ int remote_storage_upload(struct remote *remote, struct err *err)
                        name);
     if (remote_node(remote, node, err))
         return -1;
-    snprintf(path, sizeof(path), "/nodes/%s/storage/%s/upload", node, store_of(remote));
-    int result =
-        client_upload(remote->client, path, content, file, name, tell, &terminal, &upid, err);
-    if (terminal)
-        fputs("\r\033[K", stderr);
-    if (!result && json_is_string(upid))
-        result = remote_wait(remote, "upload", json_string_value(upid), false, err);
-    json_decref(upid);
-    return result;
+    return remote_upload(remote, "upload", node, content, file, name, err);
 }
 
 int remote_storage_rm(struct remote *remote, struct err *err)

@@ -22,17 +22,13 @@ int remote_task_list(struct remote *remote, struct err *err)
     struct remote_guest guest;
     char node[NAME_BYTES];
     const char *vm = cli_word(remote->words, "vm"), *limit = cli_word(remote->words, "limit");
-    json_t *list = NULL;
     if (vm ? remote_find(remote, vm, &guest, err) : remote_node(remote, node, err))
         return -1;
     json_t *query = json_pack("{s:s, s:s}", "limit", limit ? limit : "50", "source", "all");
     if (vm)
         json_object_set_new(query, "vmid", json_integer(guest.vmid));
-    if (remote_call(remote, "GET", query, &list, err, "/nodes/%s/tasks", vm ? guest.node : node))
-        return -1;
-    cli_table_print(list, columns, remote->json);
-    json_decref(list);
-    return 0;
+    return remote_print_list(remote, query, columns, err, "/nodes/%s/tasks",
+                             vm ? guest.node : node);
 }
 
 int remote_task_log(struct remote *remote, struct err *err)
