@@ -94,7 +94,7 @@ struct block_queue_after {
     bool waits;
 };
 void block_queue_after(struct block_queue *queue, struct block_queue_after *after);
-// Requests submitted between the two may reach the kernel together at the end. Nests; block_queue_run() does it around `done`.
+// Requests submitted between the two may reach the kernel several at once, the last at the end. Nests; block_queue_run() does it around `done`.
 void block_queue_begin(struct block_queue *queue);
 void block_queue_end(struct block_queue *queue);
 

@@ -29,7 +29,7 @@ void block_ring_remove_file(struct block_ring *ring, int place);
 // Start a read or a write on `node`; false: somebody else must do it.
 bool block_ring_start(struct block_ring *ring, struct block_node *node,
                       struct block_request *request);
-// Between the two, what is started is handed to the kernel at the end, all at once. Nests.
+// Between the two, what is started is handed to the kernel a few at a time, the rest at the end. Nests.
 void block_ring_begin(struct block_ring *ring);
 void block_ring_end(struct block_ring *ring);
 
