@@ -15,9 +15,11 @@ static const char usage[] =
     "--forward=udp:HOSTPORT:GUESTPORT]...\n"
     "N is a packet socket to the VM's network card; `wirt run --net user` makes it.\n";
 
-static int fail(const struct err *err)
+// Who started us waits for the first packet and tells people; nobody else can when we have no standard error.
+static int fail(int fd, bool ready, const struct err *err)
 {
-    fprintf(stderr, "wirt-net: %s\n", err->text);
+    if (ready || slirp_host_refuse(fd, err))
+        fprintf(stderr, "wirt-net: %s\n", err->text);
     return err_exit_status(err->code);
 }
 
@@ -46,7 +48,7 @@ static int add_forward(struct slirp_host *host, const char *words, struct err *e
 }
 
 // Forwards first: their ports may need rights that the sandbox gives up.
-static int serve(struct slirp_host *host, int count, char *words[], struct err *err)
+static int prepare(struct slirp_host *host, int count, char *words[], struct err *err)
 {
     for (int i = 0; i < count; i++) {
         if (strncmp(words[i], "--forward=", 10))
@@ -54,7 +56,7 @@ static int serve(struct slirp_host *host, int count, char *words[], struct err *
         if (add_forward(host, words[i] + 10, err) < 0)
             return -1;
     }
-    return os_sandbox_enter_network(err) < 0 ? -1 : slirp_host_run(host, err);
+    return os_sandbox_enter_network(err);
 }
 
 int main(int argc, char *argv[])
@@ -67,7 +69,8 @@ int main(int argc, char *argv[])
         return help ? 0 : 2;
     }
     struct slirp_host *host = slirp_host_create((int)fd, &err);
-    int result = host ? serve(host, argc - 3, argv + 3, &err) : -1;
+    bool ready = host && prepare(host, argc - 3, argv + 3, &err) >= 0;
+    int result = ready ? slirp_host_run(host, &err) : -1;
     slirp_host_destroy(host);
-    return result < 0 ? fail(&err) : 0;
+    return result < 0 ? fail((int)fd, ready, &err) : 0;
 }

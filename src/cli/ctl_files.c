@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cli/machine_files.h"
+#include "launch/files.h"
 #include "machine/block/block_driver.h"
 #include "machine/block/block_image.h"
 #include "machine/block/block_remote.h"
@@ -208,15 +208,15 @@ static int give_to_machine(void *files, json_t *object, const char *member, int 
 
 static int open_plugged(json_t *request, struct ctl_files *files, struct err *err)
 {
-    const struct machine_files to = {give_to_machine, files};
+    const struct launch_files to = {.give = give_to_machine, .context = files};
     json_t *disk = json_object_get(request, "disk"), *net = json_object_get(request, "net");
-    if (disk && machine_open_disk(&to, disk, err))
+    if (disk && launch_open_disk(&to, disk, err))
         return err_wrap(err, "%s", text(disk, "file"));
     const char *kind = text(net, "kind");
     if (!strcmp(kind, "user"))
         return err_set(err, ERR_UNSUPPORTED,
                        "user-mode networking comes with `wirt run --net user` only; plug a tap");
-    if (!strcmp(kind, "tap") && machine_open_tap(&to, net, err))
+    if (!strcmp(kind, "tap") && launch_open_tap(&to, net, err))
         return err_wrap(err, "tap %s", text(net, "interface"));
     return 0;
 }

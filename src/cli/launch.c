@@ -2,324 +2,55 @@
 #include "cli/launch.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "cli/keeper.h"
-#include "cli/machine_files.h"
-#include "machine/kvm/kvm_probe.h"
+#include "launch/launch.h"
 #include "machine/vm/vm_status.h"
-#include "os/clock.h"
 #include "os/file.h"
-#include "os/kvm.h"
 #include "os/layout.h"
-#include "os/memory.h"
 #include "os/process.h"
 #include "os/signals.h"
 #include "os/unix_socket.h"
 
-#define MAX_FDS          256
-#define DEFAULT_FIRMWARE "/usr/share/seabios/bios-256k.bin"
-#define PATH_BYTES       4096
-#define MAX_NETS         16
-#define MAX_PORTS        8
+#define PATH_BYTES 4096
 
-struct launch {
-    int fds[MAX_FDS]; // for wirt-vm, owned
-    size_t fd_count;
-    pid_t helpers[MAX_NETS]; // wirt-net processes
-    size_t helper_count;
-    const char
-        *sockets[2 + MAX_PORTS]; // paths to remove at the end, borrowed from the configuration
-    size_t socket_count;
+struct foreground {
     struct launch_seat *seat; // borrowed, or NULL
     struct keeper keeper;
     int standard[3]; // standard input, output and error output of what is started; -1: ours
 };
 
-// Remember a descriptor and write its number into the object. Takes the descriptor over.
-static int give(struct launch *launch, json_t *object, int fd, struct err *err)
+// launch_how.start: as children of ours, which end when we do.
+static int start(void *user, const char *program, char *const words[], const int *fds, size_t count,
+                 pid_t *pid, struct err *err)
 {
-    if (fd < 0)
+    const struct foreground *foreground = user;
+    char path[PATH_BYTES];
+    if (os_process_find_program(program, path, sizeof(path), err))
         return -1;
-    if (launch->fd_count == MAX_FDS) {
-        os_file_close(&fd);
-        return err_set(err, ERR_LIMIT, "a machine takes %d files at most", MAX_FDS);
-    }
-    launch->fds[launch->fd_count++] = fd;
-    json_object_set_new(object, "fd", json_integer(fd));
-    return 0;
-}
-
-static const char *path_of(const json_t *object, const char *member)
-{
-    const char *path = json_string_value(json_object_get(object, member));
-    return path ? path : "";
-}
-
-static int open_read(struct launch *launch, json_t *file, const char *flag, struct err *err)
-{
-    if (give(launch, file, os_file_open(path_of(file, "file"), 0, err), err))
-        return err_wrap(err, "%s %s", flag, path_of(file, "file"));
-    return 0;
-}
-
-// "FILE words": where no file has the whole name, the words behind the first space are a module's arguments.
-static int open_initrd(struct launch *launch, json_t *file, struct err *err)
-{
-    const char *whole = path_of(file, "file");
-    const char *space = strchr(whole, ' ');
-    int fd = os_file_open(whole, 0, err);
-    if (fd < 0 && space && !json_object_get(file, "arguments")) {
-        char *path = strndup(whole, (size_t)(space - whole));
-        json_object_set_new(file, "arguments", json_string(space + 1));
-        json_object_set_new(file, "file", json_string(path));
-        fd = os_file_open(path, 0, err);
-        free(path);
-    }
-    if (give(launch, file, fd, err))
-        return err_wrap(err, "--initrd %s", path_of(file, "file"));
-    return 0;
-}
-
-static int open_boot(struct launch *launch, json_t *config, struct err *err)
-{
-    json_t *boot = json_object_get(config, "boot");
-    if (!boot) {
-        boot = json_object();
-        json_object_set_new(config, "boot", boot);
-    }
-    json_t *kernel = json_object_get(boot, "kernel");
-    if (kernel && open_read(launch, kernel, "--kernel", err))
-        return -1;
-    size_t index;
-    json_t *initrd;
-    json_array_foreach(json_object_get(boot, "initrds"), index,
-                       initrd) if (open_initrd(launch, initrd, err)) return -1;
-    if (kernel)
-        return 0;
-    json_t *firmware = json_object_get(boot, "firmware");
-    if (!firmware) {
-        firmware = json_pack("{s:s}", "file", DEFAULT_FIRMWARE);
-        json_object_set_new(boot, "firmware", firmware);
-    }
-    if (open_read(launch, firmware, "--firmware", err))
-        return err_wrap(err, "no --kernel is given and the firmware cannot be read (Debian's "
-                             "package seabios has it)");
-    return 0;
-}
-
-static int give_to_machine(void *context, json_t *object, const char *member, int fd,
-                           struct err *err)
-{
-    json_t *holder = json_object();
-    int result = give(context, holder, fd, err);
-    json_object_set(object, member, json_object_get(holder, "fd"));
-    json_decref(holder);
-    return result;
-}
-
-static int open_disks(struct launch *launch, json_t *config, struct err *err)
-{
-    const struct machine_files files = {give_to_machine, launch};
-    size_t index;
-    json_t *disk;
-    json_array_foreach(json_object_get(config, "disks"), index, disk)
-    {
-        if (machine_open_disk(&files, disk, err))
-            return err_wrap(err, "--disk %s", path_of(disk, "file"));
-    }
-    return 0;
-}
-
-static int open_listener(struct launch *launch, json_t *file, const char *member, const char *flag,
-                         struct err *err)
-{
-    const char *path = path_of(file, member);
-    if (give(launch, file, os_unix_listen(path, err), err))
-        return err_wrap(err, "%s", flag);
-    return 0;
+    bool vm = !strcmp(program, "wirt-vm");
+    return (vm ? os_layout_start : os_process_start_with)(path, words, fds, count,
+                                                          foreground->standard, pid, err);
 }
 
 // At a terminal: the machine and its helpers have nothing of it but what the keeper passes on.
-static int take_seat(struct launch *launch, json_t *console, struct err *err)
+static int take_seat(struct foreground *foreground, struct err *err)
 {
     int messages[2];
-    json_object_set_new(console, "kind", json_string("attached"));
-    if (give(launch, console, launch->seat->console, err) || os_unix_pair(messages, false, err))
+    if (os_unix_pair(messages, false, err))
         return -1;
-    launch->keeper.messages = messages[0];
-    launch->standard[2] = messages[1];
-    launch->standard[0] = os_file_open("/dev/null", OS_FILE_WRITE, err);
-    launch->standard[1] = launch->standard[0];
-    return launch->standard[0] < 0 ? -1 : 0;
+    foreground->keeper.messages = messages[0];
+    foreground->standard[2] = messages[1];
+    foreground->standard[0] = os_file_open("/dev/null", OS_FILE_WRITE, err);
+    foreground->standard[1] = foreground->standard[0];
+    return foreground->standard[0] < 0 ? -1 : 0;
 }
 
-static int open_console(struct launch *launch, json_t *config, struct err *err)
+static void close_standard(struct foreground *foreground)
 {
-    json_t *console = json_object_get(config, "console");
-    if (!console) {
-        console = json_pack("{s:s}", "kind", "stdio");
-        json_object_set_new(config, "console", console);
-    }
-    const char *kind = path_of(console, "kind");
-    if (launch->seat)
-        return take_seat(launch, console, err);
-    if (!strcmp(kind, "socket"))
-        return open_listener(launch, console, "path", "--console", err);
-    if (!strcmp(kind, "file")) {
-        if (give(launch, console,
-                 os_file_open(path_of(console, "path"), OS_FILE_WRITE | OS_FILE_CREATE, err), err))
-            return err_wrap(err, "--console file=%s", path_of(console, "path"));
-    }
-    return 0;
-}
-
-// A wirt-net process of its own for each card: its end of a socket pair is its descriptor, forwards are its words.
-static int start_user_net(struct launch *launch, json_t *net, struct err *err)
-{
-    char program[PATH_BYTES], number[16];
-    int ends[2];
-    if (os_process_find_program("wirt-net", program, sizeof(program), err) ||
-        os_unix_pair(ends, true, err))
-        return -1;
-    const json_t *forwards = json_object_get(net, "forward");
-    size_t count = json_array_size(forwards);
-    char **words = calloc(count + 4, sizeof(*words));
-    char(*texts)[32] = calloc(count + 1, sizeof(*texts));
-    snprintf(number, sizeof(number), "%d", ends[1]);
-    words[0] = program;
-    words[1] = (char *)"--fd";
-    words[2] = number;
-    for (size_t i = 0; i < count; i++) {
-        const json_t *forward = json_array_get(forwards, i);
-        snprintf(texts[i], sizeof(texts[i]), "--forward=tcp:%lld:%lld",
-                 json_integer_value(json_object_get(forward, "host_port")),
-                 json_integer_value(json_object_get(forward, "guest_port")));
-        words[3 + i] = texts[i];
-    }
-    pid_t *pid = &launch->helpers[launch->helper_count];
-    int result = os_process_start_with(program, words, &ends[1], 1, launch->standard, pid, err);
-    free(words);
-    free(texts);
-    os_file_close(&ends[1]);
-    if (result) {
-        os_file_close(&ends[0]);
-        return -1;
-    }
-    launch->helper_count++;
-    char ready;
-    size_t no_fds;
-    if (os_unix_receive(ends[0], &ready, sizeof(ready), NULL, 0, &no_fds) !=
-        1) { // its first packet says that all forwards stand
-        os_file_close(&ends[0]);
-        return err_set(err, ERR_HOST, "wirt-net did not start; the line above says why");
-    }
-    return give(launch, net, ends[0], err);
-}
-
-static int open_nets(struct launch *launch, json_t *config, struct err *err)
-{
-    const struct machine_files files = {give_to_machine, launch};
-    size_t index;
-    json_t *net;
-    json_array_foreach(json_object_get(config, "nets"), index, net)
-    {
-        const char *kind = path_of(net, "kind");
-        if (!strcmp(kind, "tap") && machine_open_tap(&files, net, err))
-            return err_wrap(err, "--net tap=%s", path_of(net, "interface"));
-        if (!strcmp(kind, "user") && start_user_net(launch, net, err))
-            return err_wrap(err, "--net user");
-    }
-    return 0;
-}
-
-static int open_sockets(struct launch *launch, json_t *config, struct err *err)
-{
-    static const struct {
-        const char *member, *flag;
-    } sockets[] = {{"control", "--control"}, {"gdb", "--gdb"}};
-    for (size_t i = 0; i < 2; i++) {
-        json_t *file = json_object_get(config, sockets[i].member);
-        if (!file)
-            continue;
-        if (open_listener(launch, file, "file", sockets[i].flag, err))
-            return -1;
-        launch->sockets[launch->socket_count++] = path_of(file, "file");
-    }
-    size_t index;
-    json_t *port;
-    json_array_foreach(json_object_get(config, "ports"), index, port)
-    {
-        if (open_listener(launch, port, "path", "ports", err))
-            return -1;
-        launch->sockets[launch->socket_count++] = path_of(port, "path");
-    }
-    return 0;
-}
-
-// KVM is only used where a guest has proved it, whether it was asked for or found; the choice is in the configuration from here on. Some wishes only
-// the engine fulfils.
-static int open_accel(struct launch *launch, json_t *config, struct err *err)
-{
-    const char *accel = path_of(config, "accel");
-    bool asked = !strcmp(accel, "kvm");
-    bool engine_only = json_is_true(json_object_get(config, "deterministic")) ||
-                       json_object_get(config, "trace") || json_object_get(config, "gdb");
-    struct kvm_verdict verdict;
-    if (!asked && *accel && strcmp(accel, "auto"))
-        return 0;
-    if (asked && engine_only)
-        return err_set(err, ERR_USAGE,
-                       "--accel kvm: --deterministic, --trace and --gdb need the engine");
-    if (!asked && engine_only)
-        return 0;
-    kvm_probe(false, &verdict);
-    if (!verdict.usable)
-        return asked ? err_set(err, ERR_USAGE, "--accel kvm: KVM is not usable: %s", verdict.text)
-                     : 0;
-    json_t *file = json_pack("{s:s}", "file", "/dev/kvm");
-    json_object_set_new(config, "accel", json_string("kvm"));
-    json_object_set_new(config, "kvm", file);
-    return give(launch, file, os_kvm_open(err), err);
-}
-
-// The configuration as a descriptor: a memfd that holds its text.
-static int config_descriptor(const json_t *config, struct err *err)
-{
-    char *text = json_dumps(config, JSON_COMPACT);
-    size_t length = strlen(text);
-    int fd = os_memfd_create("wirt-config", length, err);
-    if (fd >= 0 && os_pwrite(fd, text, length, 0)) {
-        os_file_close(&fd);
-        err_set(err, ERR_IO, "cannot write the configuration");
-    }
-    free(text);
-    return fd;
-}
-
-static int start(struct launch *launch, const json_t *config, pid_t *pid, struct err *err)
-{
-    char program[PATH_BYTES], number[16];
-    if (os_process_find_program("wirt-vm", program, sizeof(program), err))
-        return -1;
-    json_t *holder = json_object();
-    int result = give(launch, holder, config_descriptor(config, err), err);
-    snprintf(number, sizeof(number), "%lld", json_integer_value(json_object_get(holder, "fd")));
-    json_decref(holder);
-    char *const arguments[] = {(char *)"wirt-vm", (char *)"--config-fd", number, NULL};
-    return result ? result
-                  : os_layout_start(program, arguments, launch->fds, launch->fd_count,
-                                    launch->standard, pid, err);
-}
-
-static void cleanup(struct launch *launch)
-{
-    for (size_t i = 0; i < launch->fd_count; i++)
-        os_file_close(&launch->fds[i]);
-    launch->fd_count = 0;
-    os_file_close(&launch->standard[0]);
-    os_file_close(&launch->standard[2]);
+    os_file_close(&foreground->standard[0]);
+    os_file_close(&foreground->standard[2]);
 }
 
 // A machine that was killed is a failure of the host, whatever its guest did.
@@ -333,41 +64,56 @@ static int exit_status(const struct keeper *keeper, int status)
     return VM_STATUS_FAILURE;
 }
 
-static int keep(struct launch *launch, pid_t pid)
+static int keep(struct foreground *foreground, struct launch *launch, pid_t pid)
 {
     const char word = KEEPER_STARTED;
-    cleanup(launch);
-    if (launch->seat)
-        os_unix_send(launch->seat->channel, &word, 1, NULL, 0);
-    return exit_status(&launch->keeper, keeper_wait(&launch->keeper, pid));
+    launch_release(launch);
+    close_standard(foreground);
+    if (foreground->seat)
+        os_unix_send(foreground->seat->channel, &word, 1, NULL, 0);
+    return exit_status(&foreground->keeper, keeper_wait(&foreground->keeper, pid));
+}
+
+static int run(struct foreground *foreground, struct launch *launch, struct err *err)
+{
+    pid_t pid;
+    if (launch_open(launch, err) || launch_start(launch, &pid, err))
+        return -1;
+    return keep(foreground, launch, pid);
+}
+
+static void clean_up(struct foreground *foreground, struct launch *launch)
+{
+    size_t count;
+    launch_release(launch);
+    close_standard(foreground);
+    const pid_t *helpers = launch_helpers(launch, &count);
+    for (size_t i = 0; i < count; i++)
+        os_process_wait(helpers[i]);
+    launch_remove_sockets(launch);
+    launch_destroy(launch);
 }
 
 int launch_vm(json_t *config, struct launch_seat *seat, struct err *err)
 {
-    struct launch launch = {.seat = seat, .standard = {-1, -1, -1}};
-    pid_t pid;
-    int status = -1;
-    json_object_set_new(config, "launched_ns", json_integer((json_int_t)os_clock_monotonic_ns()));
-    if (keeper_init(&launch.keeper, seat ? seat->channel : KEEPER_NOTHING, err))
+    struct foreground foreground = {.seat = seat, .standard = {-1, -1, -1}};
+    struct launch_how how = {.start = start, .user = &foreground};
+    struct keeper *keeper = &foreground.keeper;
+    if (keeper_init(keeper, seat ? seat->channel : KEEPER_NOTHING, err))
         return -1;
-    if (open_boot(&launch, config, err) || open_disks(&launch, config, err) ||
-        open_console(&launch, config, err) || open_sockets(&launch, config, err) ||
-        open_nets(&launch, config, err) || open_accel(&launch, config, err))
-        goto out;
-    if (!start(&launch, config, &pid, err))
-        status = keep(&launch, pid);
-out:
-    cleanup(&launch); // closes the sockets to wirt-net, which ends it
-    for (size_t i = 0; i < launch.helper_count; i++)
-        os_process_wait(launch.helpers[i]);
-    for (size_t i = 0; i < launch.socket_count; i++)
-        os_unix_remove(launch.sockets[i]);
+    int status = seat ? take_seat(&foreground, err) : 0;
+    if (seat)
+        how.console = seat->console;
+    struct launch *launch = launch_create(config, &how);
+    if (!status)
+        status = run(&foreground, launch, err);
+    clean_up(&foreground, launch);
     if (seat) {
-        seat->channel = launch.keeper.channel;
-        seat->ended_by = launch.keeper.ended_by;
-    } else if (launch.keeper.ended_by) {
-        os_signals_die(launch.keeper.ended_by);
+        seat->channel = keeper->channel;
+        seat->ended_by = keeper->ended_by;
+    } else if (keeper->ended_by) {
+        os_signals_die(keeper->ended_by);
     }
-    keeper_fini(&launch.keeper);
+    keeper_fini(keeper);
     return status;
 }

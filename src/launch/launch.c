@@ -5,20 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "machine/block/block_driver.h"
-#include "machine/block/block_image.h"
+#include "launch/files.h"
+#include "machine/kvm/kvm_probe.h"
 #include "os/clock.h"
 #include "os/file.h"
+#include "os/kvm.h"
 #include "os/memory.h"
-#include "os/tap.h"
 #include "os/unix_socket.h"
 
 #define MAX_FDS          256
 #define DEFAULT_FIRMWARE "/usr/share/seabios/bios-256k.bin"
-#define PATH_BYTES       4096
 #define MAX_NETS         16
 #define MAX_PORTS        8
-#define MAX_CHAIN        64 // images of one disk
 
 struct launch {
     json_t *config;               // borrowed
@@ -106,66 +104,29 @@ static int open_boot(struct launch *launch, json_t *config, struct err *err)
     return 0;
 }
 
-// The chain's descriptors become the machine's, the images below the first one a list in the configuration.
-static int give_chain(struct launch *launch, json_t *disk, struct block_chain *chain,
-                      struct err *err)
+static int give_to_machine(void *context, json_t *object, const char *member, int fd,
+                           struct err *err)
 {
-    json_t *backing = json_array();
-    json_object_set_new(disk, "backing", backing);
-    for (size_t i = 0; i < chain->length; i++) {
-        // The whole path: it is what later images are told to stand on.
-        char real[PATH_BYTES];
-        bool known = os_file_real_path(chain->image[i].name, real, sizeof(real));
-        const char *name = known ? real : chain->image[i].name;
-        json_t *object =
-            i ? json_pack("{s:s, s:s}", "file", name, "format", chain->image[i].format) : disk;
-        if (!i)
-            json_object_set_new(disk, "file", json_string(name));
-        if (!object)
-            return err_set(err, ERR_INPUT, "the backing file's name is not valid UTF-8");
-        if (i)
-            json_array_append_new(backing, object);
-        int fd = chain->image[i].fd;
-        chain->image[i].fd = -1;
-        if (give(launch, object, fd, err))
-            return -1;
-    }
-    return 0;
+    json_t *holder = json_object();
+    int result = give(context, holder, fd, err);
+    json_object_set(object, member, json_object_get(holder, "fd"));
+    json_decref(holder);
+    return result;
 }
 
-// The format is stated, or the suffix tells it; what stands in the file never does, because the guest writes that.
-static int open_disk(struct launch *launch, json_t *disk, struct err *err)
+static struct launch_files files_of(struct launch *launch)
 {
-    const char *path = path_of(disk, "file");
-    const char *format = json_string_value(json_object_get(disk, "format"));
-    const struct block_format *suffix = block_format_by_suffix(path);
-    if (!format) {
-        format = suffix ? suffix->name : "raw";
-        json_object_set_new(disk, "format", json_string(format));
-    }
-    struct block_chain_rules rules = {.format = format,
-                                      .read_only = json_is_true(json_object_get(disk, "readonly")),
-                                      .allowed = launch->how->backing_folders,
-                                      .depth_max = MAX_CHAIN};
-    struct block_chain chain;
-    if (block_chain_open(&chain, path, &rules, err))
-        return -1;
-    int rc = give_chain(launch, disk, &chain, err);
-    block_chain_close(&chain);
-    json_t *log = json_object_get(disk, "log");
-    unsigned flags = OS_FILE_WRITE | OS_FILE_CREATE | OS_FILE_TRUNCATE;
-    if (!rc && log)
-        rc = give(launch, log, os_file_open(path_of(log, "file"), flags, err), err);
-    return rc;
+    return (struct launch_files){give_to_machine, launch, launch->how->backing_folders};
 }
 
 static int open_disks(struct launch *launch, json_t *config, struct err *err)
 {
+    const struct launch_files files = files_of(launch);
     size_t index;
     json_t *disk;
     json_array_foreach(json_object_get(config, "disks"), index, disk)
     {
-        if (open_disk(launch, disk, err))
+        if (launch_open_disk(&files, disk, err))
             return err_wrap(err, "--disk %s", path_of(disk, "file"));
     }
     return 0;
@@ -202,67 +163,26 @@ static int open_console(struct launch *launch, json_t *config, struct err *err)
     return 0;
 }
 
-// The words of wirt-net: its descriptor's number, then a word for each forward. To be freed with its texts.
-static char **net_words(const json_t *net, int number, char (**texts)[32])
-{
-    const json_t *forwards = json_object_get(net, "forward");
-    size_t count = json_array_size(forwards);
-    char **words = calloc(count + 4, sizeof(*words));
-    *texts = calloc(count + 1, sizeof(**texts));
-    if (!words || !*texts)
-        abort();
-    snprintf((*texts)[0], sizeof(**texts), "%d", number);
-    words[0] = (char *)"wirt-net";
-    words[1] = (char *)"--fd";
-    words[2] = (*texts)[0];
-    for (size_t i = 0; i < count; i++) {
-        const json_t *forward = json_array_get(forwards, i);
-        snprintf((*texts)[i + 1], sizeof(**texts), "--forward=tcp:%lld:%lld",
-                 json_integer_value(json_object_get(forward, "host_port")),
-                 json_integer_value(json_object_get(forward, "guest_port")));
-        words[3 + i] = (*texts)[i + 1];
-    }
-    return words;
-}
-
-// A wirt-net process of its own for each card: its end of a socket pair is its descriptor.
 static int start_user_net(struct launch *launch, json_t *net, struct err *err)
 {
-    int ends[2];
-    char(*texts)[32];
-    if (os_unix_pair(ends, true, err))
-        return -1;
     const struct launch_how *how = launch->how;
-    char **words = net_words(net, how->first_number ? how->first_number : ends[1], &texts);
-    int result = how->start(how->user, "wirt-net", words, &ends[1], 1,
-                            &launch->helpers[launch->helper_count], err);
-    free(words);
-    free(texts);
-    os_file_close(&ends[1]);
-    if (result) {
-        os_file_close(&ends[0]);
-        return -1;
-    }
-    launch->helper_count++;
-    char ready;
-    size_t no_fds;
-    if (os_unix_receive(ends[0], &ready, sizeof(ready), NULL, 0, &no_fds) !=
-        1) { // its first packet says that all forwards stand
-        os_file_close(&ends[0]);
-        return err_set(err, ERR_HOST, "wirt-net did not start; the line above says why");
-    }
-    return give(launch, net, ends[0], err);
+    if (launch->helper_count == MAX_NETS)
+        return err_set(err, ERR_LIMIT, "a machine takes %d networks at most", MAX_NETS);
+    pid_t *pid = &launch->helpers[launch->helper_count];
+    int fd = launch_user_net(net, how->start, how->user, how->first_number, pid, err);
+    launch->helper_count += *pid != 0;
+    return give(launch, net, fd, err);
 }
 
 static int open_nets(struct launch *launch, json_t *config, struct err *err)
 {
+    const struct launch_files files = files_of(launch);
     size_t index;
     json_t *net;
     json_array_foreach(json_object_get(config, "nets"), index, net)
     {
         const char *kind = path_of(net, "kind");
-        if (!strcmp(kind, "tap") &&
-            give(launch, net, os_tap_open(path_of(net, "interface"), err), err))
+        if (!strcmp(kind, "tap") && launch_open_tap(&files, net, err))
             return err_wrap(err, "--net tap=%s", path_of(net, "interface"));
         if (!strcmp(kind, "user") && start_user_net(launch, net, err))
             return err_wrap(err, "--net user");
@@ -294,6 +214,32 @@ static int open_sockets(struct launch *launch, json_t *config, struct err *err)
     return 0;
 }
 
+// KVM is only used where a guest has proved it, whether it was asked for or found; the choice is in the configuration from here on. Some wishes only
+// the engine fulfils.
+static int open_accel(struct launch *launch, json_t *config, struct err *err)
+{
+    const char *accel = path_of(config, "accel");
+    bool asked = !strcmp(accel, "kvm");
+    bool engine_only = json_is_true(json_object_get(config, "deterministic")) ||
+                       json_object_get(config, "trace") || json_object_get(config, "gdb");
+    struct kvm_verdict verdict;
+    if (!asked && *accel && strcmp(accel, "auto"))
+        return 0;
+    if (asked && engine_only)
+        return err_set(err, ERR_USAGE,
+                       "--accel kvm: --deterministic, --trace and --gdb need the engine");
+    if (!asked && engine_only)
+        return 0;
+    kvm_probe(false, &verdict);
+    if (!verdict.usable)
+        return asked ? err_set(err, ERR_USAGE, "--accel kvm: KVM is not usable: %s", verdict.text)
+                     : 0;
+    json_t *file = json_pack("{s:s}", "file", "/dev/kvm");
+    json_object_set_new(config, "accel", json_string("kvm"));
+    json_object_set_new(config, "kvm", file);
+    return give(launch, file, os_kvm_open(err), err);
+}
+
 // The configuration as a descriptor: a memfd that holds its text.
 static int config_descriptor(const json_t *config, struct err *err)
 {
@@ -322,7 +268,7 @@ int launch_start(struct launch *launch, pid_t *pid, struct err *err)
                : how->start(how->user, "wirt-vm", words, launch->fds, launch->fd_count, pid, err);
 }
 
-struct launch *launch_open(json_t *config, const struct launch_how *how, struct err *err)
+struct launch *launch_create(json_t *config, const struct launch_how *how)
 {
     struct launch *launch = calloc(1, sizeof(*launch));
     if (!launch)
@@ -330,13 +276,17 @@ struct launch *launch_open(json_t *config, const struct launch_how *how, struct 
     launch->config = config;
     launch->how = how;
     json_object_set_new(config, "launched_ns", json_integer((json_int_t)os_clock_monotonic_ns()));
-    if (!open_boot(launch, config, err) && !open_disks(launch, config, err) &&
-        !open_console(launch, config, err) && !open_sockets(launch, config, err) &&
-        !open_nets(launch, config, err))
-        return launch;
-    launch_remove_sockets(launch);
-    launch_close(launch);
-    return NULL;
+    return launch;
+}
+
+int launch_open(struct launch *launch, struct err *err)
+{
+    json_t *config = launch->config;
+    return open_boot(launch, config, err) || open_disks(launch, config, err) ||
+                   open_console(launch, config, err) || open_sockets(launch, config, err) ||
+                   open_nets(launch, config, err) || open_accel(launch, config, err)
+               ? -1
+               : 0;
 }
 
 void launch_release(struct launch *launch)
@@ -359,11 +309,10 @@ void launch_remove_sockets(struct launch *launch)
     launch->socket_count = 0;
 }
 
-void launch_close(struct launch *launch)
+void launch_destroy(struct launch *launch)
 {
     if (!launch)
         return;
-    launch_release(
-        launch); // closes the sockets to wirt-net, which ends when the machine's end is closed too
+    launch_release(launch);
     free(launch);
 }

@@ -13,12 +13,10 @@
 #include <jansson.h>
 #include <sys/types.h>
 
-#include "base/err.h"
+#include "launch/user_net.h"
 
 struct launch_how {
-    // Starts "wirt-vm" or "wirt-net" with these words (words[0] is the name) and descriptors. 0, or -1 and *err.
-    int (*start)(void *user, const char *program, char *const words[], const int *fds, size_t count,
-                 pid_t *pid, struct err *err);
+    launch_start_function *start;
     void *user;
     int first_number; // the child has its descriptors at this number and up, in order; 0: where we have them
     int console; // the connection that becomes the machine's console, taken over; 0: as the configuration says
@@ -28,15 +26,17 @@ struct launch_how {
 
 struct launch;
 
-// Opens everything. `config` is changed, and must live as long as the launch.
-struct launch *launch_open(json_t *config, const struct launch_how *how, struct err *err);
+// `config` is changed, and must live as long as the launch; `how` must, too.
+struct launch *launch_create(json_t *config, const struct launch_how *how);
+// Opens everything and chooses how the machine executes. -1 and *err; what was opened or started by then is known to the launch.
+int launch_open(struct launch *launch, struct err *err);
 int launch_start(struct launch *launch, pid_t *pid, struct err *err);
-// Closes the descriptors here; what was started keeps its own.
+// Closes the descriptors here, among them the sockets to wirt-net, which ends when the machine's are closed too; what was started keeps its own.
 void launch_release(struct launch *launch);
 // The wirt-net processes that were started.
 const pid_t *launch_helpers(const struct launch *launch, size_t *count);
-// The listening sockets' files: at the machine's end.
+// The listening sockets' files: at the machine's end, or when it was not started.
 void launch_remove_sockets(struct launch *launch);
-void launch_close(struct launch *launch); // NULL is fine
+void launch_destroy(struct launch *launch); // NULL is fine; releases
 
 #endif

@@ -3,6 +3,7 @@
 """refusal_test.py WIRT: every flag and file of `wirt run` that is wrong is refused with status 2 and a message that
 names the flag, the value, and what would be right."""
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -103,8 +104,10 @@ def files(folder):
 
 def main():
     passed = failed = 0
-    with tempfile.TemporaryDirectory() as folder:
-        for words, texts in FLAGS + files(folder):
+    with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        ports = [(["--net", f"user,forward=tcp:{port}:22"], ["--net user", f"127.0.0.1:{port}", "in use"])]
+        for words, texts in FLAGS + ports + files(folder):
             command = [WIRT, "run", "--timeout", "20"] + words
             run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
             wrong = [text for text in texts if text not in run.stderr]

@@ -256,6 +256,13 @@ int slirp_host_run(struct slirp_host *host, struct err *err)
     return 0;
 }
 
+int slirp_host_refuse(int socket, const struct err *why)
+{
+    char code = (char)why->code;
+    const struct iovec iov[] = {{&code, 1}, {(char *)(uintptr_t)why->text, strlen(why->text)}};
+    return os_frame_send(socket, iov, 2) < 0 ? -1 : 0;
+}
+
 // ---- Making
 
 static struct in_addr ipv4(const char *text)

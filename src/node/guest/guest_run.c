@@ -256,7 +256,8 @@ static void add_log(struct guests *guests, int64_t vmid, struct task *task)
     free(text);
 }
 
-static int launch(struct guests *guests, int64_t vmid, json_t *machine, pid_t *pid, struct err *err)
+static int launch_machine(struct guests *guests, int64_t vmid, json_t *machine, pid_t *pid,
+                          struct err *err)
 {
     struct spawn_context context = {guests, vmid, open_log(guests, vmid, err)};
     if (context.log_fd < 0)
@@ -264,9 +265,13 @@ static int launch(struct guests *guests, int64_t vmid, json_t *machine, pid_t *p
     const char **folders = storage_image_folders(guests->options.storage);
     struct launch_how how = {
         .start = spawn, .user = &context, .first_number = FIRST_NUMBER, .backing_folders = folders};
-    struct launch *opened = launch_open(machine, &how, err);
-    int result = opened ? launch_start(opened, pid, err) : -1;
-    launch_close(opened);
+    struct launch *launch = launch_create(machine, &how);
+    int result = launch_open(launch, err);
+    if (!result)
+        result = launch_start(launch, pid, err);
+    if (result)
+        launch_remove_sockets(launch);
+    launch_destroy(launch);
     free(folders);
     os_file_close(&context.log_fd);
     return result;
@@ -303,7 +308,7 @@ static int start_locked(struct guests *guests, struct task *task, int64_t vmid, 
         result = os_directory_make(folder, 0700, err);
     if (!result)
         machine = guest_machine(guests, vmid, config, folder, err);
-    result = machine ? launch(guests, vmid, machine, &pid, err) : -1;
+    result = machine ? launch_machine(guests, vmid, machine, &pid, err) : -1;
     json_decref(machine);
     json_decref(record);
     if (result)

@@ -312,7 +312,7 @@ static void a_forwarded_port_reaches_the_guest_both_ways(void **state)
 static void a_port_that_is_taken_is_refused_before_the_guest_runs(void **state)
 {
     struct guest g;
-    char argument[64], ready;
+    char argument[64], told[256] = {0}, place[32];
     struct sockaddr_in address = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     socklen_t length = sizeof(address);
     int listener = socket(AF_INET, SOCK_STREAM, 0);
@@ -320,8 +320,11 @@ static void a_port_that_is_taken_is_refused_before_the_guest_runs(void **state)
     assert_int_equal(listen(listener, 1), 0);
     assert_int_equal(getsockname(listener, (struct sockaddr *)&address, &length), 0);
     snprintf(argument, sizeof(argument), "--forward=tcp:%u:22", ntohs(address.sin_port));
+    snprintf(place, sizeof(place), "127.0.0.1:%u: ", ntohs(address.sin_port));
     int fd = spawn(&g, argument);
-    assert_int_equal(recv(fd, &ready, 1, 0), 0);
+    assert_true(recv(fd, told, sizeof(told) - 1, 0) > 1);
+    assert_int_equal(told[0], ERR_BUSY);
+    assert_non_null(strstr(told + 1, place)); // who started it tells people
     int status;
     assert_int_equal(waitpid(g.pid, &status, 0), g.pid);
     assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 8);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-#include "cli/machine_files.h"
+#include "launch/files.h"
 
 #include "machine/block/block_driver.h"
 #include "machine/block/block_image.h"
@@ -16,7 +16,7 @@ static const char *path_of(const json_t *object, const char *member)
 }
 
 // The chain's descriptors become the machine's, the images below the first one a list in the configuration.
-static int give_chain(const struct machine_files *to, json_t *disk, struct block_chain *chain,
+static int give_chain(const struct launch_files *to, json_t *disk, struct block_chain *chain,
                       struct err *err)
 {
     json_t *backing = json_array();
@@ -43,7 +43,7 @@ static int give_chain(const struct machine_files *to, json_t *disk, struct block
 }
 
 // The format is stated, or the suffix tells it; what stands in the file never does, because the guest writes that.
-int machine_open_disk(const struct machine_files *to, json_t *disk, struct err *err)
+int launch_open_disk(const struct launch_files *to, json_t *disk, struct err *err)
 {
     const char *path = path_of(disk, "file");
     const char *format = json_string_value(json_object_get(disk, "format"));
@@ -54,6 +54,7 @@ int machine_open_disk(const struct machine_files *to, json_t *disk, struct err *
     }
     struct block_chain_rules rules = {.format = format,
                                       .read_only = json_is_true(json_object_get(disk, "readonly")),
+                                      .allowed = to->backing_folders,
                                       .depth_max = MAX_CHAIN};
     struct block_chain chain;
     if (block_chain_open(&chain, path, &rules, err))
@@ -71,7 +72,7 @@ int machine_open_disk(const struct machine_files *to, json_t *disk, struct err *
     return rc;
 }
 
-int machine_open_tap(const struct machine_files *to, json_t *net, struct err *err)
+int launch_open_tap(const struct launch_files *to, json_t *net, struct err *err)
 {
     return to->give(to->context, net, "fd", os_tap_open(path_of(net, "interface"), err), err);
 }
