@@ -26,7 +26,7 @@ struct launch {
     pid_t helpers[MAX_NETS]; // wirt-net processes
     size_t helper_count;
     const char
-        *sockets[2 + MAX_PORTS]; // paths to remove at the end, borrowed from the configuration
+        *sockets[3 + MAX_PORTS]; // paths to remove at the end, borrowed from the configuration
     size_t socket_count;
 };
 
@@ -132,12 +132,14 @@ static int open_disks(struct launch *launch, json_t *config, struct err *err)
     return 0;
 }
 
+// The file is removed at the end.
 static int open_listener(struct launch *launch, json_t *file, const char *member, const char *flag,
                          struct err *err)
 {
     const char *path = path_of(file, member);
     if (give(launch, file, os_unix_listen(path, err), err))
         return err_wrap(err, "%s", flag);
+    launch->sockets[launch->socket_count++] = path;
     return 0;
 }
 
@@ -157,7 +159,9 @@ static int open_console(struct launch *launch, json_t *config, struct err *err)
         return open_listener(launch, console, "path", "--console", err);
     if (!strcmp(kind, "file")) {
         if (give(launch, console,
-                 os_file_open(path_of(console, "path"), OS_FILE_WRITE | OS_FILE_CREATE, err), err))
+                 os_file_open(path_of(console, "path"),
+                              OS_FILE_WRITE | OS_FILE_CREATE | OS_FILE_APPEND, err),
+                 err))
             return err_wrap(err, "--console file=%s", path_of(console, "path"));
     }
     return 0;
@@ -197,19 +201,15 @@ static int open_sockets(struct launch *launch, json_t *config, struct err *err)
     } sockets[] = {{"control", "--control"}, {"gdb", "--gdb"}};
     for (size_t i = 0; i < 2; i++) {
         json_t *file = json_object_get(config, sockets[i].member);
-        if (!file)
-            continue;
-        if (open_listener(launch, file, "file", sockets[i].flag, err))
+        if (file && open_listener(launch, file, "file", sockets[i].flag, err))
             return -1;
-        launch->sockets[launch->socket_count++] = path_of(file, "file");
     }
     size_t index;
     json_t *port;
     json_array_foreach(json_object_get(config, "ports"), index, port)
     {
-        if (open_listener(launch, port, "path", "ports", err))
-            return -1;
-        launch->sockets[launch->socket_count++] = path_of(port, "path");
+        if (open_listener(launch, port, "path", "--port", err))
+            return err_wrap(err, "port %s", path_of(port, "name"));
     }
     return 0;
 }

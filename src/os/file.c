@@ -30,6 +30,8 @@ int os_file_open(const char *path, unsigned flags, struct err *err)
         mode |= O_EXCL;
     if (flags & OS_FILE_TRUNCATE)
         mode |= O_TRUNC;
+    if (flags & OS_FILE_APPEND)
+        mode |= O_APPEND;
     if (flags & OS_FILE_NO_FOLLOW)
         mode |= O_NOFOLLOW;
     int fd = -1;
