@@ -14,6 +14,7 @@
     "[,bandwidth-burst=SIZE][,iops-burst=N][,on-error=report|stop]"
 #define MIN_MEMORY (16 * MIB)
 #define MAX_MEMORY (64 * GIB)
+#define MAX_PORT_NAME 63
 
 struct option_context {
     const char *flag;
@@ -222,6 +223,43 @@ static int apply_console(struct option_context *c, struct err *err)
     return set_string(c, console, "path", equals + 1, err);
 }
 
+static int add_port(struct option_context *c, const char *name, const char *path, struct err *err)
+{
+    json_t *ports = child_array(c->config, "ports"), *port = json_object(), *other;
+    size_t index;
+    json_array_foreach(ports, index, other)
+    {
+        const char *taken = json_string_value(json_object_get(other, "name"));
+        if (taken && !strcmp(taken, name)) {
+            json_decref(port);
+            return err_set(err, ERR_USAGE, "%s %s: there is a port '%s' already", c->flag, c->value,
+                           name);
+        }
+    }
+    json_array_append_new(ports, port);
+    return set_string(c, port, "name", name, err) || set_string(c, port, "path", path, err) ? -1
+                                                                                            : 0;
+}
+
+static int apply_port(struct option_context *c, struct err *err)
+{
+    char name[MAX_PORT_NAME + 1];
+    size_t length = strcspn(c->value, "=");
+    if (!length || length > MAX_PORT_NAME || !c->value[length] || !c->value[length + 1])
+        return refuse(c, err, "NAME=SOCKET with a name of 1 to 63 bytes");
+    memcpy(name, c->value, length);
+    name[length] = 0;
+    return add_port(c, name, c->value + length + 1, err);
+}
+
+// A stock agent finds its port by this name.
+static int apply_agent(struct option_context *c, struct err *err)
+{
+    if (!*c->value)
+        return refuse(c, err, "the path of a socket");
+    return add_port(c, "org.qemu.guest_agent.0", c->value, err);
+}
+
 // bandwidth=, iops= and their bursts.
 static int disk_limit(struct option_context *c, json_t *disk, const char *word, struct err *err)
 {
@@ -354,6 +392,7 @@ static const struct option options[] = {
     {"--on-reboot", true, apply_on_reboot}, {"--gdb", true, apply_gdb},
     {"--trace", true, apply_trace},         {"--deterministic", false, apply_deterministic},
     {"--stats", false, apply_stats},        {"--json", false, apply_json},
+    {"--agent", true, apply_agent},         {"--port", true, apply_port},
 };
 
 static const struct option *find_option(const char *word, size_t length)

@@ -58,10 +58,10 @@ def copy_of(name):
     return copy
 
 
-def debian(disk, *words):
-    """A run of the Debian guest by --kernel, from a copy of debian.ext4."""
-    folder = os.path.dirname(image("debian.ext4"))
-    return wirt("--kernel", f"{folder}/debian.vmlinuz", "--initrd", f"{folder}/debian.initrd", "--append",
+def debian(disk, *words, name="debian"):
+    """A run of a Debian guest by --kernel, from a copy of debian.ext4 or of another `name`.ext4."""
+    folder = os.path.dirname(image(f"{name}.ext4"))
+    return wirt("--kernel", f"{folder}/{name}.vmlinuz", "--initrd", f"{folder}/{name}.initrd", "--append",
                 "console=ttyS0 root=/dev/vda ro", "--memory", "1G", "--disk", disk, *words)
 
 
