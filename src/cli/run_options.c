@@ -12,8 +12,8 @@
 #define DISK_WORDS                                                                                 \
     "FILE[,readonly][,serial=S][,format=raw|qcow2|vmdk|vhdx|vdi][,bandwidth=SIZE][,iops=N]"        \
     "[,bandwidth-burst=SIZE][,iops-burst=N][,on-error=report|stop]"
-#define MIN_MEMORY (16 * MIB)
-#define MAX_MEMORY (64 * GIB)
+#define MIN_MEMORY    (16 * MIB)
+#define MAX_MEMORY    (64 * GIB)
 #define MAX_PORT_NAME 63
 
 struct option_context {

@@ -104,10 +104,30 @@ def available(guest):
     return int(guest.run("sed -n 's/MemAvailable: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo", BUSYBOX_PROMPT)) >> 10
 
 
-def balloon(guest, socket):
+def guest_memory(socket):
+    return json.loads(control(socket, "guest-memory", "--json"))
+
+
+def balloon(guest, socket, events):
+    guest.run("rmmod virtio_balloon", BUSYBOX_PROMPT)
+    failed = subprocess.run([WIRT, "ctl", socket, "guest-memory"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=30, check=False)
+    assert failed.returncode and "no driver" in failed.stdout, failed.stdout
+    guest.run("modprobe virtio_balloon", BUSYBOX_PROMPT)
+    told = guest_memory(socket)
+    assert told["target"] == told["actual"] == 512 << 20, told
+    total = int(guest.run("sed -n 's/MemTotal: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo", BUSYBOX_PROMPT))
+    assert told["total"] == total << 10 and 0 < told["free"] < told["total"] and told["minor-faults"] > 1000, (told, total)
+    # Each answer is new: a file in the guest's memory shows at once.
+    guest.run("dd if=/dev/zero of=/tmp/file bs=1M count=64", BUSYBOX_PROMPT)
+    after = guest_memory(socket)
+    assert told["free"] - after["free"] > 60 << 20, (told, after)
+    assert json.loads(control(socket, "statistics", "--json"))["balloon"]["caches"] == after["caches"]
+    guest.run("rm /tmp/file", BUSYBOX_PROMPT)
     before = available(guest)
     control(socket, "balloon", "memory=256M")
     wait_in_guest(guest, f"[ $(sed -n 's/MemAvailable: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo) -lt {(before - 200) << 10} ]")
+    while guest_memory(socket)["actual"] != 256 << 20:
+        events.wait_for("balloon")
     control(socket, "balloon", "memory=512M")
     wait_in_guest(guest, f"[ $(sed -n 's/MemAvailable: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo) -gt {(before - 20) << 10} ]")
 
@@ -123,7 +143,7 @@ with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile() as d
             plug_disk(vm, control_socket, machine_events, disk_file.name, number)
         plug_chain(vm, control_socket, machine_events, folder)
         plug_net(vm, control_socket, machine_events)
-        balloon(vm, control_socket)
+        balloon(vm, control_socket, machine_events)
         vm.type("poweroff\n")
         vm.finish(0)
         check_quiet(vm)

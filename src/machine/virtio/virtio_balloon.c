@@ -52,7 +52,15 @@ struct virtio_balloon {
     struct virtio_device device;
     struct config config; // saved
     struct virtio_balloon_stats stats;
+    void (*changed)(void *context); // NULL: nobody is interested
+    void *context;
 };
+
+static void tell_change(const struct virtio_balloon *balloon)
+{
+    if (balloon->changed)
+        balloon->changed(balloon->context);
+}
 
 static unsigned stats_queue(const struct virtio_balloon *balloon)
 {
@@ -126,6 +134,7 @@ static void read_stats(struct virtio_balloon *balloon, const struct virtq_chain 
             balloon->stats.values[tag] = load_le64(stat + 2);
     }
     balloon->stats.updates++;
+    tell_change(balloon);
 }
 
 static bool process_stats(struct virtio_balloon *balloon, struct virtio_queue *queue)
@@ -138,20 +147,37 @@ static bool process_stats(struct virtio_balloon *balloon, struct virtio_queue *q
     return false;
 }
 
-void virtio_balloon_request_stats(struct virtio_balloon *balloon)
+// The queue, if the guest has a driver that uses it. Lock held.
+static struct virtio_queue *live_stats_queue(struct virtio_balloon *balloon)
+{
+    unsigned index = stats_queue(balloon);
+    bool live = virtio_running(&balloon->device) && index < QUEUE_COUNT &&
+                balloon->device.queues[index].ring.enabled;
+    return live ? &balloon->device.queues[index] : NULL;
+}
+
+bool virtio_balloon_tells(struct virtio_balloon *balloon)
+{
+    virtio_lock(&balloon->device);
+    bool tells = live_stats_queue(balloon);
+    virtio_unlock(&balloon->device);
+    return tells;
+}
+
+bool virtio_balloon_request_stats(struct virtio_balloon *balloon)
 {
     struct virtio_device *device = &balloon->device;
     virtio_lock(device);
-    unsigned index = stats_queue(balloon);
+    struct virtio_queue *queue = live_stats_queue(balloon);
     struct virtq_chain chain;
-    if (virtio_running(device) && index < QUEUE_COUNT && device->queues[index].ring.enabled) {
-        struct virtio_queue *queue = &device->queues[index];
+    if (queue) {
         if (virtqueue_next(&queue->ring, &chain, NULL) > 0)
             virtqueue_push(&queue->ring, &chain, 0);
         virtqueue_listen(&queue->ring);
         virtio_queue_interrupt(queue);
     }
     virtio_unlock(device);
+    return queue;
 }
 
 void virtio_balloon_stats(struct virtio_balloon *balloon, struct virtio_balloon_stats *stats)
@@ -189,6 +215,7 @@ static void config_write(void *self, unsigned offset, const void *bytes, unsigne
     if (offset == offsetof(struct config, taken_pages) &&
         length == sizeof(balloon->config.taken_pages))
         balloon->config.taken_pages = load_le32(bytes);
+    tell_change(balloon);
 }
 
 static void stop(void *self)
@@ -196,6 +223,7 @@ static void stop(void *self)
     struct virtio_balloon *balloon = self;
     balloon->config.taken_pages = 0; // a new driver starts with an empty balloon
     memset(balloon->stats.values, 0xFF, sizeof(balloon->stats.values));
+    tell_change(balloon);
 }
 
 static const struct virtio_ops ops = {
@@ -223,6 +251,8 @@ struct virtio_balloon *virtio_balloon_create(const struct virtio_environment *en
         return NULL;
     }
     memset(balloon->stats.values, 0xFF, sizeof(balloon->stats.values));
+    balloon->changed = params->changed;
+    balloon->context = params->context;
     static const uint16_t sizes[QUEUE_COUNT] = {QUEUE_SIZE, QUEUE_SIZE, QUEUE_SIZE, QUEUE_SIZE};
     struct virtio_setup setup = {
         .name = params->name,

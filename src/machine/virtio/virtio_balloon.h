@@ -11,6 +11,9 @@
 
 struct virtio_balloon_params {
     const char *name;
+    // The guest told statistics, took or gave back memory, or its driver went: on any thread, with the device's lock held. NULL: nobody is interested.
+    void (*changed)(void *context);
+    void *context;
 };
 
 struct virtio_balloon;
@@ -48,7 +51,8 @@ struct virtio_balloon_stats {
     uint64_t reported_bytes; // free memory given back to the host, in all
 };
 void virtio_balloon_stats(struct virtio_balloon *balloon, struct virtio_balloon_stats *stats);
-// Ask for new ones; they come a little later, if the guest has a driver.
-void virtio_balloon_request_stats(struct virtio_balloon *balloon);
+bool virtio_balloon_tells(struct virtio_balloon *balloon); // does it, now?
+// Ask for new ones; they come a little later. False: they will not, the guest has no driver that tells any.
+bool virtio_balloon_request_stats(struct virtio_balloon *balloon);
 
 #endif

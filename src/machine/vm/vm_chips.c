@@ -29,7 +29,9 @@ static void on_debug_exit(void *context, uint32_t value)
 // A guest that handles its crash itself (kdump) goes on; else the machine ends where the guest's kernel did.
 static void on_panicked(void *context, bool crash_handled)
 {
+    struct vm *vm = context;
     log_warn("the guest reported a panic%s", crash_handled ? " and handles it" : "");
+    os_loop_post(vm->loop, &vm->panic_post);
     if (!crash_handled)
         vm_request_end(context, VM_END_PANIC, 0);
 }

@@ -23,6 +23,7 @@
 #define MAX_CONNECTIONS  16
 #define MAX_PASSED       72
 #define PROTOCOL_VERSION 1
+#define FOR_MEMORY       "" // no job has this name
 
 struct connection {
     struct vm_control *control;
@@ -32,8 +33,8 @@ struct connection {
     size_t passed_count;
     size_t used;
     char *line;
-    json_t *waiting;      // owned: the id of a job-wait that is not answered yet; NULL: none
-    char waiting_for[32]; // the job
+    json_t *waiting;      // owned: the id of a request that is not answered yet; NULL: none
+    char waiting_for[32]; // job-wait: the job; guest-memory: FOR_MEMORY
 };
 
 struct vm_control {
@@ -217,6 +218,55 @@ static void drop_passed(struct connection *c)
         os_file_close(&c->passed[--c->passed_count]);
 }
 
+// The request is answered later, whatever it is. False: the connection waits for something already.
+static bool begin_waiting(struct connection *c, const struct wire_request *request,
+                          const char *what)
+{
+    if (c->waiting)
+        return false;
+    c->waiting = request->id ? json_incref(request->id) : json_null();
+    snprintf(c->waiting_for, sizeof(c->waiting_for), "%s", what);
+    return true;
+}
+
+static void end_waiting(struct vm *vm, const char *what, const json_t *ok, const struct err *err)
+{
+    for (unsigned i = 0; vm->control && i < MAX_CONNECTIONS; i++) {
+        struct connection *c = &vm->control->connections[i];
+        if (c->fd < 0 || !c->waiting || strcmp(c->waiting_for, what) != 0)
+            continue;
+        json_t *id = c->waiting;
+        c->waiting = NULL;
+        answer(c, id, ok ? json_copy((json_t *)(uintptr_t)ok) : NULL, err);
+        json_decref(id);
+    }
+}
+
+// Answered when the guest has told.
+static void wait_for_memory(struct connection *c, const struct wire_request *request)
+{
+    struct err err = {0};
+    if (c->control->vm->state != VM_RUNNING)
+        err_set(&err, ERR_BUSY, "the machine does not run");
+    else if (!begin_waiting(c, request, FOR_MEMORY))
+        err_set(&err, ERR_BUSY, "this connection waits for an answer already");
+    else if (!vm_balloon_ask(c->control->vm))
+        vm_control_memory_told(c->control->vm, false);
+    if (err.code)
+        answer(c, request->id, NULL, &err);
+}
+
+void vm_control_memory_told(struct vm *vm, bool told)
+{
+    struct err err = {0};
+    json_t *ok = told ? vm_balloon_statistics(vm) : NULL;
+    if (!told)
+        err_set(&err, ERR_UNSUPPORTED,
+                "the guest does not tell: it has no driver for the balloon (virtio_balloon) now");
+    end_waiting(vm, FOR_MEMORY, ok, &err);
+    json_decref(ok);
+}
+
 // Answered now when the job has settled, else by vm_control_job_settled().
 static void wait_for_job(struct connection *c, const struct wire_request *request)
 {
@@ -225,7 +275,7 @@ static void wait_for_job(struct connection *c, const struct wire_request *reques
     bool settled = true;
     json_t *status = NULL;
     if (c->waiting)
-        err_set(&err, ERR_BUSY, "this connection waits for a job already");
+        err_set(&err, ERR_BUSY, "this connection waits for an answer already");
     else
         status = vm_job_status(c->control->vm, id, &settled, &err);
     if (settled || !status) {
@@ -233,21 +283,12 @@ static void wait_for_job(struct connection *c, const struct wire_request *reques
         return;
     }
     json_decref(status);
-    c->waiting = request->id ? json_incref(request->id) : json_null();
-    snprintf(c->waiting_for, sizeof(c->waiting_for), "%s", id);
+    begin_waiting(c, request, id);
 }
 
 void vm_control_job_settled(struct vm *vm, const char *id, const json_t *status)
 {
-    for (unsigned i = 0; vm->control && i < MAX_CONNECTIONS; i++) {
-        struct connection *c = &vm->control->connections[i];
-        if (c->fd < 0 || !c->waiting || strcmp(c->waiting_for, id) != 0)
-            continue;
-        json_t *request_id = c->waiting;
-        c->waiting = NULL;
-        answer(c, request_id, json_copy((json_t *)(uintptr_t)status), NULL);
-        json_decref(request_id);
-    }
+    end_waiting(vm, id, status, NULL);
 }
 
 static void handle_line(struct connection *c, const char *line, size_t length)
@@ -256,8 +297,9 @@ static void handle_line(struct connection *c, const char *line, size_t length)
     struct wire_request request;
     json_t *ok = NULL;
     if (!wire_request_parse(&request, line, length, &err)) {
-        if (!strcmp(request.command->name, "job-wait")) {
-            wait_for_job(c, &request);
+        bool memory = !strcmp(request.command->name, "guest-memory");
+        if (memory || !strcmp(request.command->name, "job-wait")) {
+            (memory ? wait_for_memory : wait_for_job)(c, &request);
             wire_request_fini(&request);
             return;
         }

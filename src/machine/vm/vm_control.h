@@ -30,6 +30,12 @@ json_t *vm_do_disk_limits(struct vm *vm, const json_t *request, struct vm_passed
 json_t *vm_do_balloon(struct vm *vm, const json_t *request, struct vm_passed *passed,
                       struct err *err);
 
+// vm_helpers.c: what the guest has told of its memory; a new reference. vm_balloon_ask() asks for it anew: false where the guest will not answer.
+json_t *vm_balloon_statistics(struct vm *vm);
+bool vm_balloon_ask(struct vm *vm);
+// vm_control.c: the guest has told, or will not any more.
+void vm_control_memory_told(struct vm *vm, bool told);
+
 // vm_jobs.c
 json_t *vm_do_disks(struct vm *vm, const json_t *request, struct vm_passed *passed,
                     struct err *err);

@@ -54,8 +54,10 @@ struct vm_devices {
         *disk_queue; // completions of all disks, on the I/O loop; NULL in a deterministic machine
     struct os_loop_watch disk_watch;
     struct vm_device *first;
-    struct virtio_balloon *balloon; // one of the devices
-    struct device *saved;           // sections of all functions
+    struct virtio_balloon *balloon;          // one of the devices
+    struct os_loop_post balloon_changed;     // to the main loop
+    uint64_t balloon_taken, balloon_updates; // as told last; the main loop's
+    struct device *saved;                    // sections of all functions
 };
 
 // A new device with this id, not yet in the list. NULL and *err when the id is taken.

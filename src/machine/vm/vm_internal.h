@@ -60,7 +60,8 @@ struct vm {
     uint64_t first_instruction_ns; // after start_ns; 0: none yet
 
     // Any thread.
-    atomic_uint requests; // enum vm_request
+    struct os_loop_post panic_post; // to the main loop: the guest's kernel reported a panic
+    atomic_uint requests;           // enum vm_request
     _Atomic enum vm_end end;
     atomic_uint debug_value;
     _Atomic uint64_t first_output_ns;

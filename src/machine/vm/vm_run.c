@@ -166,11 +166,17 @@ void vm_clock_woken(void *context)
     os_loop_post(vm->loop, &vm->clock_post);
 }
 
+static void tell_panic(void *context)
+{
+    vm_control_event(context, "panic", NULL);
+}
+
 void vm_run_init(struct vm *vm)
 {
     vm->clock_timer = (struct os_loop_timer){.expired = clock_timer_expired, .context = vm};
     vm->timeout_timer = (struct os_loop_timer){.expired = timeout_expired, .context = vm};
     vm->clock_post = (struct os_loop_post){.function = arm_clock_timer, .context = vm};
+    vm->panic_post = (struct os_loop_post){.function = tell_panic, .context = vm};
     vm->request_post = (struct os_loop_post){.function = handle_requests, .context = vm};
     pthread_mutex_init(&vm->park_lock, NULL);
     pthread_cond_init(&vm->parked_changed, NULL);

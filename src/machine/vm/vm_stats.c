@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "machine/vm/vm_control.h"
 #include "machine/vm/vm_internal.h"
 #include "os/clock.h"
 #include "os/self.h"
@@ -47,7 +48,7 @@ json_t *vm_statistics(struct vm *vm)
         for (enum vcpu_tier tier = 0; tier < TIER_COUNT; tier++)
             tiers[tier] += backend->instructions(vm->vcpus[i], tier);
     return json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:I, s:o}", //
+        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:o}", //
         "started_ns", (json_int_t)vm->start_ns, "wall_ns",
         (json_int_t)(os_clock_monotonic_ns() - vm->start_ns),                           //
         "first_instruction_ns", (json_int_t)vm->first_instruction_ns,                   //
@@ -57,7 +58,7 @@ json_t *vm_statistics(struct vm *vm)
         "instructions_translated", (json_int_t)tiers[TIER_TRANSLATED], "exits",
         exits_by_reason(vm),                                                                  //
         "disks", vm_devices_statistics(vm, "disk"), "nets", vm_devices_statistics(vm, "net"), //
-        "host_memory_bytes", beyond, "host_memory", memory);
+        "balloon", vm_balloon_statistics(vm), "host_memory_bytes", beyond, "host_memory", memory);
 }
 
 static void print_member(const char *name, const json_t *value)
