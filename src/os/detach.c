@@ -14,19 +14,21 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define ABOVE 2048 // where descriptors wait while others get their numbers
-
-// First all out of the way, then each to its place: numbers may be those of other descriptors.
+// First all out of the way, then each to its place: numbers may be those of other descriptors. Right above the highest number, because an ordinary
+// user's limit may be 1024.
 static int place(const struct os_process_detached *what, int nowhere, int *report)
 {
-    int high[256];
+    int high[256], above = 3;
     if (what->count > 250)
         return -1;
     for (size_t i = 0; i < what->count; i++)
-        if ((high[i] = fcntl(what->fds[i], F_DUPFD_CLOEXEC, ABOVE)) < 0)
+        if (what->numbers[i] >= above)
+            above = what->numbers[i] + 1;
+    for (size_t i = 0; i < what->count; i++)
+        if ((high[i] = fcntl(what->fds[i], F_DUPFD_CLOEXEC, above)) < 0)
             return -1;
-    int out = fcntl(nowhere, F_DUPFD_CLOEXEC, ABOVE);
-    *report = fcntl(*report, F_DUPFD_CLOEXEC, ABOVE);
+    int out = fcntl(nowhere, F_DUPFD_CLOEXEC, above);
+    *report = fcntl(*report, F_DUPFD_CLOEXEC, above);
     if (out < 0 || *report < 0 || dup2(out, 0) < 0 || dup2(out, 1) < 0)
         return -1;
     for (size_t i = 0; i < what->count; i++)
