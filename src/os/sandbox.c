@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <limits.h>
+#include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/io_uring.h>
 #include <linux/landlock.h>
@@ -306,6 +307,15 @@ static int drop_root(struct err *err)
     return 0;
 }
 
+// A user namespace of our own comes with all capabilities inside it, which nothing here needs.
+static int drop_capabilities(struct err *err)
+{
+    struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+    const struct __user_cap_data_struct none[_LINUX_CAPABILITY_U32S_3] = {0};
+    return syscall(SYS_capset, &header, none) ? err_set_errno(err, errno, "cannot give up rights")
+                                              : 0;
+}
+
 static void allow_reading(int ruleset, const char *folder)
 {
     struct landlock_path_beneath_attr rule = {.allowed_access = LANDLOCK_ACCESS_FS_READ_FILE};
@@ -345,7 +355,7 @@ int os_sandbox_enter(struct err *err)
     limit_resources();
     mallopt(M_ARENA_MAX, MALLOC_ARENAS);
     enter_namespaces();
-    if (drop_root(err))
+    if (drop_root(err) || drop_capabilities(err))
         return -1;
     deny_paths(NULL);
     entered = true;
@@ -366,7 +376,7 @@ static int enter_network(bool storage, struct err *err)
     bool names = realpath("/etc/resolv.conf", path);
     if (names)
         *strrchr(path, '/') = 0;
-    if (drop_root(err))
+    if (drop_root(err) || drop_capabilities(err))
         return -1;
     deny_paths(names ? path : NULL);
     return load_network_filter(storage, err);
