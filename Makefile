@@ -29,7 +29,7 @@ $(BUILD)/build.ninja: | setup
 build: setup $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
 
-web: $(BUILD)/build.ninja ## build the web page of wirtd
+web: build ## build the web page of wirtd
 	@tools/web
 
 demo: build ## boot Debian 12 in a VM and stand in its shell

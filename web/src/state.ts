@@ -3,29 +3,31 @@
 // is visible), the place it shows (in the address's fragment, so that a link leads back), and the short
 // messages in its corner. Views read these signals and redraw themselves.
 import { computed, effect, signal } from "@preact/signals";
-import { ApiError, api, dropTicket, keepTicket, onUnauthorized, ticketFromCookie } from "./api/client";
-import type { Permissions, Resource, TaskStatus } from "./api/types";
+import { type AnswerOf, ApiError, api, dropTicket, keepTicket, onUnauthorized, ticketFromCookie } from "./api/client";
+import type { Permissions, Resource } from "./api/types";
+import { note } from "./history";
 
 const RESOURCES_EVERY_MS = 3000;
+/** Of a large node the list takes long to make and to draw: the page asks for it less often, so that it is busy with it at most so much of the time. */
+const RESOURCES_BUSY_AT_MOST = 0.1;
 const TASK_EVERY_MS = 700;
 /** A ticket lasts two hours; it is renewed well before. */
 const RENEW_EVERY_MS = 45 * 60 * 1000;
 
-export interface LoginAnswer {
-    ticket: string;
-    username: string;
-    CSRFPreventionToken?: string;
-    NeedTFA?: number;
-}
+export type LoginAnswer = AnswerOf<"POST", "/access/ticket">;
 
 export const user = signal<string | undefined>(undefined);
 export const permissions = signal<Permissions>({});
 export const resources = signal<Resource[]>([]);
 export const resourcesError = signal<string | undefined>(undefined);
+/** Why the log-in page is there, where it is not at the person's own wish. */
+export const farewell = signal<string | undefined>(undefined);
 
 export const guests = computed(() =>
     resources.value.filter((r) => r.type === "qemu").sort((a, b) => (a.vmid ?? 0) - (b.vmid ?? 0)),
 );
+/** What names a guest in the interface's paths. */
+export const names = (guest: Resource): { node: string; vmid: number } => ({ node: guest.node ?? "", vmid: guest.vmid ?? 0 });
 export const nodes = computed(() => resources.value.filter((r) => r.type === "node"));
 export const storages = computed(() => resources.value.filter((r) => r.type === "storage"));
 
@@ -84,16 +86,17 @@ export function reason(error: unknown): string {
 
 let renewal: number | undefined;
 
-function begin(answer: LoginAnswer): void {
-    keepTicket(answer.ticket, answer.CSRFPreventionToken ?? "");
+function enter(answer: LoginAnswer): void {
+    keepTicket(answer.ticket, answer.CSRFPreventionToken);
     user.value = answer.username;
+    farewell.value = undefined;
     clearInterval(renewal);
     renewal = window.setInterval(() => void renew(answer.username), RENEW_EVERY_MS);
     void loadPermissions();
 }
 
 async function loadPermissions(): Promise<void> {
-    permissions.value = await api.get<Permissions>("/access/permissions");
+    permissions.value = await api.get("/access/permissions");
 }
 
 /** A valid ticket serves as the password for its successor. */
@@ -101,7 +104,7 @@ async function renew(username: string): Promise<void> {
     const password = ticketFromCookie();
     if (password === undefined) return logOut();
     try {
-        begin(await api.post<LoginAnswer>("/access/ticket", { username, password }));
+        enter(await api.post("/access/ticket", { username, password }));
     } catch {
         logOut();
     }
@@ -109,14 +112,14 @@ async function renew(username: string): Promise<void> {
 
 /** Logs in, or says what the second factor's answer must be sent with. */
 export async function logIn(username: string, password: string): Promise<LoginAnswer> {
-    const answer = await api.post<LoginAnswer>("/access/ticket", { username, password });
-    if (answer.NeedTFA !== 1) begin(answer);
+    const answer = await api.post("/access/ticket", { username, password });
+    if (answer.NeedTFA !== 1) enter(answer);
     return answer;
 }
 
 export async function secondFactor(challenge: LoginAnswer, code: string): Promise<void> {
-    begin(
-        await api.post<LoginAnswer>("/access/ticket", {
+    enter(
+        await api.post("/access/ticket", {
             username: challenge.username,
             "tfa-challenge": challenge.ticket,
             password: `totp:${code}`,
@@ -139,7 +142,10 @@ export async function resume(): Promise<void> {
     if (name !== undefined) await renew(name);
 }
 
-onUnauthorized(logOut);
+onUnauthorized(() => {
+    if (user.value !== undefined) farewell.value = "Your session has ended. Log in again, and you are back where you were.";
+    logOut();
+});
 
 /** Whether the user holds a privilege at a path or at one of its parents, as far as the server told. */
 export function may(privilege: string, path: string): boolean {
@@ -153,20 +159,34 @@ export function may(privilege: string, path: string): boolean {
 
 // ---- resources -----------------------------------------------------------------------------------
 
+let lastTookMs = 0;
+
 export async function refresh(): Promise<void> {
+    const begun = performance.now();
     try {
-        resources.value = await api.get<Resource[]>("/cluster/resources");
+        const all = await api.get("/cluster/resources");
+        note(all);
+        resources.value = all;
         resourcesError.value = undefined;
     } catch (error) {
         resourcesError.value = reason(error);
     }
+    lastTookMs = performance.now() - begun;
 }
 
 effect(() => {
     if (user.value === undefined) return;
-    void refresh();
-    const timer = window.setInterval(() => document.visibilityState === "visible" && void refresh(), RESOURCES_EVERY_MS);
-    return () => clearInterval(timer);
+    let timer: number | undefined;
+    let over = false;
+    const again = async () => {
+        if (document.visibilityState === "visible") await refresh();
+        if (!over) timer = window.setTimeout(again, Math.max(RESOURCES_EVERY_MS, lastTookMs / RESOURCES_BUSY_AT_MOST));
+    };
+    void again();
+    return () => {
+        over = true;
+        clearTimeout(timer);
+    };
 });
 
 // ---- tasks ---------------------------------------------------------------------------------------
@@ -176,9 +196,9 @@ export const nodeOf = (upid: string): string => upid.split(":")[1] ?? "localhost
 const pause = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
 
 /** Waits until a task has ended; its exit status when that is not OK is the error. */
-export async function taskEnd(upid: string): Promise<void> {
+async function taskEnd(upid: string): Promise<void> {
     for (;;) {
-        const state = await api.get<TaskStatus>(`/nodes/${nodeOf(upid)}/tasks/${encodeURIComponent(upid)}/status`);
+        const state = await api.get("/nodes/{node}/tasks/{upid}/status", { node: nodeOf(upid), upid });
         if (state.status === "stopped") {
             if (state.exitstatus !== "OK") throw new Error(state.exitstatus ?? "the task was lost");
             return;
@@ -187,11 +207,9 @@ export async function taskEnd(upid: string): Promise<void> {
     }
 }
 
-/** Runs something that starts a task (or none) and tells in the corner how it went. True when well. */
-export async function run(what: string, start: () => Promise<unknown>): Promise<boolean> {
+async function follow(what: string, upid: unknown): Promise<boolean> {
     const busy = say("busy", `${what} …`);
     try {
-        const upid = await start();
         if (typeof upid === "string" && upid.startsWith("UPID:")) await taskEnd(upid);
         say("good", `${what}: done`);
         return true;
@@ -202,4 +220,25 @@ export async function run(what: string, start: () => Promise<unknown>): Promise<
         unsay(busy);
         void refresh();
     }
+}
+
+/**
+ * Asks for something that starts a task (or none). What is refused at once is thrown, for the form that asked to show it; how the task goes
+ * is told in the corner, and to `then`.
+ */
+export async function begin(what: string, ask: () => Promise<unknown>, then?: (well: boolean) => void): Promise<void> {
+    const upid = await ask();
+    void follow(what, upid).then(then);
+}
+
+/** The same where no form is open: what is refused stands in the corner, too. True when all went well. */
+export async function run(what: string, ask: () => Promise<unknown>): Promise<boolean> {
+    let upid: unknown;
+    try {
+        upid = await ask();
+    } catch (error) {
+        say("bad", `${what}: ${reason(error)}`);
+        return false;
+    }
+    return follow(what, upid);
 }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-// What the API answers, as far as the page reads it. Sizes are bytes, times are seconds.
+// What the API answers where its table leaves the end open, as far as the page reads it. Sizes are bytes, times are seconds.
+import type { Endpoints } from "./endpoints";
 
 export interface Resource {
     id: string;
-    type: "qemu" | "lxc" | "node" | "storage" | "pool";
+    type: string;
     node?: string;
-    status?: string;
+    status: string;
     vmid?: number;
     name?: string;
     template?: number;
@@ -22,90 +23,33 @@ export interface Resource {
     maxmem?: number;
     disk?: number;
     maxdisk?: number;
+    /** Bytes since the guest started. */
+    netin?: number;
+    netout?: number;
+    diskread?: number;
+    diskwrite?: number;
 }
 
-export interface Task {
-    upid: string;
-    node: string;
-    type: string;
-    id: string;
-    user: string;
-    starttime: number;
-    endtime?: number;
-    /** "running" or the exit status; "OK" when it went well. */
-    status?: string;
-}
-
-export interface TaskStatus {
-    status: "running" | "stopped";
-    exitstatus?: string;
-    type: string;
-    id: string;
-    user: string;
-    starttime: number;
-    progress?: number;
-}
-
-export interface LogLine {
-    n: number;
-    t: string;
-}
-
-export type Config = Record<string, string | number>;
-
-export interface Snapshot {
-    name: string;
-    description?: string;
-    parent?: string;
-    snaptime?: number;
-    running?: number;
-}
-
-export interface Volume {
-    volid: string;
-    content: string;
-    format: string;
-    size: number;
-    used?: number;
-    ctime?: number;
-    vmid?: number;
-    notes?: string;
-}
+export type Config = { digest: string; [key: string]: string | number };
 
 export interface StorageInfo {
-    storage: string;
     type: string;
     content: string;
-    active?: number;
-    total?: number;
-    used?: number;
-    avail?: number;
+    active: number;
+    total: number;
+    used: number;
+    avail: number;
 }
 
 export interface User {
     userid: string;
-    enable?: number;
-    expire?: number;
+    enable: number;
+    expire: number;
     firstname?: string;
     lastname?: string;
     email?: string;
     comment?: string;
     groups?: string;
-}
-
-export interface Token {
-    tokenid: string;
-    privsep?: number;
-    expire?: number;
-    comment?: string;
-}
-
-export interface AclEntry {
-    path: string;
-    roleid: string;
-    ugid: string;
-    type: "user" | "group" | "token";
-    propagate?: number;
 }
 
 export interface NodeStatus {
@@ -133,6 +77,11 @@ export interface Sample {
     diskwrite?: number;
 }
 
+export interface AgentInterface {
+    name: string;
+    "ip-addresses"?: { "ip-address": string; "ip-address-type": string }[];
+}
+
 export interface Iface {
     iface: string;
     type: string;
@@ -142,5 +91,39 @@ export interface Iface {
     comments?: string;
 }
 
+type Row<K extends keyof Endpoints> = Endpoints[K]["answer"] extends (infer R)[] ? R : never;
+export type Task = Row<"GET /nodes/{node}/tasks">;
+export type Snapshot = Row<"GET /nodes/{node}/qemu/{vmid}/snapshot">;
+export type Volume = Row<"GET /nodes/{node}/storage/{storage}/content">;
+export type Token = Row<"GET /access/users/{userid}/token">;
+export type AclEntry = Row<"GET /access/acl">;
+export type Group = Row<"GET /access/groups">;
+
 /** Path to what the logged-in user may do there. */
 export type Permissions = Record<string, Record<string, number>>;
+
+/** Endpoints that the node is about to have. */
+export interface Coming {
+    "GET /nodes/{node}/rrddata": { parameters: { node: string; timeframe: string; cf?: string }; answer: object[] };
+    "GET /nodes/{node}/qemu/{vmid}/rrddata": { parameters: { node: string; vmid: number; timeframe: string; cf?: string }; answer: object[] };
+    "POST /nodes/{node}/vzdump": { parameters: { node: string; vmid: number | string; storage?: string; mode?: string; compress?: string }; answer: string };
+}
+
+export interface Answers {
+    "GET /cluster/resources": Resource[];
+    "GET /cluster/tasks": Task[];
+    "GET /access/users": User[];
+    "GET /access/users/{userid}": Omit<User, "userid" | "groups"> & { groups?: string[] | string };
+    "GET /access/permissions": Permissions;
+    "GET /nodes/{node}/status": NodeStatus;
+    "GET /nodes/{node}/network": Iface[];
+    "GET /nodes/{node}/rrddata": Sample[];
+    "GET /nodes/{node}/qemu/{vmid}/rrddata": Sample[];
+    "GET /nodes/{node}/qemu/{vmid}/config": Config;
+    "GET /nodes/{node}/qemu/{vmid}/agent/network-get-interfaces": { result: AgentInterface[] };
+    "GET /nodes/{node}/storage/{storage}/status": StorageInfo;
+}
+
+/** Fails to compile where what stands above is not what the table says. */
+type Wrong = { [K in keyof Answers & keyof Endpoints]: Answers[K] extends Endpoints[K]["answer"] ? never : K }[keyof Answers & keyof Endpoints];
+export const agrees: [Wrong] extends [never] ? true : Wrong = true;

@@ -11,9 +11,10 @@ export interface Line {
 }
 
 const HEIGHT = 150;
+const POWERS = Array.from({ length: 50 }, (_, power) => 2 ** power);
 const colour = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
-export function Chart(props: { title: string; times: number[]; lines: Line[]; format: (value: number) => string; max?: number }) {
+export function Chart(props: { title: string; times: number[]; lines: Line[]; format: (value: number) => string; max?: number; /** Bytes: ticks at powers of two. */ binary?: boolean }) {
     const place = useRef<HTMLDivElement>(null);
     const plot = useRef<uPlot>();
     const data = [props.times, ...props.lines.map((line) => line.values)] as uPlot.AlignedData;
@@ -30,7 +31,7 @@ export function Chart(props: { title: string; times: number[]; lines: Line[]; fo
                 cursor: { y: false },
                 scales: { y: { range: (_, __, high) => [0, props.max ?? Math.max(high * 1.15, 1e-9)] } },
                 series: [{}, ...props.lines.map((line, index) => ({ label: line.label, stroke: strokes[index]!, width: 1.5, fill: index === 0 ? `${strokes[0]}22` : undefined }))],
-                axes: [axis, { ...axis, size: 70, values: (_: uPlot, ticks: number[]) => ticks.map(props.format) }],
+                axes: [{ ...axis, space: 70 }, { ...axis, size: 70, incrs: props.binary ? POWERS : undefined, values: (_: uPlot, ticks: number[]) => ticks.map(props.format) }],
             },
             data,
             element,

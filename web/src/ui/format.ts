@@ -47,3 +47,33 @@ export function pairs(property: string): [string, string][] {
         return at < 0 ? ["", part] : [part.slice(0, at), part.slice(at + 1)];
     });
 }
+
+const TASKS: Record<string, string> = {
+    qmcreate: "Create",
+    qmclone: "Clone",
+    qmconfig: "Configure",
+    qmdestroy: "Remove",
+    qmreboot: "Restart",
+    qmreset: "Reset",
+    resize: "Grow a disk",
+    qmrestore: "Restore",
+    qmresume: "Resume",
+    qmrollback: "Go back to a snapshot",
+    qmshutdown: "Shut down",
+    qmsnapshot: "Snapshot",
+    qmdelsnapshot: "Remove a snapshot",
+    qmstart: "Start",
+    qmstop: "Stop",
+    qmsuspend: "Pause",
+    qmtemplate: "Make a template",
+    qmmove: "Move a disk",
+    vzdump: "Back up",
+    imgcopy: "Copy a volume",
+    imgdel: "Remove a volume",
+    download: "Download",
+    vncproxy: "Console",
+    termproxy: "Console",
+};
+
+/** What a kind of task does, in words; a kind that is not known by its own name. */
+export const taskName = (type: string): string => TASKS[type] ?? type;

@@ -2,7 +2,7 @@
 // Data of one view: asked for when the view appears or its path changes, again each `everyMs` while the page
 // is visible, and dropped with the view. An answer that comes after the view has moved on is not shown.
 import { useCallback, useEffect, useState } from "preact/hooks";
-import { api, type Parameters } from "../api/client";
+import { type AnswerOf, type Parameters, type ParametersOf, type Path, request } from "../api/client";
 
 export interface Loaded<T> {
     data: T | undefined;
@@ -10,8 +10,8 @@ export interface Loaded<T> {
     again: () => void;
 }
 
-export function useLoad<T>(path: string, parameters: Parameters = {}, everyMs = 0): Loaded<T> {
-    const [data, setData] = useState<T>();
+export function useLoad<P extends Path<"GET">>(path: P, parameters: ParametersOf<"GET", P>, everyMs = 0): Loaded<AnswerOf<"GET", P>> {
+    const [data, setData] = useState<AnswerOf<"GET", P>>();
     const [error, setError] = useState<unknown>();
     const [turn, setTurn] = useState(0);
     const key = JSON.stringify(parameters);
@@ -20,10 +20,9 @@ export function useLoad<T>(path: string, parameters: Parameters = {}, everyMs = 
     useEffect(() => {
         const abort = new AbortController();
         const ask = () =>
-            api
-                .get<T>(path, JSON.parse(key) as Parameters, abort.signal)
+            request("GET", path, JSON.parse(key) as Parameters, abort.signal)
                 .then((answer) => {
-                    setData(answer);
+                    setData(() => answer as AnswerOf<"GET", P>);
                     setError(undefined);
                 })
                 .catch((refused) => {

@@ -5,6 +5,7 @@ import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { reason } from "../state";
 import { percent } from "./format";
+import { useWindow } from "./window";
 
 export function Button(props: {
     children: ComponentChildren;
@@ -14,6 +15,8 @@ export function Button(props: {
     disabled?: boolean;
     /** Why it is disabled, or what it does, where the text alone does not say. */
     title?: string;
+    /** The accessible name, where the text alone does not say of what. */
+    label?: string;
 }) {
     return (
         <button
@@ -21,6 +24,7 @@ export function Button(props: {
             class={`button ${props.kind ?? "plain"}`}
             disabled={props.disabled}
             title={props.title}
+            aria-label={props.label}
             onClick={props.onClick}
         >
             {props.children}
@@ -29,13 +33,13 @@ export function Button(props: {
 }
 
 /** A labelled control; the error of the field stands under it and is announced with it. */
-export function Field(props: { label: string; error?: string; hint?: string; children: (id: string, described: string) => JSX.Element }) {
+export function Field(props: { label: string; error?: string; hint?: string; children: (id: string, described: string | undefined) => JSX.Element }) {
     const id = useId();
     const note = props.error ?? props.hint;
     return (
         <div class={props.error === undefined ? "field" : "field wrong"}>
             <label for={id}>{props.label}</label>
-            {props.children(id, `${id}-note`)}
+            {props.children(id, note === undefined ? undefined : `${id}-note`)}
             {note !== undefined && (
                 <p id={`${id}-note`} class="note" role={props.error === undefined ? undefined : "alert"}>
                     {note}
@@ -150,7 +154,7 @@ export function Dialog(props: {
     submit: string;
     danger?: boolean;
     /** Throws when refused; may tell field errors by ApiError. "stay" keeps the dialog open. */
-    onSubmit: () => Promise<void | "stay">;
+    onSubmit: () => Promise<unknown>;
     children: (errors: Record<string, string>) => ComponentChildren;
     wide?: boolean;
 }) {
@@ -198,7 +202,7 @@ export function Dialog(props: {
 }
 
 /** Asks before what cannot be undone; where `typed` is given, it has to be typed first. */
-export function Confirm(props: { title: string; text: ComponentChildren; submit: string; typed?: string; done: () => void; onSubmit: () => Promise<void> }) {
+export function Confirm(props: { title: string; text: ComponentChildren; submit: string; typed?: string; done: () => void; onSubmit: () => Promise<unknown> }) {
     const [typed, setTyped] = useState("");
     const submit = async () => {
         if (props.typed !== undefined && typed !== props.typed) throw new Error(`type ${props.typed} to go on`);
@@ -216,10 +220,10 @@ export function Confirm(props: { title: string; text: ComponentChildren; submit:
     );
 }
 
-export function Meter(props: { label: string; used: number | undefined; total: number | undefined; text: string }) {
+export function Meter(props: { label: string; used: number | undefined; total: number | undefined; text: string; /** A full one is nothing bad. */ calm?: boolean }) {
     const known = props.used !== undefined && props.total !== undefined && props.total > 0;
     const fraction = known ? Math.min(1, props.used! / props.total!) : 0;
-    const level = fraction > 0.9 ? "high" : fraction > 0.75 ? "warm" : "";
+    const level = props.calm ? "" : fraction > 0.9 ? "high" : fraction > 0.75 ? "warm" : "";
     return (
         <div class="meter">
             <span class="name">{props.label}</span>
@@ -232,6 +236,9 @@ export function Meter(props: { label: string; used: number | undefined; total: n
         </div>
     );
 }
+
+const ROW_PX = 37; // as style.css has it
+const DRAWN_WHOLE = 100;
 
 export interface Column<T> {
     title: string;
@@ -251,16 +258,18 @@ export function Table<T>(props: { name: string; rows: T[]; columns: Column<T>[];
         const order = (a: T, b: T) => (by(a) < by(b) ? -1 : by(a) > by(b) ? 1 : 0) * (sort.down ? -1 : 1);
         rows = [...rows].sort(order);
     }
+    const shown = useWindow<HTMLDivElement>(rows.length, ROW_PX, DRAWN_WHOLE);
     const direction = (index: number) => (sort?.column !== index ? "none" : sort.down ? "descending" : "ascending");
     return (
-        <div class="table">
+        <div>
             {props.filter && props.rows.length > 8 && (
                 <input class="filter" type="search" placeholder="Filter" aria-label={`Filter ${props.name}`} value={filter} onInput={(event) => setFilter(event.currentTarget.value)} />
             )}
             {rows.length === 0 ? (
                 <p class="empty">{props.rows.length === 0 ? props.empty : "Nothing matches the filter."}</p>
             ) : (
-                <table aria-label={props.name}>
+                <div ref={shown.place} class={shown.large ? "table tall" : "table"} tabIndex={shown.large ? 0 : undefined}>
+                <table aria-label={props.name} aria-rowcount={rows.length + 1}>
                     <thead>
                         <tr>
                             {props.columns.map((column, index) => (
@@ -277,7 +286,8 @@ export function Table<T>(props: { name: string; rows: T[]; columns: Column<T>[];
                         </tr>
                     </thead>
                     <tbody>
-                        {rows.map((row) => (
+                        {shown.first > 0 && <tr aria-hidden="true" style={{ height: `${shown.first * ROW_PX}px` }} />}
+                        {rows.slice(shown.first, shown.last).map((row) => (
                             <tr key={props.id(row)}>
                                 {props.columns.map((column) => (
                                     <td key={column.title} class={column.number ? "number" : ""}>
@@ -286,8 +296,10 @@ export function Table<T>(props: { name: string; rows: T[]; columns: Column<T>[];
                                 ))}
                             </tr>
                         ))}
+                        {shown.last < rows.length && <tr aria-hidden="true" style={{ height: `${(rows.length - shown.last) * ROW_PX}px` }} />}
                     </tbody>
                 </table>
+                </div>
             )}
         </div>
     );

@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import { api } from "../api/client";
 import type { Resource, Volume } from "../api/types";
-import { may, run, storages } from "../state";
+import { begin, may, run, storages } from "../state";
 import { size, time } from "../ui/format";
 import { useLoad } from "../ui/load";
 import { Button, Confirm, Failure, Table } from "../ui/parts";
@@ -11,8 +11,8 @@ import { Button, Confirm, Failure, Table } from "../ui/parts";
 export function Backups(props: { guest: Resource }) {
     const { guest } = props;
     const store = storages.value.find((one) => one.node === guest.node && (one.content ?? "backup").includes("backup"))?.storage ?? "local";
-    const node = `/nodes/${encodeURIComponent(guest.node!)}`;
-    const list = useLoad<Volume[]>(`${node}/storage/${encodeURIComponent(store)}/content`, { content: "backup", vmid: guest.vmid }, 5000);
+    const node = guest.node ?? "";
+    const list = useLoad("/nodes/{node}/storage/{storage}/content", { node, storage: store, content: "backup", vmid: guest.vmid }, 5000);
     const [open, setOpen] = useState<{ what: "restore" | "remove"; volume: Volume }>();
     const done = () => {
         setOpen(undefined);
@@ -20,7 +20,7 @@ export function Backups(props: { guest: Resource }) {
     };
     const stopped = guest.status === "stopped";
     const allowed = may("VM.Backup", `/vms/${guest.vmid}`);
-    const make = () => void run(`Back up ${guest.name ?? guest.vmid}`, () => api.post(`${node}/vzdump`, { vmid: guest.vmid, storage: store, mode: "snapshot", compress: "zstd" })).then(list.again);
+    const make = () => void run(`Back up ${guest.name ?? guest.vmid}`, () => api.post("/nodes/{node}/vzdump", { node, vmid: guest.vmid ?? 0, storage: store, mode: "snapshot", compress: "zstd" })).then(list.again);
     if (list.error !== undefined && list.data === undefined) return <Failure error={list.error} retry={list.again} />;
     return (
         <>
@@ -55,7 +55,7 @@ export function Backups(props: { guest: Resource }) {
                     typed={String(guest.vmid)}
                     submit="Restore"
                     done={done}
-                    onSubmit={async () => void run("Restore", () => api.post(`${node}/qemu`, { vmid: guest.vmid, archive: open.volume.volid, force: true }))}
+                    onSubmit={() => begin("Restore", () => api.post("/nodes/{node}/qemu", { node, vmid: guest.vmid ?? 0, archive: open.volume.volid, force: true }))}
                 />
             )}
             {open?.what === "remove" && (
@@ -64,7 +64,7 @@ export function Backups(props: { guest: Resource }) {
                     text={open.volume.volid}
                     submit="Remove"
                     done={done}
-                    onSubmit={async () => void run("Remove the backup", () => api.delete(`${node}/storage/${encodeURIComponent(store)}/content/${open.volume.volid}`))}
+                    onSubmit={() => begin("Remove the backup", () => api.delete("/nodes/{node}/storage/{storage}/content/{volume*}", { node, storage: store, volume: open.volume.volid }), list.again)}
                 />
             )}
         </>

@@ -2,19 +2,21 @@
 import { useEffect, useState } from "preact/hooks";
 import { api } from "../api/client";
 import type { Resource } from "../api/types";
-import { go, run } from "../state";
+import { begin, go, names } from "../state";
 import { Check, Dialog, TextField } from "../ui/parts";
-import { pathOf } from "./guest";
 
 export function CloneGuest(props: { guest: Resource; done: () => void }) {
     const { guest } = props;
     const [id, setId] = useState("");
     const [name, setName] = useState(`${guest.name ?? "vm"}-copy`);
     const [full, setFull] = useState(guest.template !== 1);
-    useEffect(() => void api.get<string>("/cluster/nextid").then(setId, () => {}), []);
-    const clone = async () => {
-        void run(`Clone to ${name}`, () => api.post(`${pathOf(guest)}/clone`, { newid: id, name, full })).then((well) => well && go("guest", id));
-    };
+    useEffect(() => void api.get("/cluster/nextid").then(setId, () => {}), []);
+    const clone = () =>
+        begin(
+            `Clone to ${name}`,
+            () => api.post("/nodes/{node}/qemu/{vmid}/clone", { ...names(guest), newid: id, name, full }),
+            (well) => well && go("guest", id),
+        );
     return (
         <Dialog title={`Clone ${guest.name ?? guest.vmid}`} submit="Clone" done={props.done} onSubmit={clone}>
             {(errors) => (

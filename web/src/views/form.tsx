@@ -3,12 +3,11 @@
 // key that was emptied is deleted. Options and cloud-init are such tables.
 import { useEffect, useState } from "preact/hooks";
 import { api } from "../api/client";
-import type { Config, Resource } from "../api/types";
+import type { Resource } from "../api/types";
 import { ApiError } from "../api/client";
-import { reason, say } from "../state";
+import { names, reason, say } from "../state";
 import { useLoad } from "../ui/load";
 import { Button, Check, Failure, TextArea, TextField } from "../ui/parts";
-import { pathOf } from "./guest";
 
 export interface Key {
     key: string;
@@ -46,8 +45,8 @@ function Control(props: { entry: Key; value: string; set: (value: string) => voi
 }
 
 export function ConfigForm(props: { guest: Resource; name: string; keys: Key[] }) {
-    const path = `${pathOf(props.guest)}/config`;
-    const config = useLoad<Config>(path);
+    const path = "/nodes/{node}/qemu/{vmid}/config";
+    const config = useLoad(path, names(props.guest));
     const [before, setBefore] = useState<Record<string, string>>({});
     const [now, setNow] = useState<Record<string, string>>({});
     const [errors, setErrors] = useState<Record<string, string>>({});
@@ -69,7 +68,7 @@ export function ConfigForm(props: { guest: Resource; name: string; keys: Key[] }
         setErrors({});
         setRefused(undefined);
         try {
-            await api.put(path, { ...sent, digest: config.data?.digest });
+            await api.put(path, { ...names(props.guest), ...sent, digest: config.data?.digest });
             say("good", `${props.name}: saved`);
             config.again();
         } catch (error) {
@@ -78,6 +77,7 @@ export function ConfigForm(props: { guest: Resource; name: string; keys: Key[] }
         }
     };
     if (config.error !== undefined && config.data === undefined) return <Failure error={config.error} retry={config.again} />;
+    if (config.data === undefined) return <p class="empty">…</p>; // what is typed before it has come would be lost
     return (
         <form class="panel" onSubmit={save} aria-label={props.name}>
             {props.keys.map((entry) => (

@@ -3,6 +3,7 @@
 import { useMemo } from "preact/hooks";
 import type { Sample } from "../api/types";
 import { Chart } from "../ui/chart";
+import { percent } from "../ui/format";
 
 export interface Graph {
     title: string;
@@ -16,15 +17,18 @@ function OneGraph(props: { samples: Sample[]; times: number[]; graph: Graph }) {
         () => props.graph.lines.map(([label, value]) => ({ label, values: props.samples.map((sample) => value(sample) ?? null) })),
         [props.samples],
     );
-    return <Chart title={props.graph.title} times={props.times} lines={lines} format={props.graph.format} max={props.graph.max} />;
+    return <Chart title={props.graph.title} times={props.times} lines={lines} format={props.graph.format} max={props.graph.max} binary={props.graph.format !== percent} />;
 }
 
-export function Graphs(props: { samples: Sample[]; graphs: Graph[] }) {
+/** A graph of what nobody measures is left out. */
+const known = (samples: Sample[], graph: Graph) => samples.some((sample) => graph.lines.some(([, value]) => value(sample) !== undefined));
+
+export function Graphs(props: { samples: Sample[]; graphs: Graph[]; none?: string }) {
     const times = useMemo(() => props.samples.map((sample) => sample.time), [props.samples]);
-    if (props.samples.length < 2) return <p class="empty">Graphs appear after some minutes of measurements.</p>;
+    if (props.samples.length < 2) return <p class="empty">{props.none ?? "Graphs appear after a few seconds."}</p>;
     return (
         <section class="graphs" aria-label="Graphs">
-            {props.graphs.map((graph) => (
+            {props.graphs.filter((graph) => known(props.samples, graph)).map((graph) => (
                 <OneGraph key={graph.title} graph={graph} samples={props.samples} times={times} />
             ))}
         </section>

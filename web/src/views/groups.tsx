@@ -1,15 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 import { useState } from "preact/hooks";
 import { api } from "../api/client";
+import type { Group } from "../api/types";
 import { run } from "../state";
 import { useLoad } from "../ui/load";
 import { Button, Dialog, Failure, Table, TextField } from "../ui/parts";
-
-interface Group {
-    groupid: string;
-    users?: string;
-    comment?: string;
-}
 
 function Add(props: { done: () => void }) {
     const [groupid, setGroupid] = useState("");
@@ -33,7 +28,7 @@ function Members(props: { group: Group; done: () => void }) {
     const save = async () => {
         const now = text.split(/[\s,]+/).filter((one) => one !== "");
         for (const userid of now.filter((one) => !before.includes(one)))
-            await api.put(`/access/users/${encodeURIComponent(userid)}`, { groups: props.group.groupid, append: true });
+            await api.put("/access/users/{userid}", { userid, groups: props.group.groupid, append: true });
         for (const userid of before.filter((one) => !now.includes(one))) await leave(userid, props.group.groupid);
     };
     return (
@@ -44,13 +39,13 @@ function Members(props: { group: Group; done: () => void }) {
 }
 
 async function leave(userid: string, group: string): Promise<void> {
-    const user = await api.get<{ groups?: string[] | string }>(`/access/users/${encodeURIComponent(userid)}`);
+    const user = await api.get("/access/users/{userid}", { userid });
     const groups = Array.isArray(user.groups) ? user.groups : (user.groups ?? "").split(",");
-    await api.put(`/access/users/${encodeURIComponent(userid)}`, { groups: groups.filter((one) => one !== group && one !== "").join(",") });
+    await api.put("/access/users/{userid}", { userid, groups: groups.filter((one) => one !== group && one !== "").join(",") });
 }
 
 export function Groups() {
-    const list = useLoad<Group[]>("/access/groups", {}, 10000);
+    const list = useLoad("/access/groups", {}, 10000);
     const [open, setOpen] = useState<"add" | Group>();
     const done = () => {
         setOpen(undefined);
@@ -80,7 +75,7 @@ export function Groups() {
                                 <Button kind="quiet" onClick={() => setOpen(one)}>
                                     Members
                                 </Button>
-                                <Button kind="quiet" onClick={() => void run(`Remove group ${one.groupid}`, () => api.delete(`/access/groups/${encodeURIComponent(one.groupid)}`)).then(list.again)}>
+                                <Button kind="quiet" onClick={() => void run(`Remove group ${one.groupid}`, () => api.delete("/access/groups/{groupid}", { groupid: one.groupid })).then(list.again)}>
                                     Remove
                                 </Button>
                             </>

@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import { api } from "../api/client";
 import type { Resource } from "../api/types";
-import { go, guests, href, may, run } from "../state";
+import { begin, go, guests, href, may, names, run } from "../state";
 import { Button, Confirm, Dot, Tabs } from "../ui/parts";
 import { Backups } from "./backups";
 import { CloneGuest } from "./clone";
@@ -26,8 +26,6 @@ const TABS = [
     ["tasks", "Tasks"],
 ] as const;
 
-export const pathOf = (guest: Resource): string => `/nodes/${encodeURIComponent(guest.node!)}/qemu/${guest.vmid}`;
-
 function Tab(props: { guest: Resource; tab: string }) {
     const { guest } = props;
     switch (props.tab) {
@@ -44,7 +42,7 @@ function Tab(props: { guest: Resource; tab: string }) {
         case "backups":
             return <Backups guest={guest} />;
         case "tasks":
-            return <TaskList name="Tasks of this VM" path={`/nodes/${encodeURIComponent(guest.node!)}/tasks`} parameters={{ vmid: guest.vmid!, source: "all", limit: 200 }} />;
+            return <TaskList name="Tasks of this VM" parameters={{ node: guest.node ?? "", vmid: guest.vmid, source: "all", limit: 200 }} />;
         default:
             return <Summary guest={guest} />;
     }
@@ -56,7 +54,7 @@ function Power(props: { guest: Resource; ask: (what: Asked) => void }) {
     const { guest } = props;
     const name = guest.name ?? `VM ${guest.vmid}`;
     const allowed = may("VM.PowerMgmt", `/vms/${guest.vmid}`);
-    const act = (verb: string, text: string) => () => void run(`${text} ${name}`, () => api.post(`${pathOf(guest)}/status/${verb}`));
+    const act = (verb: "start" | "shutdown" | "reboot" | "suspend" | "resume", text: string) => () => void run(`${text} ${name}`, () => api.post(`/nodes/{node}/qemu/{vmid}/status/${verb}`, names(guest)));
     if (guest.status === "paused") return <Button kind="main" disabled={!allowed} onClick={act("resume", "Resume")}>Resume</Button>;
     if (guest.status !== "running") return <Button kind="main" disabled={!allowed} onClick={act("start", "Start")}>Start</Button>;
     return (
@@ -73,14 +71,14 @@ function Power(props: { guest: Resource; ask: (what: Asked) => void }) {
 function Asked(props: { guest: Resource; asked: Asked; done: () => void }) {
     const { guest, done } = props;
     const name = guest.name ?? `VM ${guest.vmid}`;
-    const task = (what: string, start: () => Promise<unknown>) => async () => void run(what, start);
+    const task = (what: string, ask: () => Promise<unknown>) => () => begin(what, ask);
     switch (props.asked) {
         case "stop":
-            return <Confirm title={`Stop ${name}?`} text="What the guest has not written to its disks is lost." submit="Stop" done={done} onSubmit={task(`Stop ${name}`, () => api.post(`${pathOf(guest)}/status/stop`))} />;
+            return <Confirm title={`Stop ${name}?`} text="What the guest has not written to its disks is lost." submit="Stop" done={done} onSubmit={task(`Stop ${name}`, () => api.post("/nodes/{node}/qemu/{vmid}/status/stop", names(guest)))} />;
         case "reset":
-            return <Confirm title={`Reset ${name}?`} text="What the guest has not written to its disks is lost." submit="Reset" done={done} onSubmit={task(`Reset ${name}`, () => api.post(`${pathOf(guest)}/status/reset`))} />;
+            return <Confirm title={`Reset ${name}?`} text="What the guest has not written to its disks is lost." submit="Reset" done={done} onSubmit={task(`Reset ${name}`, () => api.post("/nodes/{node}/qemu/{vmid}/status/reset", names(guest)))} />;
         case "template":
-            return <Confirm title={`Make ${name} a template?`} text="A template cannot be started, only cloned. This cannot be undone." submit="Make a template" done={done} onSubmit={task(`Make ${name} a template`, () => api.post(`${pathOf(guest)}/template`))} />;
+            return <Confirm title={`Make ${name} a template?`} text="A template cannot be started, only cloned. This cannot be undone." submit="Make a template" done={done} onSubmit={task(`Make ${name} a template`, () => api.post("/nodes/{node}/qemu/{vmid}/template", names(guest)))} />;
         case "remove":
             return (
                 <Confirm
@@ -89,9 +87,7 @@ function Asked(props: { guest: Resource; asked: Asked; done: () => void }) {
                     typed={String(guest.vmid)}
                     submit="Remove"
                     done={done}
-                    onSubmit={async () => {
-                        void run(`Remove ${name}`, () => api.delete(pathOf(guest), { purge: true })).then((gone) => gone && go());
-                    }}
+                    onSubmit={() => begin(`Remove ${name}`, () => api.delete("/nodes/{node}/qemu/{vmid}", { ...names(guest), purge: true }), (gone) => gone && go())}
                 />
             );
         case "clone":

@@ -4,12 +4,13 @@
 import { useState } from "preact/hooks";
 import { api } from "../api/client";
 import type { Config, Resource } from "../api/types";
-import { may, run, storages } from "../state";
+import { begin, may, names, storages } from "../state";
 import { pairs } from "../ui/format";
 import { type Loaded, useLoad } from "../ui/load";
-import { Button, Choice, Confirm, Dialog, Failure, Table, TextField } from "../ui/parts";
-import { pathOf } from "./guest";
+import { Button, Check, Choice, Confirm, Dialog, Failure, Table, TextField } from "../ui/parts";
+import { useIsos } from "./isos";
 
+const CONFIG = "/nodes/{node}/qemu/{vmid}/config";
 const DISK = /^(virtio|scsi|sata|ide)\d+$/;
 const NET = /^net\d+$/;
 
@@ -27,6 +28,7 @@ function itemsOf(config: Config): Item[] {
     for (const [key, value] of Object.entries(config).sort(([a], [b]) => a.localeCompare(b, "en", { numeric: true }))) {
         if (DISK.test(key)) items.push({ key, kind: String(value).includes("media=cdrom") ? "Drive" : "Disk", text: String(value) });
         else if (NET.test(key)) items.push({ key, kind: "Network card", text: String(value) });
+        else if (/^unused\d+$/.test(key)) items.push({ key, kind: "Unused disk", text: String(value) });
         else if (/^serial\d+$/.test(key)) items.push({ key, kind: "Serial port", text: String(value) });
     }
     return items;
@@ -39,19 +41,28 @@ function free(config: Config, prefix: string): string {
     return `${prefix}${number}`;
 }
 
-function MemoryDialog(props: { guest: Resource; config: Config; done: () => void }) {
+interface Changing {
+    guest: Resource;
+    config: Config;
+    /** The dialog is closed. */
+    done: () => void;
+    /** The configuration is another. */
+    changed: () => void;
+}
+
+function MemoryDialog(props: Changing) {
     const [memory, setMemory] = useState(String(props.config.memory ?? 512));
     return (
-        <Dialog title="Memory" submit="Save" done={props.done} onSubmit={() => api.put(`${pathOf(props.guest)}/config`, { memory, digest: props.config.digest })}>
+        <Dialog title="Memory" submit="Save" done={props.done} onSubmit={() => api.put(CONFIG, { ...names(props.guest), memory, digest: props.config.digest })}>
             {(errors) => <TextField label="MiB" type="number" min={16} value={memory} onInput={setMemory} error={errors.memory} autofocus />}
         </Dialog>
     );
 }
 
-function ProcessorDialog(props: { guest: Resource; config: Config; done: () => void }) {
+function ProcessorDialog(props: Changing) {
     const [cores, setCores] = useState(String(props.config.cores ?? 1));
     const [cpu, setCpu] = useState(String(props.config.cpu ?? "host"));
-    const save = () => api.put<void>(`${pathOf(props.guest)}/config`, { cores, cpu, digest: props.config.digest });
+    const save = () => api.put(CONFIG, { ...names(props.guest), cores, cpu, digest: props.config.digest });
     return (
         <Dialog title="Processors" submit="Save" done={props.done} onSubmit={save}>
             {(errors) => (
@@ -64,16 +75,14 @@ function ProcessorDialog(props: { guest: Resource; config: Config; done: () => v
     );
 }
 
-function AddDisk(props: { guest: Resource; config: Config; done: () => void }) {
+function AddDisk(props: Changing) {
     const stores = storages.value.filter((one) => one.node === props.guest.node && (one.content ?? "images").includes("images"));
     const [store, setStore] = useState(stores[0]?.storage ?? "local");
     const [gib, setGib] = useState("8");
     const [format, setFormat] = useState("");
     const key = free(props.config, "virtio");
-    const add = async () => {
-        const disk = `${store}:${gib}${format === "" ? "" : `,format=${format}`}`;
-        void run(`Add ${key}`, () => api.post(`${pathOf(props.guest)}/config`, { [key]: disk, digest: props.config.digest }));
-    };
+    const disk = `${store}:${gib}${format === "" ? "" : `,format=${format}`}`;
+    const add = () => begin(`Add ${key}`, () => api.post(CONFIG, { ...names(props.guest), [key]: disk, digest: props.config.digest }), props.changed);
     return (
         <Dialog title={`Add a disk (${key})`} submit="Add" done={props.done} onSubmit={add}>
             {(errors) => (
@@ -87,47 +96,74 @@ function AddDisk(props: { guest: Resource; config: Config; done: () => void }) {
     );
 }
 
-function AddNetwork(props: { guest: Resource; config: Config; done: () => void }) {
-    const [bridge, setBridge] = useState("vmbr0");
-    const key = free(props.config, "net");
-    const bridges = useLoad<{ iface: string }[]>(`/nodes/${props.guest.node}/network`, { type: "any_bridge" });
-    const names = bridges.data?.map((one) => one.iface) ?? ["vmbr0"];
-    const add = async () => void run(`Add ${key}`, () => api.post(`${pathOf(props.guest)}/config`, { [key]: `virtio,bridge=${bridge}` }));
+function NetworkDialog(props: Changing & { item?: Item }) {
+    const key = props.item?.key ?? free(props.config, "net");
+    const before = pairs(props.item?.text ?? "virtio");
+    const [bridge, setBridge] = useState(before.find(([name]) => name === "bridge")?.[1] ?? "vmbr0");
+    const [linked, setLinked] = useState(!before.some(([name, value]) => name === "link_down" && value === "1"));
+    const bridges = useLoad("/nodes/{node}/network", { node: props.guest.node ?? "" });
+    const known = bridges.data?.filter((one) => one.type === "bridge").map((one) => one.iface) ?? [];
+    const all = [...new Set(["vmbr0", ...known, bridge])];
+    const kept = before.filter(([name]) => name !== "bridge" && name !== "link_down").map(([name, value]) => (name === "" ? value : `${name}=${value}`));
+    const value = [...kept, `bridge=${bridge}`, ...(linked ? [] : ["link_down=1"])].join(",");
+    const save = () => begin(`Network card ${key}`, () => api.post(CONFIG, { ...names(props.guest), [key]: value, digest: props.config.digest }), props.changed);
     return (
-        <Dialog title={`Add a network card (${key})`} submit="Add" done={props.done} onSubmit={add}>
-            {() => <Choice label="Bridge" value={bridge} onInput={setBridge} options={names.map((name) => [name, name])} />}
+        <Dialog title={props.item === undefined ? `Add a network card (${key})` : `Network card ${key}`} submit={props.item === undefined ? "Add" : "Save"} done={props.done} onSubmit={save}>
+            {(errors) => (
+                <>
+                    <Choice label="Bridge" value={bridge} onInput={setBridge} error={errors[key]} options={all.map((name) => [name, name])} />
+                    <Check label="Cable plugged in" value={linked} onInput={setLinked} />
+                </>
+            )}
         </Dialog>
     );
 }
 
-function Grow(props: { guest: Resource; disk: string; text: string; done: () => void }) {
+/** A drive for an installation image, filled or empty. */
+function DriveDialog(props: Changing & { item?: Item }) {
+    const key = props.item?.key ?? free(props.config, "ide");
+    const images = useIsos(props.guest.node ?? "");
+    const [image, setImage] = useState(props.item === undefined ? "none" : (pairs(props.item.text)[0]?.[1] ?? "none"));
+    const options = [...new Set(["none", ...images.map((one) => one.volid), image])];
+    const save = () => begin(`Drive ${key}`, () => api.post(CONFIG, { ...names(props.guest), [key]: `${image},media=cdrom`, digest: props.config.digest }), props.changed);
+    return (
+        <Dialog title={props.item === undefined ? `Add a drive (${key})` : `Drive ${key}`} submit={props.item === undefined ? "Add" : "Save"} done={props.done} onSubmit={save}>
+            {(errors) => <Choice label="Image" value={image} onInput={setImage} error={errors[key]} hint="Installation images are uploaded on a datastore's page." options={options.map((one) => [one, one === "none" ? "empty" : one])} />}
+        </Dialog>
+    );
+}
+
+function Grow(props: { guest: Resource; disk: string; text: string; done: () => void; changed: () => void }) {
     const [by, setBy] = useState("1");
     const now = pairs(props.text).find(([name]) => name === "size")?.[1] ?? "unknown";
-    const grow = async () => void run(`Grow ${props.disk}`, () => api.put(`${pathOf(props.guest)}/resize`, { disk: props.disk, size: `+${by}G` }));
+    const grow = () => begin(`Grow ${props.disk}`, () => api.put("/nodes/{node}/qemu/{vmid}/resize", { ...names(props.guest), disk: props.disk, size: `+${by}G` }), props.changed);
     return (
         <Dialog title={`Grow ${props.disk}`} submit="Grow" done={props.done} onSubmit={grow}>
-            {() => <TextField label="GiB more" type="number" min={1} value={by} onInput={setBy} hint={`It has ${now} now. A disk cannot shrink.`} autofocus />}
+            {(errors) => <TextField label="GiB more" type="number" min={1} value={by} onInput={setBy} error={errors.size} hint={`It has ${now} now. A disk cannot shrink.`} autofocus />}
         </Dialog>
     );
 }
 
-type Open = { what: "memory" | "cores" | "disk" | "net" } | { what: "grow" | "remove"; item: Item } | undefined;
+type Open = { what: "memory" | "cores" | "disk" | "net" | "drive"; item?: Item } | { what: "grow" | "remove"; item: Item } | undefined;
 
 function Opened(props: { open: Open; guest: Resource; config: Loaded<Config>; done: () => void }) {
     const { open, guest } = props;
     const config = props.config.data;
     if (open === undefined || config === undefined) return null;
+    const changing = { guest, config, done: props.done, changed: props.config.again };
     switch (open.what) {
         case "memory":
-            return <MemoryDialog guest={guest} config={config} done={props.done} />;
+            return <MemoryDialog {...changing} />;
         case "cores":
-            return <ProcessorDialog guest={guest} config={config} done={props.done} />;
+            return <ProcessorDialog {...changing} />;
         case "disk":
-            return <AddDisk guest={guest} config={config} done={props.done} />;
+            return <AddDisk {...changing} />;
         case "net":
-            return <AddNetwork guest={guest} config={config} done={props.done} />;
+            return <NetworkDialog {...changing} item={open.item} />;
+        case "drive":
+            return <DriveDialog {...changing} item={open.item} />;
         case "grow":
-            return <Grow guest={guest} disk={open.item.key} text={open.item.text} done={props.done} />;
+            return <Grow guest={guest} disk={open.item.key} text={open.item.text} done={props.done} changed={props.config.again} />;
         case "remove":
             return (
                 <Confirm
@@ -135,14 +171,14 @@ function Opened(props: { open: Open; guest: Resource; config: Loaded<Config>; do
                     text={`${open.item.text} is taken out of the VM. A disk stays in its datastore as unused.`}
                     submit="Remove"
                     done={props.done}
-                    onSubmit={async () => void run(`Remove ${open.item.key}`, () => api.post(`${pathOf(guest)}/config`, { delete: open.item.key }))}
+                    onSubmit={() => begin(`Remove ${open.item.key}`, () => api.post(CONFIG, { ...names(guest), delete: open.item.key }), props.config.again)}
                 />
             );
     }
 }
 
 export function Hardware(props: { guest: Resource }) {
-    const config = useLoad<Config>(`${pathOf(props.guest)}/config`, {}, 5000);
+    const config = useLoad(CONFIG, names(props.guest), 5000);
     const [open, setOpen] = useState<Open>();
     if (config.error !== undefined && config.data === undefined) return <Failure error={config.error} retry={config.again} />;
     const at = `/vms/${props.guest.vmid}`;
@@ -150,15 +186,14 @@ export function Hardware(props: { guest: Resource }) {
         setOpen(undefined);
         config.again();
     };
+    const edits: Record<string, "memory" | "cores" | "net" | "drive"> = { Memory: "memory", Processors: "cores", "Network card": "net", Drive: "drive" };
     const actions = (item: Item) => {
-        if (item.key === "memory" || item.key === "cores") {
-            const what = item.key;
-            return <Button kind="quiet" onClick={() => setOpen({ what })}>Edit</Button>;
-        }
+        const what = edits[item.kind];
         return (
             <>
-                {item.kind === "Disk" && <Button kind="quiet" onClick={() => setOpen({ what: "grow", item })}>Grow</Button>}
-                <Button kind="quiet" onClick={() => setOpen({ what: "remove", item })}>Remove</Button>
+                {what !== undefined && <Button kind="quiet" label={`Edit ${item.key}`} onClick={() => setOpen({ what, item })}>Edit</Button>}
+                {item.kind === "Disk" && <Button kind="quiet" label={`Grow ${item.key}`} onClick={() => setOpen({ what: "grow", item })}>Grow</Button>}
+                {item.kind !== "Memory" && item.kind !== "Processors" && <Button kind="quiet" label={`Remove ${item.key}`} onClick={() => setOpen({ what: "remove", item })}>Remove</Button>}
             </>
         );
     };
@@ -167,6 +202,7 @@ export function Hardware(props: { guest: Resource }) {
             <div class="actions">
                 <Button disabled={!may("VM.Config.Disk", at)} onClick={() => setOpen({ what: "disk" })}>Add disk</Button>
                 <Button disabled={!may("VM.Config.Network", at)} onClick={() => setOpen({ what: "net" })}>Add network card</Button>
+                <Button disabled={!may("VM.Config.CDROM", at)} onClick={() => setOpen({ what: "drive" })}>Add drive</Button>
             </div>
             <Table
                 name="Hardware"

@@ -1,25 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 import { useEffect, useState } from "preact/hooks";
-import { api } from "../api/client";
-import { type LoginAnswer, logIn, reason, secondFactor } from "../state";
+import { type AnswerOf, api } from "../api/client";
+import { farewell, type LoginAnswer, logIn, reason, secondFactor } from "../state";
 import { Button, Choice, TextField } from "../ui/parts";
 
-interface Realm {
-    realm: string;
-    comment?: string;
-    default?: number;
-}
+type Realm = AnswerOf<"GET", "/access/domains">[number];
 
 function useRealms(): [Realm[], string, (realm: string) => void] {
     const [realms, setRealms] = useState<Realm[]>([]);
     const [realm, setRealm] = useState("wirt");
     useEffect(() => {
-        api.get<Realm[]>("/access/domains")
+        api.get("/access/domains")
             .then((list) => {
                 setRealms(list);
                 setRealm(list.find((one) => one.default === 1)?.realm ?? list[0]?.realm ?? "wirt");
             })
-            .catch(() => setRealms([{ realm: "wirt" }])); // The log-in itself will say what is wrong.
+            .catch(() => setRealms([])); // The log-in itself will say what is wrong.
     }, []);
     return [realms, realm, setRealm];
 }
@@ -56,12 +52,13 @@ export function Login() {
                 <h1>
                     <img src="/icon.svg" alt="" width="32" height="32" /> wirt
                 </h1>
+                {farewell.value !== undefined && <p class="note" role="status">{farewell.value}</p>}
                 {challenge === undefined ? (
                     <>
                         <TextField label="User name" value={name} onInput={setName} autocomplete="username" required autofocus />
                         <TextField label="Password" type="password" value={password} onInput={setPassword} autocomplete="current-password" required />
                         {realms.length > 1 && (
-                            <Choice label="Realm" value={realm} onInput={setRealm} options={realms.map((one) => [one.realm, one.comment ?? one.realm])} />
+                            <Choice label="Realm" value={realm} onInput={setRealm} options={realms.map((one) => [one.realm, one.comment])} />
                         )}
                     </>
                 ) : (

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-import type { Iface, NodeStatus, Sample } from "../api/types";
+import type { Iface, NodeStatus } from "../api/types";
+import { history } from "../history";
 import { duration, percent, rate, size } from "../ui/format";
 import { useLoad } from "../ui/load";
 import { type Column, Dot, Facts, Failure, Meter, Table } from "../ui/parts";
@@ -38,17 +39,18 @@ function Status(props: { status: NodeStatus }) {
 }
 
 export function NodeView(props: { node: string }) {
-    const path = `/nodes/${encodeURIComponent(props.node)}`;
-    const status = useLoad<NodeStatus>(`${path}/status`, {}, 3000);
-    const samples = useLoad<Sample[]>(`${path}/rrddata`, { timeframe: "hour", cf: "AVERAGE" }, 10000);
-    const network = useLoad<Iface[]>(`${path}/network`);
+    const { node } = props;
+    const status = useLoad("/nodes/{node}/status", { node }, 3000);
+    const averages = useLoad("/nodes/{node}/rrddata", { node, timeframe: "hour", cf: "AVERAGE" }, 60000);
+    const network = useLoad("/nodes/{node}/network", { node });
+    const samples = history(`node/${node}`, averages.data ?? []);
     return (
         <>
             <h1>Node {props.node}</h1>
             {status.error !== undefined && <Failure error={status.error} retry={status.again} />}
             {status.data !== undefined && <Status status={status.data} />}
             <Graphs
-                samples={samples.data ?? []}
+                samples={samples}
                 graphs={[
                     { title: "CPU", lines: [["used", (one) => one.cpu]], format: percent, max: 1 },
                     { title: "Memory", lines: [["used", (one) => one.memused ?? one.mem]], format: size },
@@ -56,9 +58,10 @@ export function NodeView(props: { node: string }) {
                 ]}
             />
             <h2>Network</h2>
-            <Table name="Networks" rows={network.data ?? []} columns={networks} id={(one) => one.iface} empty="No interface is listed." />
+            {network.error !== undefined && <Failure error={network.error} retry={network.again} />}
+            <Table name="Networks" rows={network.data ?? []} columns={networks} id={(one) => one.iface} empty={network.data === undefined ? "…" : "No interface is listed."} />
             <h2>Tasks</h2>
-            <TaskList name="Tasks of the node" path={`${path}/tasks`} parameters={{ limit: 100, source: "all" }} />
+            <TaskList name="Tasks of the node" parameters={{ node, limit: 100, source: "all" }} />
         </>
     );
 }

@@ -7,16 +7,17 @@ import { run } from "../state";
 import { useLoad } from "../ui/load";
 import { Button, Check, Choice, Dialog, Failure, Table, TextField } from "../ui/parts";
 
-const KINDS: [AclEntry["type"], string][] = [
+type Kind = "user" | "group" | "token";
+const KINDS: [Kind, string][] = [
     ["user", "User"],
     ["group", "Group"],
     ["token", "Token"],
 ];
 
 function Add(props: { done: () => void }) {
-    const roles = useLoad<{ roleid: string; privs?: string }[]>("/access/roles");
+    const roles = useLoad("/access/roles", {});
     const [path, setPath] = useState("/");
-    const [kind, setKind] = useState<AclEntry["type"]>("user");
+    const [kind, setKind] = useState<Kind>("user");
     const [who, setWho] = useState("");
     const [role, setRole] = useState("PVEVMUser");
     const [propagate, setPropagate] = useState(true);
@@ -26,7 +27,7 @@ function Add(props: { done: () => void }) {
             {(errors) => (
                 <>
                     <TextField label="Path" value={path} onInput={setPath} error={errors.path} hint="/ is everything; /vms/100 one VM; /pool/NAME; /storage/NAME" required autofocus />
-                    <Choice label="To a" value={kind} onInput={(value) => setKind(value as AclEntry["type"])} options={KINDS} />
+                    <Choice label="To a" value={kind} onInput={(value) => setKind(value as Kind)} options={KINDS} />
                     <TextField label="Name" value={who} onInput={setWho} error={errors[`${kind}s`]} hint="anna@wirt, a group's name, or anna@wirt!token" required />
                     <Choice label="Role" value={role} onInput={setRole} error={errors.roles} options={(roles.data ?? []).map((one) => [one.roleid, one.roleid])} hint={privs?.replaceAll(",", ", ")} />
                     <Check label="And all below the path" value={propagate} onInput={setPropagate} />
@@ -37,7 +38,7 @@ function Add(props: { done: () => void }) {
 }
 
 export function Rights() {
-    const list = useLoad<AclEntry[]>("/access/acl", {}, 10000);
+    const list = useLoad("/access/acl", {}, 10000);
     const [adding, setAdding] = useState(false);
     const take = (one: AclEntry) =>
         void run(`Take ${one.roleid} from ${one.ugid}`, () => api.put("/access/acl", { path: one.path, roles: one.roleid, [`${one.type}s`]: one.ugid, delete: true })).then(list.again);

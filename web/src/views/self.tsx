@@ -6,12 +6,6 @@ import { run, user } from "../state";
 import { useLoad } from "../ui/load";
 import { Button, Dialog, Table, TextField } from "../ui/parts";
 
-interface Factor {
-    id: string;
-    type: string;
-    description?: string;
-}
-
 const BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 const SECRET_LENGTH = 32; // 160 bits, as RFC 4226 recommends
 
@@ -23,10 +17,9 @@ function newSecret(): string {
 function AddFactor(props: { done: () => void }) {
     const secret = useMemo(newSecret, []);
     const [code, setCode] = useState("");
-    const [password, setPassword] = useState("");
     const name = user.value ?? "";
     const uri = `otpauth://totp/wirt:${encodeURIComponent(name)}?secret=${secret}&issuer=wirt&period=30&algorithm=SHA1&digits=6`;
-    const add = () => api.post<void>(`/access/tfa/${encodeURIComponent(name)}`, { type: "totp", totp: uri, value: code, password, description: "authenticator" });
+    const add = () => api.post("/access/tfa/{userid}", { userid: name, type: "totp", totp: uri, value: code, description: "authenticator" });
     return (
         <Dialog title="Add a second factor" submit="Add" done={props.done} onSubmit={add}>
             {(errors) => (
@@ -39,7 +32,6 @@ function AddFactor(props: { done: () => void }) {
                         <a href={uri}>Open in an authenticator on this machine</a>
                     </p>
                     <TextField label="Code" value={code} onInput={setCode} error={errors.value} pattern="[0-9]{6}" autocomplete="one-time-code" required autofocus />
-                    <TextField label="Your password" type="password" value={password} onInput={setPassword} error={errors.password} autocomplete="current-password" required />
                 </>
             )}
         </Dialog>
@@ -51,7 +43,7 @@ function ChangePassword() {
     const [password, setPassword] = useState("");
     const save = (event: Event) => {
         event.preventDefault();
-        void run("Change the password", () => api.put("/access/password", { userid: user.value, password, "confirmation-password": old })).then((well) => {
+        void run("Change the password", () => api.put("/access/password", { userid: user.value ?? "", password, "confirmation-password": old })).then((well) => {
             if (!well) return;
             setOld("");
             setPassword("");
@@ -60,6 +52,7 @@ function ChangePassword() {
     return (
         <form class="panel" onSubmit={save} aria-label="Password">
             <h2>Password</h2>
+            <input type="text" hidden autocomplete="username" value={user.value} readOnly />
             <TextField label="Present password" type="password" value={old} onInput={setOld} autocomplete="current-password" required />
             <TextField label="New password" type="password" value={password} onInput={setPassword} autocomplete="new-password" required />
             <footer>
@@ -70,8 +63,8 @@ function ChangePassword() {
 }
 
 export function Self() {
-    const path = `/access/tfa/${encodeURIComponent(user.value ?? "")}`;
-    const factors = useLoad<Factor[]>(path);
+    const userid = user.value ?? "";
+    const factors = useLoad("/access/tfa/{userid}", { userid });
     const [adding, setAdding] = useState(false);
     return (
         <>
@@ -88,7 +81,7 @@ export function Self() {
                     {
                         title: "",
                         cell: (one) => (
-                            <Button kind="quiet" onClick={() => void run("Remove the second factor", () => api.delete(`${path}/${encodeURIComponent(one.id)}`)).then(factors.again)}>
+                            <Button kind="quiet" onClick={() => void run("Remove the second factor", () => api.delete("/access/tfa/{userid}/{id}", { userid, id: one.id })).then(factors.again)}>
                                 Remove
                             </Button>
                         ),

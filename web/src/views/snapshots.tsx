@@ -1,19 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 import { useState } from "preact/hooks";
 import { api } from "../api/client";
-import type { Resource, Snapshot } from "../api/types";
-import { may, run } from "../state";
+import type { Resource } from "../api/types";
+import { begin, may, names } from "../state";
 import { time } from "../ui/format";
 import { useLoad } from "../ui/load";
 import { Button, Confirm, Dialog, Failure, Table, TextArea, TextField } from "../ui/parts";
-import { pathOf } from "./guest";
 
-function Take(props: { guest: Resource; done: () => void }) {
+function Take(props: { guest: Resource; taken: () => void; done: () => void }) {
     const [name, setName] = useState("");
     const [description, setDescription] = useState("");
     const take = async () => {
         if (!/^[A-Za-z][A-Za-z0-9_-]+$/.test(name)) throw new Error("a snapshot's name begins with a letter and has letters, digits, - and _ only");
-        await run(`Snapshot ${name}`, () => api.post(`${pathOf(props.guest)}/snapshot`, { snapname: name, description }));
+        await begin(`Snapshot ${name}`, () => api.post("/nodes/{node}/qemu/{vmid}/snapshot", { ...names(props.guest), snapname: name, description }), props.taken);
     };
     return (
         <Dialog title="Take a snapshot" submit="Take" done={props.done} onSubmit={take}>
@@ -30,10 +29,11 @@ function Take(props: { guest: Resource; done: () => void }) {
 type Open = { what: "take" } | { what: "back" | "remove"; name: string } | undefined;
 
 export function Snapshots(props: { guest: Resource }) {
-    const list = useLoad<Snapshot[]>(`${pathOf(props.guest)}/snapshot`, {}, 4000);
+    const list = useLoad("/nodes/{node}/qemu/{vmid}/snapshot", names(props.guest), 4000);
     const [open, setOpen] = useState<Open>();
     const allowed = may("VM.Snapshot", `/vms/${props.guest.vmid}`);
-    const path = (name: string) => `${pathOf(props.guest)}/snapshot/${encodeURIComponent(name)}`;
+    const path = "/nodes/{node}/qemu/{vmid}/snapshot/{snapname}";
+    const which = (snapname: string) => ({ ...names(props.guest), snapname });
     const done = () => {
         setOpen(undefined);
         list.again();
@@ -66,14 +66,14 @@ export function Snapshots(props: { guest: Resource }) {
                     },
                 ]}
             />
-            {open?.what === "take" && <Take guest={props.guest} done={done} />}
+            {open?.what === "take" && <Take guest={props.guest} taken={list.again} done={done} />}
             {open?.what === "back" && (
                 <Confirm
                     title={`Go back to ${open.name}?`}
                     text="What was written to the disks since then is lost."
                     submit="Go back"
                     done={done}
-                    onSubmit={async () => void run(`Go back to ${open.name}`, () => api.post(`${path(open.name)}/rollback`))}
+                    onSubmit={() => begin(`Go back to ${open.name}`, () => api.post(`${path}/rollback`, which(open.name)), list.again)}
                 />
             )}
             {open?.what === "remove" && (
@@ -82,7 +82,7 @@ export function Snapshots(props: { guest: Resource }) {
                     text="The VM stays as it is; it can no longer go back to this point."
                     submit="Remove"
                     done={done}
-                    onSubmit={async () => void run(`Remove snapshot ${open.name}`, () => api.delete(path(open.name)))}
+                    onSubmit={() => begin(`Remove snapshot ${open.name}`, () => api.delete(path, which(open.name)), list.again)}
                 />
             )}
         </>

@@ -2,8 +2,8 @@
 // A datastore: how full it is, what lies in it, upload with progress, removal.
 import { useRef, useState } from "preact/hooks";
 import { api, upload } from "../api/client";
-import type { StorageInfo, Volume } from "../api/types";
-import { may, run } from "../state";
+import type { Volume } from "../api/types";
+import { begin, may, run } from "../state";
 import { percent, size, time } from "../ui/format";
 import { useLoad } from "../ui/load";
 import { Button, Confirm, Failure, Meter, Table } from "../ui/parts";
@@ -16,13 +16,13 @@ function contentOf(name: string): string {
     return "iso";
 }
 
-function Upload(props: { path: string; done: () => void }) {
+function Upload(props: { node: string; storage: string; done: () => void }) {
     const input = useRef<HTMLInputElement>(null);
     const [progress, setProgress] = useState<number>();
     const send = async (file: File | undefined) => {
         if (file === undefined) return;
         setProgress(0);
-        await run(`Upload ${file.name}`, () => upload(`${props.path}/upload`, contentOf(file.name), file, setProgress));
+        await run(`Upload ${file.name}`, () => upload(props.node, props.storage, contentOf(file.name), file, setProgress));
         setProgress(undefined);
         props.done();
     };
@@ -42,19 +42,25 @@ function Upload(props: { path: string; done: () => void }) {
 }
 
 export function StorageView(props: { node: string; storage: string }) {
-    const path = `/nodes/${encodeURIComponent(props.node)}/storage/${encodeURIComponent(props.storage)}`;
-    const status = useLoad<StorageInfo>(`${path}/status`, {}, 5000);
-    const content = useLoad<Volume[]>(`${path}/content`, {}, 5000);
+    const { node, storage } = props;
+    const status = useLoad("/nodes/{node}/storage/{storage}/status", { node, storage }, 5000);
+    const content = useLoad("/nodes/{node}/storage/{storage}/content", { node, storage }, 5000);
     const [removing, setRemoving] = useState<Volume>();
     const done = () => {
         setRemoving(undefined);
         content.again();
     };
+    if (status.error !== undefined && status.data === undefined)
+        return (
+            <>
+                <h1>Datastore {storage}</h1>
+                <Failure error={status.error} retry={status.again} />
+            </>
+        );
     const allowed = may("Datastore.Allocate", `/storage/${props.storage}`);
     return (
         <>
             <h1>Datastore {props.storage}</h1>
-            {status.error !== undefined && <Failure error={status.error} retry={status.again} />}
             {status.data !== undefined && (
                 <section class="cards">
                     <div class="card">
@@ -66,8 +72,9 @@ export function StorageView(props: { node: string; storage: string }) {
                 </section>
             )}
             <div class="actions">
-                <Upload path={path} done={content.again} />
+                <Upload node={node} storage={storage} done={content.again} />
             </div>
+            {content.error !== undefined && <Failure error={content.error} retry={content.again} />}
             <Table
                 name="Volumes"
                 rows={content.data ?? []}
@@ -91,7 +98,7 @@ export function StorageView(props: { node: string; storage: string }) {
                     text={`${removing.volid} is deleted. A volume that a VM uses is not.`}
                     submit="Remove"
                     done={done}
-                    onSubmit={async () => void run(`Remove ${removing.volid}`, () => api.delete(`${path}/content/${removing.volid}`))}
+                    onSubmit={() => begin(`Remove ${removing.volid}`, () => api.delete("/nodes/{node}/storage/{storage}/content/{volume*}", { node, storage, volume: removing.volid }), content.again)}
                 />
             )}
         </>

@@ -1,17 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 import { api } from "../api/client";
-import type { Config, Resource, Sample } from "../api/types";
+import type { Resource } from "../api/types";
+import { history } from "../history";
+import { names } from "../state";
 import { useEffect, useState } from "preact/hooks";
 import { duration, percent, rate, size } from "../ui/format";
 import { useLoad } from "../ui/load";
 import { Facts, Failure, Meter } from "../ui/parts";
 import { Graphs } from "./graphs";
-import { pathOf } from "./guest";
-
-interface AgentInterface {
-    name: string;
-    "ip-addresses"?: { "ip-address": string; "ip-address-type": string }[];
-}
 
 /** Addresses as the guest's agent tells them; why there are none where it does not answer. */
 function useAddresses(guest: Resource): string {
@@ -19,7 +15,7 @@ function useAddresses(guest: Resource): string {
     useEffect(() => {
         if (guest.status !== "running") return setText("–");
         const abort = new AbortController();
-        api.get<{ result: AgentInterface[] }>(`${pathOf(guest)}/agent/network-get-interfaces`, {}, abort.signal)
+        api.get("/nodes/{node}/qemu/{vmid}/agent/network-get-interfaces", names(guest), abort.signal)
             .then(({ result }) => {
                 const all = result.filter((one) => one.name !== "lo").flatMap((one) => one["ip-addresses"] ?? []);
                 setText(all.map((one) => one["ip-address"]).join(", ") || "none yet");
@@ -32,16 +28,17 @@ function useAddresses(guest: Resource): string {
 
 export function Summary(props: { guest: Resource }) {
     const { guest } = props;
-    const config = useLoad<Config>(`${pathOf(guest)}/config`);
-    const samples = useLoad<Sample[]>(`${pathOf(guest)}/rrddata`, { timeframe: "hour", cf: "AVERAGE" }, 10000);
+    const config = useLoad("/nodes/{node}/qemu/{vmid}/config", names(guest));
+    const averages = useLoad("/nodes/{node}/qemu/{vmid}/rrddata", { ...names(guest), timeframe: "hour", cf: "AVERAGE" }, 60000);
+    const samples = history(guest.id, averages.data ?? []);
     const addresses = useAddresses(guest);
     if (config.error !== undefined) return <Failure error={config.error} retry={config.again} />;
     return (
         <>
             <section class="cards">
                 <div class="card">
-                    <Meter label="CPU" used={guest.status === "running" ? guest.cpu : 0} total={1} text={`${guest.maxcpu ?? "?"} vCPUs`} />
-                    <Meter label="Memory" used={guest.mem ?? 0} total={guest.maxmem} text={`${size(guest.mem ?? 0)} of ${size(guest.maxmem)}`} />
+                    <Meter label="CPU" used={guest.status === "running" ? guest.cpu : 0} total={1} text={guest.maxcpu === 1 ? "1 vCPU" : `${guest.maxcpu ?? "?"} vCPUs`} />
+                    <Meter label="Memory on the node" calm used={guest.mem ?? 0} total={guest.maxmem} text={`${size(guest.mem ?? 0)} of ${size(guest.maxmem)}`} />
                     <Meter label="Disk" used={guest.disk} total={guest.maxdisk} text={size(guest.maxdisk)} />
                 </div>
                 <div class="card">
@@ -64,7 +61,8 @@ export function Summary(props: { guest: Resource }) {
                 )}
             </section>
             <Graphs
-                samples={samples.data ?? []}
+                samples={samples}
+                none={guest.status === "running" ? undefined : "The VM does not run: there is nothing to measure."}
                 graphs={[
                     { title: "CPU", lines: [["used", (one) => one.cpu]], format: percent, max: 1 },
                     { title: "Memory", lines: [["used", (one) => one.mem]], format: size },

@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // Tasks: what runs and ran, with each one's log, which grows while the task runs.
 import { useEffect, useRef, useState } from "preact/hooks";
-import { api } from "../api/client";
-import type { LogLine, Task, TaskStatus } from "../api/types";
-import { nodeOf, run } from "../state";
-import { duration, time } from "../ui/format";
-import { useLoad } from "../ui/load";
+import { api, type ParametersOf } from "../api/client";
+import type { Task } from "../api/types";
+import { guests, nodeOf, run } from "../state";
+import { duration, taskName, time } from "../ui/format";
+import { type Loaded, useLoad } from "../ui/load";
 import { Button, type Column, Failure, Table } from "../ui/parts";
 
 const LOG_LINES_AT_ONCE = 5000;
@@ -16,18 +16,24 @@ function outcome(task: Task) {
     return <span class={task.status === "OK" ? "state good" : "state bad"}>{task.status}</span>;
 }
 
+/** A guest is called by its name, where it still is there. */
+function object(task: Task): string {
+    const guest = guests.value.find((one) => String(one.vmid) === task.id);
+    return guest?.name === undefined ? task.id : `${guest.name} (${task.id})`;
+}
+
 function columns(open: (upid: string) => void): Column<Task>[] {
     return [
         { title: "Start", cell: (task) => time(task.starttime), by: (task) => task.starttime },
         { title: "Took", cell: (task) => duration((task.endtime ?? Date.now() / 1000) - task.starttime), by: (task) => (task.endtime ?? Infinity) - task.starttime, number: true },
-        { title: "What", cell: (task) => task.type, by: (task) => task.type },
-        { title: "Of", cell: (task) => task.id, by: (task) => task.id },
+        { title: "What", cell: (task) => taskName(task.type), by: (task) => taskName(task.type) },
+        { title: "Of", cell: object, by: (task) => task.id },
         { title: "User", cell: (task) => task.user, by: (task) => task.user },
         { title: "Result", cell: outcome, by: (task) => task.status ?? "" },
         {
             title: "Log",
             cell: (task) => (
-                <Button kind="quiet" onClick={() => open(task.upid)}>
+                <Button kind="quiet" label={`Log of ${taskName(task.type)} ${task.id}`} onClick={() => open(task.upid)}>
                     Log
                 </Button>
             ),
@@ -38,16 +44,16 @@ function columns(open: (upid: string) => void): Column<Task>[] {
 function TaskLog(props: { upid: string; done: () => void }) {
     const dialog = useRef<HTMLDialogElement>(null);
     const end = useRef<HTMLDivElement>(null);
-    const path = `/nodes/${nodeOf(props.upid)}/tasks/${encodeURIComponent(props.upid)}`;
-    const state = useLoad<TaskStatus>(`${path}/status`, {}, LOG_EVERY_MS);
-    const log = useLoad<LogLine[]>(`${path}/log`, { limit: LOG_LINES_AT_ONCE }, LOG_EVERY_MS);
+    const which = { node: nodeOf(props.upid), upid: props.upid };
+    const state = useLoad("/nodes/{node}/tasks/{upid}/status", which, LOG_EVERY_MS);
+    const log = useLoad("/nodes/{node}/tasks/{upid}/log", { ...which, limit: LOG_LINES_AT_ONCE }, LOG_EVERY_MS);
     useEffect(() => dialog.current?.showModal(), []);
     useEffect(() => end.current?.scrollIntoView(), [log.data?.length]);
     const running = state.data?.status === "running";
     return (
         <dialog ref={dialog} class="wide" aria-label="Task log" onClose={props.done}>
             <h2>
-                {state.data?.type} {state.data?.id} <small>{running ? "running" : state.data?.exitstatus}</small>
+                {state.data === undefined ? "Task" : taskName(state.data.type)} {state.data?.id} <small>{running ? "running" : state.data?.exitstatus}</small>
             </h2>
             {log.error !== undefined && <Failure error={log.error} retry={log.again} />}
             <div class="log" role="log" tabIndex={0}>
@@ -58,7 +64,7 @@ function TaskLog(props: { upid: string; done: () => void }) {
             </div>
             <footer>
                 {running && (
-                    <Button kind="danger" onClick={() => void run("Stop the task", () => api.delete(path))}>
+                    <Button kind="danger" onClick={() => void run("Stop the task", () => api.delete("/nodes/{node}/tasks/{upid}", which))}>
                         Stop the task
                     </Button>
                 )}
@@ -68,24 +74,29 @@ function TaskLog(props: { upid: string; done: () => void }) {
     );
 }
 
-/** The tasks of a node, or of one guest. */
-export function TaskList(props: { path: string; parameters?: Record<string, string | number>; name: string }) {
-    const tasks = useLoad<Task[]>(props.path, props.parameters ?? {}, 2000);
+function Tasks(props: { name: string; tasks: Loaded<Task[]>; most?: number }) {
+    const { tasks } = props;
     const [open, setOpen] = useState<string>();
     if (tasks.error !== undefined && tasks.data === undefined) return <Failure error={tasks.error} retry={tasks.again} />;
+    const rows = props.most === undefined ? tasks.data : tasks.data?.slice(0, props.most);
     return (
         <>
-            <Table name={props.name} rows={tasks.data ?? []} columns={columns(setOpen)} id={(task) => task.upid} empty="No tasks yet." filter />
+            <Table name={props.name} rows={rows ?? []} columns={columns(setOpen)} id={(task) => task.upid} empty="No tasks yet." filter />
             {open !== undefined && <TaskLog upid={open} done={() => setOpen(undefined)} />}
         </>
     );
+}
+
+/** The tasks of a node, or of one guest. */
+export function TaskList(props: { name: string; parameters: ParametersOf<"GET", "/nodes/{node}/tasks"> }) {
+    return <Tasks name={props.name} tasks={useLoad("/nodes/{node}/tasks", props.parameters, 2000)} />;
 }
 
 export function TasksView() {
     return (
         <>
             <h1>Tasks</h1>
-            <TaskList name="Tasks" path="/cluster/tasks" />
+            <Tasks name="Tasks" tasks={useLoad("/cluster/tasks", {}, 2000)} />
         </>
     );
 }
@@ -94,7 +105,7 @@ export function RecentTasks() {
     return (
         <>
             <h2>Recent tasks</h2>
-            <TaskList name="Recent tasks" path="/cluster/tasks" parameters={{}} />
+            <Tasks name="Recent tasks" tasks={useLoad("/cluster/tasks", {}, 2000)} most={8} />
         </>
     );
 }

@@ -5,8 +5,10 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import type { Resource } from "../api/types";
 import { go, guests, href, nodes, place, storages } from "../state";
 import { Dot } from "../ui/parts";
+import { useWindow } from "../ui/window";
 
-const SHOWN_AT_MOST = 500;
+const ROW_PX = 30; // as style.css has it
+const DRAWN_WHOLE = 100;
 
 function matches(guest: Resource, words: string[]): boolean {
     const text = [guest.vmid, guest.name, guest.tags, guest.status, guest.pool].join(" ").toLowerCase();
@@ -30,13 +32,36 @@ function useSlash(element: { current: HTMLInputElement | null }): void {
     useEffect(() => {
         const key = (event: KeyboardEvent) => {
             const target = event.target as HTMLElement;
-            if (event.key !== "/" || target.closest("input, textarea, select, dialog, .terminal") !== null) return;
+            if (event.key !== "/" || target.closest("input, textarea, select, dialog, .console") !== null) return;
             event.preventDefault();
             element.current?.focus();
         };
         window.addEventListener("keydown", key);
         return () => window.removeEventListener("keydown", key);
     }, []);
+}
+
+/** A list of guests, of which only those in sight are drawn when they are many. */
+function Guests(props: { name: string; guests: Resource[] }) {
+    const shown = useWindow<HTMLUListElement>(props.guests.length, ROW_PX, DRAWN_WHOLE);
+    return (
+        <ul ref={shown.place} class="guests" aria-label={props.name}>
+            {shown.first > 0 && <li aria-hidden="true" style={{ height: `${shown.first * ROW_PX}px` }} />}
+            {props.guests.slice(shown.first, shown.last).map((guest) => (
+                <Entry key={guest.id} to={["guest", guest.vmid!]} status={guest.status} text={guest.name ?? `VM ${guest.vmid}`} note={String(guest.vmid)} />
+            ))}
+            {shown.last < props.guests.length && <li aria-hidden="true" style={{ height: `${(props.guests.length - shown.last) * ROW_PX}px` }} />}
+        </ul>
+    );
+}
+
+/** Up and down go from one entry to the next, over the lists. */
+function arrows(event: KeyboardEvent): void {
+    if (event.key !== "ArrowDown" && event.key !== "ArrowUp") return;
+    const all = [...(event.currentTarget as HTMLElement).querySelectorAll<HTMLElement>("input, a")];
+    const at = all.indexOf(document.activeElement as HTMLElement);
+    all[at + (event.key === "ArrowDown" ? 1 : -1)]?.focus();
+    event.preventDefault();
 }
 
 export function Tree() {
@@ -47,33 +72,33 @@ export function Tree() {
     const found = guests.value.filter((guest) => matches(guest, words));
     const machines = found.filter((guest) => guest.template !== 1);
     const templates = found.filter((guest) => guest.template === 1);
-    const entry = (guest: Resource) => (
-        <Entry key={guest.id} to={["guest", guest.vmid!]} status={guest.status} text={guest.name ?? `VM ${guest.vmid}`} note={String(guest.vmid)} />
-    );
     const first = (event: KeyboardEvent) => {
         if (event.key === "Enter" && found[0] !== undefined) go("guest", found[0].vmid!);
     };
     return (
-        <aside class="tree" aria-label="Resources">
+        <aside class="tree" aria-label="Resources" onKeyDown={arrows}>
             <input ref={input} type="search" placeholder="Search ( / )" aria-label="Search guests" value={search} onInput={(event) => setSearch(event.currentTarget.value)} onKeyDown={first} />
-            <h2>Virtual machines</h2>
-            <ul>{machines.slice(0, SHOWN_AT_MOST).map(entry)}</ul>
-            {machines.length > SHOWN_AT_MOST && <p class="note">and {machines.length - SHOWN_AT_MOST} more: search narrows the list</p>}
+            <h2>
+                Virtual machines <small>{machines.length}</small>
+            </h2>
+            <Guests name="Virtual machines" guests={machines} />
             {machines.length === 0 && <p class="note">{search === "" ? "None yet: Create VM makes one." : "None matches."}</p>}
             {templates.length > 0 && (
                 <>
-                    <h2>Templates</h2>
-                    <ul>{templates.slice(0, SHOWN_AT_MOST).map(entry)}</ul>
+                    <h2>
+                        Templates <small>{templates.length}</small>
+                    </h2>
+                    <Guests name="Templates" guests={templates} />
                 </>
             )}
             <h2>Nodes</h2>
-            <ul>
+            <ul aria-label="Nodes">
                 {nodes.value.map((node) => (
                     <Entry key={node.id} to={["node", node.node!]} status={node.status} text={node.node!} />
                 ))}
             </ul>
             <h2>Datastores</h2>
-            <ul>
+            <ul aria-label="Datastores">
                 {storages.value.map((one) => (
                     <Entry key={one.id} to={["storage", one.node!, one.storage!]} status={one.status} text={one.storage!} note={nodes.value.length > 1 ? one.node : undefined} />
                 ))}

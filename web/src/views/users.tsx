@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 import { useState } from "preact/hooks";
 import { api } from "../api/client";
-import type { Token, User } from "../api/types";
+import type { User } from "../api/types";
 import { run, say } from "../state";
 import { time } from "../ui/format";
 import { useLoad } from "../ui/load";
 import { Button, Check, Confirm, Dialog, Failure, Table, TextField } from "../ui/parts";
-
-const userPath = (userid: string) => `/access/users/${encodeURIComponent(userid)}`;
 
 function UserDialog(props: { user?: User; done: () => void }) {
     const { user } = props;
@@ -19,7 +17,7 @@ function UserDialog(props: { user?: User; done: () => void }) {
     const save = async () => {
         const id = userid.includes("@") ? userid : `${userid}@wirt`;
         if (user === undefined) await api.post("/access/users", { userid: id, password, email, comment, enable });
-        else await api.put(userPath(user.userid), { email, comment, enable });
+        else await api.put("/access/users/{userid}", { userid: user.userid, email, comment, enable });
         say("good", `User ${id}: saved`);
     };
     return (
@@ -59,13 +57,14 @@ function Secret(props: { id: string; value: string; done: () => void }) {
 }
 
 function Tokens(props: { userid: string; done: () => void }) {
-    const path = `${userPath(props.userid)}/token`;
-    const list = useLoad<Token[]>(path);
+    const { userid } = props;
+    const path = "/access/users/{userid}/token/{tokenid}";
+    const list = useLoad("/access/users/{userid}/token", { userid });
     const [name, setName] = useState("");
     const [separate, setSeparate] = useState(true);
     const [secret, setSecret] = useState<{ id: string; value: string }>();
     const add = async () => {
-        const made = await api.post<{ "full-tokenid": string; value: string }>(`${path}/${encodeURIComponent(name)}`, { privsep: separate });
+        const made = await api.post(path, { userid, tokenid: name, privsep: separate });
         setSecret({ id: made["full-tokenid"], value: made.value });
         return "stay" as const;
     };
@@ -78,7 +77,7 @@ function Tokens(props: { userid: string; done: () => void }) {
                     <Table
                         name="Tokens"
                         rows={list.data ?? []}
-                        id={(one) => one.tokenid}
+                        id={(one) => one.tokenid ?? ""}
                         empty="No tokens. A token lets a program act for this user without the password."
                         columns={[
                             { title: "Name", cell: (one) => one.tokenid },
@@ -87,7 +86,7 @@ function Tokens(props: { userid: string; done: () => void }) {
                             {
                                 title: "",
                                 cell: (one) => (
-                                    <Button kind="quiet" onClick={() => void run(`Remove token ${one.tokenid}`, () => api.delete(`${path}/${encodeURIComponent(one.tokenid)}`)).then(list.again)}>
+                                    <Button kind="quiet" onClick={() => void run(`Remove token ${one.tokenid}`, () => api.delete(path, { userid, tokenid: one.tokenid ?? "" })).then(list.again)}>
                                         Remove
                                     </Button>
                                 ),
@@ -131,7 +130,7 @@ function Opened(props: { open: Open; done: () => void }) {
                     text="The user's tokens and rights go with it; the VMs stay."
                     submit="Remove"
                     done={done}
-                    onSubmit={() => api.delete(userPath(open.user.userid))}
+                    onSubmit={() => api.delete("/access/users/{userid}", { userid: open.user.userid })}
                 />
             );
         default:
@@ -140,7 +139,7 @@ function Opened(props: { open: Open; done: () => void }) {
 }
 
 export function Users() {
-    const list = useLoad<User[]>("/access/users", { full: 1 }, 10000);
+    const list = useLoad("/access/users", { full: 1 }, 10000);
     const [open, setOpen] = useState<Open>();
     const done = () => {
         setOpen(undefined);
@@ -148,7 +147,7 @@ export function Users() {
     };
     if (list.error !== undefined && list.data === undefined) return <Failure error={list.error} retry={list.again} />;
     const action = (user: User, what: "edit" | "remove" | "tokens" | "password", text: string) => (
-        <Button kind="quiet" onClick={() => setOpen({ what, user })}>
+        <Button kind="quiet" label={`${text} ${user.userid}`} onClick={() => setOpen({ what, user })}>
             {text}
         </Button>
     );
@@ -167,7 +166,7 @@ export function Users() {
                 filter
                 columns={[
                     { title: "User", cell: (one) => one.userid, by: (one) => one.userid },
-                    { title: "Groups", cell: (one) => one.groups ?? "–", by: (one) => one.groups ?? "" },
+                    { title: "Groups", cell: (one) => one.groups || "–", by: (one) => one.groups ?? "" },
                     { title: "State", cell: (one) => (one.enable === 0 ? "disabled" : "enabled"), by: (one) => one.enable ?? 1 },
                     { title: "Notes", cell: (one) => one.comment ?? "" },
                     {

@@ -1,0 +1,39 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""The web page in Chromium: tests/web/page_test.mjs as a person, against a wirtd with a template.
+
+What the person saw is kept: pictures of each main view, in BUILD/screenshots.
+"""
+import os
+import subprocess
+
+from wirt_node import PASSWORD, Node, busybox_args
+
+TOP = os.environ["TOP"]
+BUILD = os.environ["BUILD"]
+
+
+def task(node, method, path, body=None):
+    upid = node.owner(method, path, body)
+    while True:
+        status = node.owner("GET", f"/nodes/{node.name}/tasks/{upid}/status")
+        if status["status"] == "stopped":
+            assert status["exitstatus"] == "OK", status
+            return
+
+
+def main():
+    subprocess.run([f"{TOP}/tools/web"], check=True)
+    with Node(name="pico") as node:
+        machine = {"vmid": 100, "name": "busybox", "memory": 128, "virtio0": "local:0.125", "net0": "virtio,bridge=vmbr0", "serial0": "socket",
+                   "tags": "small", "args": busybox_args()}
+        task(node, "POST", "/nodes/pico/qemu", machine)
+        task(node, "POST", "/nodes/pico/qemu/100/template")
+        environment = {**os.environ, "ADDRESS": f"https://127.0.0.1:{node.port}", "PASSWORD": PASSWORD, "NODE": "pico",
+                       "SCREENSHOTS": f"{BUILD}/screenshots", "NODE_TLS_REJECT_UNAUTHORIZED": "0", "NODE_NO_WARNINGS": "1"}
+        done = subprocess.run(["node", f"{TOP}/tests/web/page_test.mjs"], env=environment, check=False)
+        assert done.returncode == 0, node.text()
+        assert node.owner("GET", "/nodes/pico/storage/local/content") is not None
+
+
+main()
