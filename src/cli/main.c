@@ -54,12 +54,11 @@ int cli_help(int argc, char **argv)
     }
     char name[64];
     snprintf(name, sizeof(name), "%s%s%s", argv[1], argc > 2 ? " " : "", argc > 2 ? argv[2] : "");
-    if (remote_help(name) && !cli_find_verb(argv[1]))
+    if (remote_help(name) && (argc > 2 || !cli_find_verb(argv[1])))
         return 0;
     const struct cli_verb *verb = cli_find_verb(argv[1]);
     if (!verb) {
-        fprintf(stderr, "wirt help: there is no command \"%s\"; these are:\n", argv[1]);
-        print_verbs(stderr);
+        fprintf(stderr, "wirt help: there is no command \"%s\"; `wirt help` lists them\n", argv[1]);
         return err_exit_status(ERR_USAGE);
     }
     fputs(verb->help, stdout);
@@ -90,8 +89,7 @@ int cli_main(int argc, char **argv)
         return status;
     const struct cli_verb *verb = cli_find_verb(word);
     if (!verb) {
-        fprintf(stderr, "wirt: there is no command \"%s\"; these are:\n", word);
-        print_verbs(stderr);
+        fprintf(stderr, "wirt: there is no command \"%s\"; `wirt help` lists them\n", word);
         return err_exit_status(ERR_USAGE);
     }
     for (int i = 2; i < argc && strcmp(argv[i], "--"); i++)

@@ -9,9 +9,10 @@
 #include "base/units.h"
 #include "os/tty.h"
 
-#define COLUMNS_MAX 16
-#define GAP         2
-#define NARROWEST   8
+#define COLUMNS_MAX   16
+#define GAP           2
+#define NARROWEST     8
+#define COLUMNS_LEAST 3
 
 void cli_json_print(const json_t *value)
 {
@@ -79,8 +80,9 @@ const char *cli_cell_text(const json_t *value, enum cli_cell kind, char text[CLI
     case CELL_SECONDS:
         duration_text(number, text);
         break;
-    case CELL_TIME:
-        time_text(number, text);
+    case CELL_TIME: // 0 is how "never" is written
+        if (number > 0)
+            time_text(number, text);
         break;
     case CELL_FLAG:
         snprintf(text, CLI_CELL_BYTES, "%s", number != 0 ? "yes" : "no");
@@ -141,24 +143,27 @@ static size_t measure(const json_t *rows, const struct cli_column *columns,
     return count;
 }
 
-// Takes from the widest text column until the table fits.
-static void fit(const struct cli_column *columns, size_t width[COLUMNS_MAX], size_t count,
-                size_t room)
+// Takes from the widest text column until the table fits; where that is not enough, the last columns go. How many stay.
+static size_t fit(const struct cli_column *columns, size_t width[COLUMNS_MAX], size_t count,
+                  size_t room)
 {
     size_t all = GAP * (count - 1);
     for (size_t c = 0; c < count; c++)
         all += width[c];
-    while (all > room) {
+    while (all > room && count > COLUMNS_LEAST) {
         size_t widest = COLUMNS_MAX;
         for (size_t c = 0; c < count; c++)
             if (columns[c].kind == CELL_TEXT && width[c] > NARROWEST &&
                 (widest == COLUMNS_MAX || width[c] > width[widest]))
                 widest = c;
-        if (widest == COLUMNS_MAX)
-            return;
-        width[widest]--;
-        all--;
+        if (widest == COLUMNS_MAX) {
+            all -= width[--count] + GAP;
+        } else {
+            width[widest]--;
+            all--;
+        }
     }
+    return count;
 }
 
 // ---- printing
@@ -209,7 +214,7 @@ void cli_table_print(const json_t *rows, const struct cli_column *columns, bool 
     unsigned room = os_tty_columns(1);
     bool colours = coloured();
     if (room)
-        fit(columns, width, count, room);
+        count = fit(columns, width, count, room);
     for (size_t c = 0; c < count; c++) {
         snprintf(text, sizeof(text), "%s", columns[c].title);
         print_cell(text, to_the_right(columns[c].kind) ? CELL_NUMBER : CELL_TEXT, width[c],

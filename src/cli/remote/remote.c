@@ -13,7 +13,7 @@
 #include "os/directory.h"
 #include "os/tty.h"
 
-static const struct cli_option common_options[] = {
+const struct cli_option remote_common_options[] = {
     {"host", "HOST", "the node at this address (token in WIRT_TOKEN)"},
     {"context", "NAME", "the node kept under this name"},
     {"json", NULL, "print JSON"},
@@ -52,8 +52,8 @@ static void print_verb_help(const struct remote_verb *verb)
     printf("Usage: wirt %s %s%s\n\n%s\n\n", verb->name, verb->operands,
            verb->options || !verb->local ? " [OPTION]…" : "", verb->summary);
     for (int which = 0; which < 2; which++)
-        for (const struct cli_option *o = which ? common_options : verb->options; o && o->name;
-             o++) {
+        for (const struct cli_option *o = which ? remote_common_options : verb->options;
+             o && o->name; o++) {
             char left[64];
             snprintf(left, sizeof(left), "--%s%s%s", o->name, o->value ? " " : "",
                      o->value ? o->value : "");
@@ -112,8 +112,8 @@ static void local_socket(char *path, size_t size)
 static int run_verb(const struct remote_verb *verb, int argc, char **argv)
 {
     static const struct cli_option none[] = {{NULL, NULL, NULL}};
-    const struct cli_option *tables[] = {verb->options ? verb->options : none, common_options,
-                                         NULL};
+    const struct cli_option *tables[] = {verb->options ? verb->options : none,
+                                         remote_common_options, NULL};
     struct cli_words words;
     struct err err = {0};
     struct remote remote = {.words = &words};

@@ -35,6 +35,7 @@ struct remote_verb {
     bool local; // needs no node
 };
 extern const struct remote_verb remote_verbs[];
+extern const struct cli_option remote_common_options[]; // of every verb that talks to a node
 
 // Is "argv[0]" or "argv[0] argv[1]" a verb of the table (or the first word of some)? Then runs it, or shows what there is: its exit status.
 bool remote_try(int argc, char **argv, int *status);
