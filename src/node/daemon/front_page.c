@@ -12,7 +12,7 @@
 #define FILE_MAX (16 * 1024 * 1024)
 #define POLICY                                                                                     \
     "Content-Security-Policy: default-src 'self'; style-src 'self' 'unsafe-inline'; img-src "      \
-    "'self' data:; connect-src 'self'; object-src 'none'; base-uri 'none'; form-action "      \
+    "'self' data:; connect-src 'self'; object-src 'none'; base-uri 'none'; form-action "           \
     "'self'; frame-ancestors 'none'\r\n"
 
 static const struct {
