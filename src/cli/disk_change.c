@@ -107,9 +107,15 @@ int disk_commit(const struct disk_words *w, int *status, struct err *err)
     if (!disk)
         return -1;
     base = disk_open(path, &below, &base_chain, err);
-    int rc = base ? copy_down(disk, base, err) : -1;
+    const struct block_image_ops *ops = image_ops(&chain);
+    bool can = ops && ops->empty;
+    int rc = can ? 0
+                 : err_set(err, ERR_UNSUPPORTED, "an image of format '%s' cannot be committed",
+                           chain.image[0].format);
     if (!rc)
-        rc = image_ops(&chain)->empty(block_disk_node(disk), err);
+        rc = base ? copy_down(disk, base, err) : -1;
+    if (!rc)
+        rc = ops->empty(block_disk_node(disk), err);
     if (base)
         rc = finish(base, &base_chain, rc, err);
     rc = finish(disk, &chain, rc, err);

@@ -19,51 +19,20 @@
 #include "base/bits.h"
 #include "base/err.h"
 #include "machine/block/block_driver.h"
-#include "machine/block/buffers.h"
-#include "machine/block/meta_cache.h"
-#include "machine/block/range_lock.h"
 #include "machine/block/vmdk.h"
 
 #define LOG_MODULE "vmdk"
 #include "base/log.h"
 
-#define TABLE_BYTES  (VMDK_TABLE_ENTRIES * 4)
-#define MARKER_BYTES 12 // of a compressed grain: sector, length
-#define ENTRY_ZEROS  1u
-
-struct vmdk {
-    struct block_node node;
-    struct vmdk_header header;  // constant
-    bool flat;                  // constant: everything is in the backing file
-    bool compressed;            // constant
-    uint64_t grain_bytes;       // constant
-    uint64_t directory_entries; // constant
-    uint64_t packed_max;        // constant: bytes of a compressed grain at most
-
-    pthread_mutex_t lock;
-    // Under lock.
-    struct range_locks ranges;
-    uint8_t *directory, *second; // owned: 32-bit entries as in the file; second may be NULL
-    struct meta_cache tables;
-    uint64_t end; // where the next grain goes
-
-    struct block_buffers buffers; // packed bytes, then a grain; has its own lock
-};
-
-static struct vmdk *vmdk_of(struct block_node *node)
-{
-    return (struct vmdk *)(void *)node;
-}
-
 // ---- Tables. Lock held.
 
 static int write_table(struct vmdk *v, struct meta_slot *slot)
 {
-    int rc = block_node_write_buffer(v->node.next, slot->offset, slot->data, TABLE_BYTES);
+    int rc = block_node_write_buffer(v->node.next, slot->offset, slot->data, VMDK_TABLE_BYTES);
     for (uint64_t i = 0; v->second && i < v->directory_entries && !rc; i++) {
         uint64_t copy = (uint64_t)load_le32(v->second + i * 4) * VMDK_SECTOR;
         if ((uint64_t)load_le32(v->directory + i * 4) * VMDK_SECTOR == slot->offset && copy)
-            rc = block_node_write_buffer(v->node.next, copy, slot->data, TABLE_BYTES);
+            rc = block_node_write_buffer(v->node.next, copy, slot->data, VMDK_TABLE_BYTES);
     }
     return rc;
 }
@@ -108,10 +77,10 @@ static uint64_t take_end(struct vmdk *v, uint64_t bytes)
 static int add_table(struct vmdk *v, uint64_t index)
 {
     uint8_t raw[4];
-    uint64_t at = take_end(v, TABLE_BYTES);
+    uint64_t at = take_end(v, VMDK_TABLE_BYTES);
     if (at / VMDK_SECTOR > UINT32_MAX)
         return -EFBIG;
-    int rc = block_node_write_zeros(v->node.next, at, TABLE_BYTES);
+    int rc = block_node_write_zeros(v->node.next, at, VMDK_TABLE_BYTES);
     if (!rc)
         rc = block_node_flush(v->node.next);
     store_le32(raw, (uint32_t)(at / VMDK_SECTOR));
@@ -156,7 +125,7 @@ static int look_up(struct vmdk *v, uint64_t grain, enum grain_kind *kind, uint64
     if (rc || !slot)
         return rc;
     uint32_t value = load_le32(entry);
-    if (value == ENTRY_ZEROS && (v->header.flags & VMDK_ZERO_GRAINS))
+    if (value == VMDK_ENTRY_ZEROS && (v->header.flags & VMDK_ZERO_GRAINS))
         *kind = GRAIN_ZEROS;
     else if (value)
         *kind = GRAIN_DATA;
@@ -170,7 +139,7 @@ static int look_up(struct vmdk *v, uint64_t grain, enum grain_kind *kind, uint64
 static int unpack(struct vmdk *v, uint64_t host, uint8_t *packed, uint8_t *plain)
 {
     int rc = block_node_read_buffer(v->node.next, host, packed, v->packed_max);
-    uint64_t header = (v->header.flags & VMDK_MARKERS) ? MARKER_BYTES : 4;
+    uint64_t header = (v->header.flags & VMDK_MARKERS) ? VMDK_MARKER_BYTES : 4;
     uint64_t length = rc ? 0 : load_le32(packed + header - 4);
     if (rc)
         return rc;
@@ -186,13 +155,13 @@ static int unpack(struct vmdk *v, uint64_t host, uint8_t *packed, uint8_t *plain
 static int append_packed(struct vmdk *v, uint64_t grain, const uint8_t *plain, uint8_t *packed,
                          uint64_t *host)
 {
-    uLongf length = v->packed_max - MARKER_BYTES;
-    if (compress(packed + MARKER_BYTES, &length, plain, v->grain_bytes) != Z_OK)
+    uLongf length = v->packed_max - VMDK_MARKER_BYTES;
+    if (compress(packed + VMDK_MARKER_BYTES, &length, plain, v->grain_bytes) != Z_OK)
         return -EIO;
     store_le64(packed, grain * v->header.grain);
     store_le32(packed + 8, (uint32_t)length);
-    uint64_t whole = align_up(MARKER_BYTES + length, VMDK_SECTOR);
-    memset(packed + MARKER_BYTES + length, 0, whole - MARKER_BYTES - length);
+    uint64_t whole = align_up(VMDK_MARKER_BYTES + length, VMDK_SECTOR);
+    memset(packed + VMDK_MARKER_BYTES + length, 0, whole - VMDK_MARKER_BYTES - length);
     pthread_mutex_lock(&v->lock);
     *host = take_end(v, whole);
     pthread_mutex_unlock(&v->lock);
@@ -502,7 +471,7 @@ static int open_sparse(struct vmdk *v, struct err *err)
         return -1;
     v->compressed = v->header.flags & VMDK_COMPRESSED;
     v->grain_bytes = v->header.grain * VMDK_SECTOR;
-    v->packed_max = align_up(compressBound(v->grain_bytes) + MARKER_BYTES, VMDK_SECTOR);
+    v->packed_max = align_up(compressBound(v->grain_bytes) + VMDK_MARKER_BYTES, VMDK_SECTOR);
     v->directory_entries = vmdk_directory_entries(v->header.capacity, v->header.grain);
     node->size = v->header.capacity * VMDK_SECTOR;
     v->end = align_up(node->next->size, VMDK_SECTOR);
@@ -514,7 +483,7 @@ static int open_sparse(struct vmdk *v, struct err *err)
         if (!v->second)
             log_warn("'%s': its second directory cannot be read and is not kept", node->name);
     }
-    if (meta_cache_init(&v->tables, node->next, TABLE_BYTES, node->memory_limit / 2))
+    if (meta_cache_init(&v->tables, node->next, VMDK_TABLE_BYTES, node->memory_limit / 2))
         return err_set(err, ERR_LIMIT, "no memory for its tables");
     node->limits.optimal_io_size = (uint32_t)v->grain_bytes;
     return 0;
@@ -593,4 +562,5 @@ const struct block_format vmdk_format = {
     .probe = vmdk_probe,
     .backing = vmdk_backing,
     .open = vmdk_open,
+    .image = &vmdk_image_ops,
 };

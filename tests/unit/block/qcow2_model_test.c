@@ -7,11 +7,9 @@
 //     qcow2_model_test [SEQUENCES [SEED]]
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/bits.h"
@@ -19,39 +17,13 @@
 #include "machine/block/block_driver.h"
 #include "machine/block/block_image.h"
 #include "os/file.h"
+#include "sequence.h"
 
 #define DISK_MAX   (6 * MIB)
 #define OPERATIONS 120
 
-static uint64_t seed, sequence_seed;
 static char directory[] = "/dev/shm/wirt-qcow2-model-XXXXXX";
 static bool have_qemu;
-
-static uint64_t random_state;
-
-static uint64_t random_u64(void)
-{
-    random_state += 0x9e3779b97f4a7c15ull;
-    uint64_t z = random_state;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return z ^ (z >> 31);
-}
-
-static uint64_t below(uint64_t n)
-{
-    return random_u64() % n;
-}
-
-#define CHECK(condition, ...)                                                                      \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s; ", __FILE__, __LINE__, #condition);                        \
-            fprintf(stderr, __VA_ARGS__);                                                          \
-            fprintf(stderr, "\nrepeat with: qcow2_model_test 1 %" PRIu64 "\n", sequence_seed);     \
-            exit(1);                                                                               \
-        }                                                                                          \
-    } while (0)
 
 struct model {
     char path[128], base[128];
@@ -351,7 +323,6 @@ static void run_sequence(void)
     struct model m = {.bytes = calloc(1, DISK_MAX), .scratch = calloc(1, DISK_MAX)};
     snprintf(m.path, sizeof(m.path), "%s/image.qcow2", directory);
     snprintf(m.base, sizeof(m.base), "%s/base.raw", directory);
-    random_state = sequence_seed;
     make_image(&m);
     open_disk(&m);
     check_range(&m, 0, m.size);
@@ -377,26 +348,13 @@ static void run_sequence(void)
     free(m.scratch);
 }
 
-// From the environment, as make soak gives it, else by the clock.
-static uint64_t chosen_seed(void)
-{
-    const char *given = getenv("SEED");
-    return given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL) * 1000;
-}
-
 int main(int argc, char **argv)
 {
-    uint64_t sequences = argc > 1 ? strtoull(argv[1], NULL, 10) : 60;
-    seed = argc > 2 ? strtoull(argv[2], NULL, 10) : chosen_seed();
     have_qemu = system("qemu-img --version >/dev/null 2>&1") == 0;
     if (!mkdtemp(directory))
         return 1;
-    printf("%" PRIu64 " sequences from seed %" PRIu64 "%s\n", sequences, seed,
-           have_qemu ? "" : ", without qemu-img");
-    for (uint64_t i = 0; i < sequences; i++) {
-        sequence_seed = seed + i;
-        run_sequence();
-    }
+    printf("%s qemu-img\n", have_qemu ? "with" : "without");
+    sequences_run("qcow2_model_test", argc - 1, argv + 1, 60, run_sequence);
     char command[64];
     snprintf(command, sizeof(command), "rm -rf %s", directory);
     return system(command) != 0;

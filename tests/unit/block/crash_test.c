@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Kills qcow2 at any instant, on paper. A sequence of random operations runs on an image whose file is behind the
+// Kills an image format at any instant, on paper. A sequence of random operations runs on an image whose file is behind the
 // log filter. Then, for many points of the log, the file is rebuilt as a crash there could leave it: everything up to
 // the last sync is there, and of what was written since, any sectors may be missing. In each such file
 //     - the check finds no corruption (leaks are allowed),
@@ -8,21 +8,18 @@
 //       since then made of it.
 // Errors of the file (the fault filter) are tried too: after them the image must be sound and lose nothing flushed.
 //
-//     qcow2_crash_test [SEQUENCES [SEED]]
+//     crash_test qcow2|vmdk [SEQUENCES [SEED]]
 #include <errno.h>
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "base/bits.h"
 #include "base/err.h"
 #include "machine/block/block_image.h"
 #include "machine/block/filter.h"
 #include "os/file.h"
+#include "sequence.h"
 
 #define DISK_BYTES (768 * KIB)
 #define SECTOR     512
@@ -30,31 +27,11 @@
 #define CRASHES    40
 #define STATES_MAX (2 * OPERATIONS + 2)
 
-static uint64_t sequence_seed, random_state;
-
-static uint64_t random_u64(void)
-{
-    random_state += 0x9e3779b97f4a7c15ull;
-    uint64_t z = random_state;
-    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9ull;
-    z = (z ^ (z >> 27)) * 0x94d049bb133111ebull;
-    return z ^ (z >> 31);
-}
-
-static uint64_t below(uint64_t n)
-{
-    return random_u64() % n;
-}
-
-#define CHECK(condition, ...)                                                                      \
-    do {                                                                                           \
-        if (!(condition)) {                                                                        \
-            fprintf(stderr, "%s:%d: %s; ", __FILE__, __LINE__, #condition);                        \
-            fprintf(stderr, __VA_ARGS__);                                                          \
-            fprintf(stderr, "\nrepeat with: qcow2_crash_test 1 %" PRIu64 "\n", sequence_seed);     \
-            exit(1);                                                                               \
-        }                                                                                          \
-    } while (0)
+// A format under test: its images vary, and some have snapshots.
+static const struct subject {
+    const char *format;
+    void (*vary)(struct block_create *create);
+} * subject;
 
 // What the disk held after each operation, and where the log stood then.
 struct state {
@@ -74,23 +51,6 @@ struct run {
     bool lazy; // refcounts: an image that was not closed has them wrong, and says so
 };
 
-static int new_memory(void)
-{
-    int fd = memfd_create("image", MFD_CLOEXEC);
-    CHECK(fd >= 0, "memfd");
-    return fd;
-}
-
-static void copy_file(int from, int to)
-{
-    uint64_t size;
-    CHECK(os_file_size(from, &size) == 0, "size");
-    uint8_t *bytes = malloc(size + 1);
-    CHECK(os_pread(from, bytes, size, 0) == 0 && os_file_truncate(to, 0) == 0, "copy");
-    CHECK(os_pwrite(to, bytes, size, 0) == 0, "copy");
-    free(bytes);
-}
-
 static struct block_disk *open_disk(int fd, int log, const struct block_fault *fault,
                                     bool read_only)
 {
@@ -102,7 +62,7 @@ static struct block_disk *open_disk(int fd, int log, const struct block_fault *f
     if (node && log >= 0)
         node = block_filter_log(node, log);
     if (node)
-        node = block_format_find("qcow2")->open(node, read_only, &err);
+        node = block_format_find(subject->format)->open(node, read_only, &err);
     struct block_disk *disk = node ? block_disk_on(node, &(struct block_options){0}, &err) : NULL;
     CHECK(disk, "%s", err.text);
     return disk;
@@ -110,17 +70,11 @@ static struct block_disk *open_disk(int fd, int log, const struct block_fault *f
 
 static void make_image(struct run *r)
 {
-    static const uint32_t clusters[] = {512, 1024, 4096, 16384, 65536};
     struct err err = {0};
-    r->cluster = clusters[below(ARRAY_LENGTH(clusters))];
-    struct block_create create = {.format = "qcow2",
-                                  .size = DISK_BYTES,
-                                  .cluster_size = r->cluster,
-                                  .version = below(4) ? 3 : 2};
-    if (create.version == 3) {
-        create.refcount_bits = 4u << below(5);
-        create.lazy_refcounts = r->lazy = below(3) == 0;
-    }
+    struct block_create create = {.format = subject->format, .size = DISK_BYTES};
+    subject->vary(&create);
+    r->cluster = create.cluster_size;
+    r->lazy = create.lazy_refcounts;
     CHECK(block_image_create(r->file, "image", &create, &err) == 0, "%s", err.text);
     copy_file(r->file, r->first);
 }
@@ -157,7 +111,7 @@ static int operation(struct run *r, bool *flushed)
     uint64_t offset, length, kind = below(100);
     struct err err;
     struct block_node *node = block_disk_node(r->disk);
-    const struct block_image_ops *image = block_format_find("qcow2")->image;
+    const struct block_image_ops *image = block_format_find(subject->format)->image;
     *flushed = false;
     pick(&offset, &length);
     if (kind < 60) {
@@ -176,6 +130,10 @@ static int operation(struct run *r, bool *flushed)
         return rc ? rc : read;
     }
     if (kind < 93) {
+        *flushed = true;
+        return block_flush(r->disk);
+    }
+    if (!image->snapshot_create) {
         *flushed = true;
         return block_flush(r->disk);
     }
@@ -249,7 +207,7 @@ static bool is_flush(const uint8_t *log, uint64_t at)
 // The file as a crash after `end` bytes of the log could leave it.
 static int crashed_file(const struct run *r, const uint8_t *log, uint64_t end)
 {
-    int fd = new_memory();
+    int fd = memory_file();
     copy_file(r->first, fd);
     uint64_t synced = 0;
     for (uint64_t at = 0; at < end; at = record_end(log, at)) {
@@ -269,9 +227,10 @@ static void print_finding(void *user, const char *text)
 
 static void check_sound(struct block_disk *disk)
 {
+    const struct block_image_ops *image = block_format_find(subject->format)->image;
     struct block_check result = {.report = print_finding};
     struct err err = {0};
-    int rc = block_format_find("qcow2")->image->check(block_disk_node(disk), false, &result, &err);
+    int rc = image->check(block_disk_node(disk), false, &result, &err);
     CHECK(rc == 0, "%s", err.text);
     CHECK(result.corruptions == 0, "%" PRIu64 " corruptions", result.corruptions);
 }
@@ -347,10 +306,9 @@ static void fini(struct run *r)
 
 static void init(struct run *r)
 {
-    random_state = sequence_seed;
-    *r = (struct run){.file = new_memory(),
-                      .log = new_memory(),
-                      .first = new_memory(),
+    *r = (struct run){.file = memory_file(),
+                      .log = memory_file(),
+                      .first = memory_file(),
                       .now = calloc(1, DISK_BYTES)};
     make_image(r);
 }
@@ -411,24 +369,41 @@ static void fault_sequence(void)
     fini(&r);
 }
 
-// From the environment, as make soak gives it, else by the clock.
-static uint64_t chosen_seed(void)
+static void sequence(void)
 {
-    const char *given = getenv("SEED");
-    return given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL) * 1000;
+    crash_sequence();
+    fault_sequence();
+}
+
+// ---- Formats
+
+static void vary_qcow2(struct block_create *create)
+{
+    static const uint32_t clusters[] = {512, 1024, 4096, 16384, 65536};
+    create->cluster_size = clusters[below(ARRAY_LENGTH(clusters))];
+    create->version = below(4) ? 3 : 2;
+    if (create->version == 3) {
+        create->refcount_bits = 4u << below(5);
+        create->lazy_refcounts = below(3) == 0;
+    }
+}
+
+static void vary_vmdk(struct block_create *create)
+{
+    create->compressed = below(2);
 }
 
 int main(int argc, char **argv)
 {
-    uint64_t sequences = argc > 1 ? strtoull(argv[1], NULL, 10) : 60;
-    uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : chosen_seed();
-    printf("%" PRIu64 " sequences of crashes and of faults from seed %" PRIu64 "\n", sequences,
-           seed);
-    fflush(stdout);
-    for (uint64_t i = 0; i < sequences; i++) {
-        sequence_seed = seed + i;
-        crash_sequence();
-        fault_sequence();
+    static const struct subject subjects[] = {{"qcow2", vary_qcow2}, {"vmdk", vary_vmdk}};
+    char name[64];
+    for (size_t i = 0; i < ARRAY_LENGTH(subjects) && argc > 1; i++) {
+        if (strcmp(subjects[i].format, argv[1]) == 0)
+            subject = &subjects[i];
     }
+    if (!subject)
+        return 2;
+    snprintf(name, sizeof(name), "crash_test %s", subject->format);
+    sequences_run(name, argc - 2, argv + 2, 60, sequence);
     return 0;
 }
