@@ -52,7 +52,10 @@ static int on_end(void *user, int *error)
 
 static void start(struct load *l, struct ending *ending)
 {
-    nbd_completion_callback callback = {.callback = on_end, .user_data = ending};
+    nbd_completion_callback callback;
+    memset(&callback, 0, sizeof(callback));
+    callback.callback = on_end;
+    callback.user_data = ending;
     void *buffer = l->buffer[ending->buffer];
     int64_t cookie = l->write ? nbd_aio_pwrite(l->nbd, buffer, l->block, l->next, callback, 0)
                               : nbd_aio_pread(l->nbd, buffer, l->block, l->next, callback, 0);

@@ -108,13 +108,11 @@ int disk_commit(const struct disk_words *w, int *status, struct err *err)
         return -1;
     base = disk_open(path, &below, &base_chain, err);
     const struct block_image_ops *ops = image_ops(&chain);
-    bool can = ops && ops->empty;
-    int rc = can ? 0
-                 : err_set(err, ERR_UNSUPPORTED, "an image of format '%s' cannot be committed",
-                           chain.image[0].format);
-    if (!rc)
-        rc = base ? copy_down(disk, base, err) : -1;
-    if (!rc)
+    int rc = -1;
+    if (!ops || !ops->empty)
+        err_set(err, ERR_UNSUPPORTED, "an image of format '%s' cannot be committed",
+                chain.image[0].format);
+    else if (base && !copy_down(disk, base, err))
         rc = ops->empty(block_disk_node(disk), err);
     if (base)
         rc = finish(base, &base_chain, rc, err);
@@ -151,7 +149,7 @@ static int take_over(struct block_disk *disk, struct block_disk *base, uint64_t 
         if (memcmp(bytes + at, bytes + REBASE_PIECE + at, n) == 0)
             continue;
         rc = block_memory_is_zero(bytes + at, n)
-                 ? block_write_zeroes(disk, offset + at, n, BLOCK_UNMAP)
+                 ? block_node_zero(block_disk_node(disk), offset + at, n, BLOCK_ZERO_RECORDED)
                  : block_write(disk, offset + at, bytes + at, n);
     }
     return rc;

@@ -44,6 +44,10 @@ struct block_route {
     } held[BLOCK_ROUTE_DEPTH];
 };
 
+// A flag of `zero` beside those of requests: the image itself says zeros, even where nothing would show through. For an image that is to
+// get another backing file.
+#define BLOCK_ZERO_RECORDED 4u
+
 struct block_ops {
     const char *name; // of the format or filter, as users write it
     bool filter;      // looks like the node it stands on

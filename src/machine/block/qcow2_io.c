@@ -311,6 +311,7 @@ enum qcow2_clear {
     CLEAR_DISCARD,    // what this image holds reads as zeros, its space is given back
     CLEAR_ZERO,       // everything reads as zeros, own clusters are kept
     CLEAR_ZERO_UNMAP, // everything reads as zeros, own clusters are given back
+    CLEAR_RECORD,     // the same, whatever stands below now or later
     CLEAR_EMPTY       // this image holds nothing here: a backing one shows through
 };
 
@@ -320,7 +321,8 @@ static bool cleared_value(const struct qcow2 *q, const struct qcow2_run *run, ui
 {
     *value = q->header.version >= 3 && clear != CLEAR_EMPTY ? QCOW2_ZERO : 0;
     if (run->kind == QCOW2_UNALLOCATED) // a discard shall not make the image larger
-        return has_backing(q) && (clear == CLEAR_ZERO || clear == CLEAR_ZERO_UNMAP);
+        return clear == CLEAR_RECORD ||
+               (has_backing(q) && (clear == CLEAR_ZERO || clear == CLEAR_ZERO_UNMAP));
     if (clear == CLEAR_EMPTY)
         return true;
     if (run->kind == QCOW2_ZEROS)
@@ -408,15 +410,18 @@ int qcow2_zero(struct block_node *node, uint64_t offset, uint64_t length, uint32
 {
     struct qcow2 *q = qcow2_of(node);
     uint64_t start, end;
-    bool v2 = q->header.version < 3;
-    if ((v2 && (has_backing(q) || !(flags & BLOCK_UNMAP))) ||
+    bool v2 = q->header.version < 3, record = flags & BLOCK_ZERO_RECORDED;
+    if ((v2 && (has_backing(q) || record || !(flags & BLOCK_UNMAP))) ||
         !whole_clusters(q, offset, length, &start, &end))
         return -EOPNOTSUPP;
     int rc = 0;
     if (offset < start)
         rc = block_node_write_zeros(node, offset, start - offset);
     if (!rc)
-        rc = clear_clusters(q, start, end, (flags & BLOCK_UNMAP) ? CLEAR_ZERO_UNMAP : CLEAR_ZERO);
+        rc = clear_clusters(q, start, end,
+                            record                  ? CLEAR_RECORD
+                            : (flags & BLOCK_UNMAP) ? CLEAR_ZERO_UNMAP
+                                                    : CLEAR_ZERO);
     if (!rc && end < offset + length)
         rc = block_node_write_zeros(node, end, offset + length - end);
     return rc;

@@ -5,7 +5,6 @@
 // way to get it back. There is nothing to repair that could be known to be right.
 //
 // What is in use is marked sector by sector, one bit each, within the memory limit.
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -24,17 +23,15 @@ struct check {
     unsigned findings;
 };
 
-__attribute__((format(printf, 2, 3))) static void corruption(struct check *c, const char *format,
-                                                             ...)
+static void corruption(struct check *c, const char *what, uint64_t index, const char *problem,
+                       uint64_t sector)
 {
+    char text[160];
     c->result->corruptions++;
     if (!c->result->report || c->findings++ >= FINDINGS_MAX)
         return;
-    char text[160];
-    va_list arguments;
-    va_start(arguments, format);
-    vsnprintf(text, sizeof(text), format, arguments);
-    va_end(arguments);
+    snprintf(text, sizeof(text), "%s %llu %s, at sector %llu", what, (unsigned long long)index,
+             problem, (unsigned long long)sector);
     c->result->report(c->result->user, text);
 }
 
@@ -42,8 +39,7 @@ __attribute__((format(printf, 2, 3))) static void corruption(struct check *c, co
 static bool take(struct check *c, uint64_t first, uint64_t count, const char *what, uint64_t index)
 {
     if (!range_within(first, count, c->sectors)) {
-        corruption(c, "%s %llu lies outside the file, at sector %llu", what,
-                   (unsigned long long)index, (unsigned long long)first);
+        corruption(c, what, index, "lies outside the file", first);
         return false;
     }
     bool shared = false;
@@ -52,8 +48,7 @@ static bool take(struct check *c, uint64_t first, uint64_t count, const char *wh
         c->used[i / 8] |= (uint8_t)(1u << (i % 8));
     }
     if (shared)
-        corruption(c, "%s %llu at sector %llu shares sectors with something else", what,
-                   (unsigned long long)index, (unsigned long long)first);
+        corruption(c, what, index, "shares sectors with something else", first);
     return !shared;
 }
 
@@ -89,8 +84,7 @@ static int check_grain(struct check *c, uint64_t grain, uint32_t sector)
         if (rc)
             return rc;
         if (!count) {
-            corruption(c, "grain %llu: what stands at sector %u is not its",
-                       (unsigned long long)grain, sector);
+            corruption(c, "grain", grain, "is not what stands there", sector);
             return 0;
         }
     }

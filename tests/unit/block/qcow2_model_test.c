@@ -4,7 +4,7 @@
 // the contents must be equal, and qemu-img (where it is installed) must find the image clean and of
 // the same content.
 //
-//     qcow2_model_test [SEQUENCES [SEED]]
+//     WIRT=PROGRAM qcow2_model_test [SEQUENCES [SEED]]        PROGRAM commits and rebases
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -24,6 +24,7 @@
 
 static char directory[] = "/dev/shm/wirt-qcow2-model-XXXXXX";
 static bool have_qemu;
+static const char *wirt; // the program, or NULL
 
 struct model {
     char path[128], base[128];
@@ -31,6 +32,8 @@ struct model {
     uint8_t *bytes; // what the disk must hold
     uint64_t size;
     uint8_t *scratch;
+    bool on_base;     // it has a backing file, `base`
+    unsigned rebases; // backing files have numbers
     struct {
         uint8_t *bytes; // NULL: no such snapshot
         uint64_t size;
@@ -67,22 +70,31 @@ static void open_disk(struct model *m)
     CHECK(block_disk_size(m->disk) == m->size, "size %" PRIu64, block_disk_size(m->disk));
 }
 
-static void make_base(struct model *m)
+// A raw image of random content; returns the bytes, of which there are DISK_MAX.
+static uint8_t *make_raw(const char *path, uint64_t *size)
 {
     struct err err = {0};
-    uint64_t size = 512 * (1 + below(DISK_MAX / 512));
-    int fd = new_file(m->base);
+    *size = 512 * (1 + below(DISK_MAX / 512));
+    int fd = new_file(path);
     uint8_t *bytes = calloc(1, DISK_MAX);
     for (int i = 0; i < 8; i++) {
-        uint64_t at = below(size), n = 1 + below(size - at < 300000 ? size - at : 300000);
+        uint64_t at = below(*size), n = 1 + below(*size - at < 300000 ? *size - at : 300000);
         fill(bytes + at, n);
     }
-    struct block_create create = {.format = "raw", .size = size};
-    CHECK(block_image_create(fd, m->base, &create, &err) == 0, "%s", err.text);
-    CHECK(os_pwrite(fd, bytes, size, 0) == 0, "write");
+    struct block_create create = {.format = "raw", .size = *size};
+    CHECK(block_image_create(fd, path, &create, &err) == 0, "%s", err.text);
+    CHECK(os_pwrite(fd, bytes, *size, 0) == 0, "write");
+    os_file_close(&fd);
+    return bytes;
+}
+
+static void make_base(struct model *m)
+{
+    uint64_t size;
+    uint8_t *bytes = make_raw(m->base, &size);
     memcpy(m->bytes, bytes, m->size < size ? m->size : size);
     free(bytes);
-    os_file_close(&fd);
+    m->on_base = true;
 }
 
 static void make_image(struct model *m)
@@ -245,6 +257,67 @@ static void operation_snapshot(struct model *m)
     }
 }
 
+// By the command itself, as everybody does it. Snapshots inside the image do not keep what they show of a backing file that changes: they go first.
+static void run_wirt(struct model *m, const char *words, const char *rest)
+{
+    char command[512];
+    for (size_t n = 0; n < ARRAY_LENGTH(m->snapshot); n++) {
+        struct err err = {0};
+        char name[] = {'s', (char)('0' + n), 0};
+        if (m->snapshot[n].bytes)
+            CHECK(image_ops()->snapshot_delete(block_disk_node(m->disk), name, &err) == 0, "%s",
+                  err.text);
+        free(m->snapshot[n].bytes);
+        m->snapshot[n].bytes = NULL;
+    }
+    int rc = block_disk_close(m->disk);
+    CHECK(rc == 0, "%s", strerror(-rc));
+    snprintf(command, sizeof(command), "%s disk %s %s %s >/dev/null", wirt, words, m->path, rest);
+    CHECK(system(command) == 0, "%s", command);
+}
+
+static void check_base(struct model *m)
+{
+    struct err err = {0};
+    int fd = os_file_open(m->base, 0, &err);
+    CHECK(fd >= 0, "%s", err.text);
+    CHECK(os_pread(fd, m->scratch, m->size, 0) == 0, "the backing file has not the disk's size");
+    CHECK(memcmp(m->scratch, m->bytes, m->size) == 0,
+          "the backing file has not what was committed");
+    os_file_close(&fd);
+}
+
+static void operation_commit(struct model *m)
+{
+    if (!m->on_base || !wirt)
+        return;
+    run_wirt(m, "commit", "");
+    check_base(m);
+    open_disk(m);
+    check_range(m, 0, m->size);
+}
+
+static void operation_rebase(struct model *m)
+{
+    char rest[256], path[128];
+    if (!wirt)
+        return;
+    bool alone = below(4) == 0;
+    snprintf(path, sizeof(path), "%s/base%u.raw", directory, ++m->rebases % 2);
+    if (!alone) {
+        uint64_t size;
+        free(make_raw(path, &size));
+    }
+    snprintf(rest, sizeof(rest), alone ? "--backing \"\"" : "--backing %s --backing-format raw",
+             strrchr(path, '/') + 1);
+    run_wirt(m, "rebase", rest);
+    m->on_base = !alone;
+    if (!alone)
+        memcpy(m->base, path, sizeof(path));
+    open_disk(m);
+    check_range(m, 0, m->size);
+}
+
 static void operation_check(struct model *m)
 {
     struct err err = {0};
@@ -264,7 +337,7 @@ static const struct {
     {40, operation_write},   {15, operation_read},    {10, operation_zero},
     {10, operation_discard}, {3, operation_flush},    {10, operation_compressed},
     {3, operation_reopen},   {6, operation_snapshot}, {3, operation_check},
-    {3, operation_resize},
+    {3, operation_resize},   {1, operation_commit},   {1, operation_rebase},
 };
 
 // ---- qemu-img's opinion
@@ -350,10 +423,12 @@ static void run_sequence(void)
 
 int main(int argc, char **argv)
 {
+    wirt = getenv("WIRT");
     have_qemu = system("qemu-img --version >/dev/null 2>&1") == 0;
     if (!mkdtemp(directory))
         return 1;
-    printf("%s qemu-img\n", have_qemu ? "with" : "without");
+    printf("%s qemu-img, %s wirt disk\n", have_qemu ? "with" : "without",
+           wirt ? "with" : "without");
     sequences_run("qcow2_model_test", argc - 1, argv + 1, 60, run_sequence);
     char command[64];
     snprintf(command, sizeof(command), "rm -rf %s", directory);
