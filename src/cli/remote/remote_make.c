@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // `wirt launch`, `clone`, `template`: VMs out of other VMs.
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,10 +78,13 @@ static int add_key(json_t *config, const char *path, struct err *err)
     while (length && (key[length - 1] == '\n' || key[length - 1] == ' '))
         key[--length] = 0;
     // The interface wants this value URL-encoded in itself.
-    size_t room = 3 * length + 1;
+    size_t room = 3 * length + 1, used = 0;
     char *encoded = calloc(1, room);
-    for (size_t i = 0; i < length; i++)
-        snprintf(encoded + 3 * i, room - 3 * i, "%%%02X", (unsigned char)key[i]);
+    for (size_t i = 0; i < length; i++) {
+        bool plain = isalnum((unsigned char)key[i]) || strchr("-._~", key[i]);
+        used += (size_t)snprintf(encoded + used, room - used, plain ? "%c" : "%%%02X",
+                                 (unsigned char)key[i]);
+    }
     json_object_set_new(config, "sshkeys", json_string(encoded));
     free(encoded);
     free(key);
