@@ -1,0 +1,386 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""Every verb of the command line that talks to a node, against a wirtd, as a person and as a script use it."""
+import json
+import os
+import pty
+import re
+import select
+import signal
+import socket
+import subprocess
+import tempfile
+import termios
+import time
+
+from wirt_node import PASSWORD, Node, busybox_args
+
+WIRT = os.environ["WIRT"]
+PATIENCE_SECONDS = 120
+
+
+class Person:
+    """Somebody who types commands: with a home of one's own, and a node that is meant where none is named."""
+
+    def __init__(self, node, home):
+        self.node = node
+        self.used = set()
+        self.environment = {**os.environ, "HOME": home, "XDG_CONFIG_HOME": f"{home}/.config", "WIRT_SOCKET": f"{node.state}/wirtd.sock",
+                            "PATH": f"{os.path.dirname(WIRT)}:{os.environ['PATH']}", "TERM": "xterm"}
+
+    def words(self, line):
+        words = line if isinstance(line, list) else line.split()
+        self.used.add(" ".join(words[:2]))
+        self.used.add(words[0])
+        return [WIRT, *words]
+
+    def run(self, line, typed="", status=0, **environment):
+        done = subprocess.run(self.words(line), input=typed, env={**self.environment, **environment}, timeout=PATIENCE_SECONDS, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+        assert done.returncode == status, f"wirt {line}: status {done.returncode}\n{done.stdout}{done.stderr}\n{self.node.text()}"
+        return done.stdout
+
+    def json(self, line):
+        words = line if isinstance(line, list) else line.split()
+        return json.loads(self.run([*words, "--json"]))
+
+    def refused(self, line, *words, typed="", **environment):
+        """What it says on standard error has these words; nothing goes to standard output."""
+        done = subprocess.run(self.words(line), input=typed, env={**self.environment, **environment}, timeout=PATIENCE_SECONDS, text=True,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False)
+        assert done.returncode != 0 and all(word in done.stderr for word in words), f"wirt {line}: {done.stdout}{done.stderr} lacks {words}"
+        assert done.stdout == "", done.stdout
+
+
+class Terminal:
+    """A command on a terminal of its own."""
+
+    def __init__(self, person, line, columns=80):
+        self.leader, follower = pty.openpty()
+        termios.tcsetwinsize(follower, (24, columns))
+        self.process = subprocess.Popen(person.words(line), stdin=follower, stdout=follower, stderr=follower, env=person.environment,
+                                        start_new_session=True, preexec_fn=lambda: os.close(self.leader))
+        os.close(follower)
+        self.text = ""
+
+    def type(self, text):
+        os.write(self.leader, text.encode())
+
+    def waits_for(self, pattern):
+        """What came until the pattern, which is taken away with it."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not (found := re.search(pattern, self.text)):
+            assert select.select([self.leader], [], [], max(0, deadline - time.monotonic()))[0], f"no {pattern} in {self.text[-2000:]}"
+            try:
+                self.text += os.read(self.leader, 65536).decode(errors="replace")
+            except OSError as error:
+                raise AssertionError(f"it ended without {pattern}: {self.text[-2000:]}") from error
+        before, self.text = self.text[:found.end()], self.text[found.end():]
+        return before
+
+    def ends(self, status=0):
+        try:
+            while data := os.read(self.leader, 65536):
+                self.text += data.decode(errors="replace")
+        except OSError:  # as a terminal tells that nobody has the other end any more
+            pass
+        os.close(self.leader)
+        assert self.process.wait(PATIENCE_SECONDS) == status, self.text
+        return self.text
+
+
+def verbs(person):
+    """All verbs, as the help lists them: those of a node stand in its second part."""
+    listed = re.findall(r"^  wirt ([a-z]+(?: [a-z]+)?)  ", person.run("help").partition("A node (wirtd)")[2], re.M)
+    assert len(listed) >= 50, listed
+    return listed
+
+
+def test_help(person, listed):
+    for verb in listed:
+        text = person.run([*verb.split(), "--help"])
+        assert text.startswith(f"Usage: wirt {verb}"), text
+        assert f"\nExample: wirt {verb}" in text, text
+        assert person.run(["help", *verb.split()]) == text, verb
+    person.refused("frobnicate", "there is no command", "wirt help")
+    person.refused("ls --colour", "colour")
+    person.refused("show", "wirt show VM", "wirt show web1")
+
+
+def test_init(person):
+    """On an empty state directory before wirtd first starts; the trailing newline is no part of the password."""
+    with tempfile.TemporaryDirectory() as state:
+        assert person.run(f"init --state {state}/new --admin root@wirt --password-stdin", typed="a first password\n") == "root@wirt may log in now\n"
+        person.refused(f"init --state {state}/new --password-stdin", "less than 8", typed="short\n")
+        person.refused(f"init --state {state}/new", "--password-stdin")
+    # While it runs, too.
+    person.run(f"init --state {person.node.state} --admin root@wirt --password-stdin", typed=PASSWORD + "\n")
+
+
+def test_lists(person, api):
+    assert person.run("ls") == "no VMs yet: `wirt launch TEMPLATE NAME` makes one\n"
+    assert person.json("ls") == []
+    for vmid, name, tags in (101, "web1", "front"), (102, "web2", "front"), (103, "db1", "back"):
+        api(f"/nodes/testnode/qemu", {"vmid": vmid, "name": name, "memory": 128, "virtio0": "local:0.125", "net0": "virtio,bridge=vmbr0",
+                                      "serial0": "socket", "tags": tags, "args": busybox_args()})
+    assert [row["vmid"] for row in person.json("ls")] == [101, 102, 103]
+    table = person.run("ls").splitlines()
+    assert table[0].split()[:3] == ["ID", "NAME", "STATE"] and table[1].split()[:3] == ["101", "web1", "stopped"], table
+    assert "\033" not in "".join(table)  # colours are for terminals
+    for words, found in ("web", [101, 102]), ("tags=front web2", [102]), ("103", [103]), ("status=running", []), ("back status=stopped", [103]):
+        assert [row["vmid"] for row in person.json(f"ls {words}")] == found, words
+    assert person.run("ls nobody") == "no VM matches\n"
+    wide, narrow = Terminal(person, "ls", 200).ends(), Terminal(person, "ls", 44).ends()
+    assert "\033[2mstopped\033[0m" in wide
+    lines = [re.sub(r"\033\[\d*m", "", line) for line in narrow.splitlines()]
+    assert "web1" in narrow and max(map(len, lines)) <= 44, lines
+    assert "web1 (101) on testnode: stopped" in person.run("show web1")
+    assert person.json("show 101")["config"]["name"] == "web1"
+    person.refused("show nobody", 'there is no VM "nobody"', "wirt ls")
+    assert "web1" in person.run("top")
+    assert person.json("net list") and "local" in person.run("storage list")
+
+
+def console_of(person, name):
+    terminal = Terminal(person, f"console {name}")
+    terminal.waits_for(r"Connected to \w+\. Ctrl-\] ends the connection, not the VM\.")
+    terminal.type("\n")
+    terminal.waits_for("/ # ")
+    return terminal
+
+
+def test_running(person):
+    events = subprocess.Popen(person.words("events"), env=person.environment, stdout=subprocess.PIPE, text=True)
+    person.run("start web1 102")
+    assert [row["vmid"] for row in person.json("ls status=running")] == [101, 102]
+    terminal = console_of(person, "web1")
+    terminal.type("echo answer=$((6*7))\n")
+    terminal.waits_for("answer=42")
+    terminal.type("\x1d")
+    terminal.ends()
+    person.run("pause web1")
+    assert person.json("show web1")["status"]["qmpstatus"] == "paused"
+    person.run("resume web1")
+    assert person.json("show web1")["status"]["qmpstatus"] == "running"
+    # The busybox guest does not hear the button: somebody has to press it inside.
+    restart = subprocess.Popen(person.words("restart web1"), env=person.environment, stderr=subprocess.PIPE, text=True)
+    pid = person.json("show web1")["status"]["pid"]
+    terminal = console_of(person, "web1")
+    terminal.type("poweroff -f\n")
+    terminal.waits_for("Power down")
+    terminal.type("\x1d")
+    assert restart.wait(PATIENCE_SECONDS) == 0 and "restart web1: done" in restart.stderr.read()
+    assert person.json("show web1")["status"]["pid"] != pid
+    person.refused("stop web1 --timeout 1", "--force pulls the plug")
+    person.run("stop web1 web2 --force")
+    assert person.json("ls status=running") == []
+    person.refused("console web1", "VM 101 is not running")
+    for line in events.stdout:
+        if "qmstop 102" in line and "OK" in line:
+            break
+    events.terminate()
+    events.wait()
+
+
+def test_configuration(person):
+    person.run("set web1 memory=192 description=first")
+    assert person.json("show web1")["config"]["memory"] == 192
+    person.run("set 101 --delete description")
+    assert "description" not in person.json("show web1")["config"]
+    person.refused("set web1 memory=much", "memory")
+    person.refused("set web1 memory", "KEY=VALUE")
+    # The editor is what the user says; here one that changes a line.
+    person.run("edit web1", EDITOR="sed -i s/^memory:.*/memory:\\ 160/")
+    assert person.json("show web1")["config"]["memory"] == 160
+    person.refused("edit web1", "memory", EDITOR="sed -i s/^memory:.*/memory:\\ lots/")
+    person.refused("edit web1", "nothing is changed", EDITOR="false")
+    assert person.json("show web1")["config"]["memory"] == 160
+
+
+def test_disks(person):
+    person.run("disk attach web1 1G")
+    assert person.json("show web1")["config"]["virtio1"].endswith("size=1G")
+    person.run("disk grow web1 virtio1 +1G")
+    assert person.json("show web1")["config"]["virtio1"].endswith("size=2G")
+    volumes = person.json("storage content --content images")
+    assert len([row for row in volumes if row["vmid"] == 101]) == 2, volumes
+    person.run("disk detach web1 virtio1")
+    volume = person.json("show web1")["config"]["unused0"]
+    person.run(f"disk attach web1 --volume {volume}")
+    assert person.json("show web1")["config"]["virtio1"].startswith(volume)
+    person.refused(f"storage rm {volume} --yes", "use")
+    person.refused("disk detach web1 virtio1 --destroy", "--yes")
+    person.run("disk detach web1 virtio1 --destroy --yes")
+    assert len([row for row in person.json("storage content") if row["vmid"] == 101]) == 1
+    person.refused("disk attach web1", "20G")
+    person.refused("storage rm nothing", "STORAGE:NAME")
+
+
+def test_snapshots(person):
+    person.run(["snapshot", "create", "web1", "clean", "--notes", "before all"])
+    assert [row["name"] for row in person.json("snapshot list web1")] == ["clean"]
+    person.run("set web1 memory=256")
+    person.refused("restore web1 clean", "--yes")
+    person.run("restore web1 clean --yes")
+    assert person.json("show web1")["config"]["memory"] == 160
+    person.refused("restore web1 other --yes", "other")
+    person.run("snapshot rm web1 clean --yes")
+    assert person.json("snapshot list web1") == []
+
+
+def test_copies(person):
+    assert person.json("clone web1 copy --full --id 201") == {"vmid": 201, "name": "copy"}
+    person.run("template web1 --yes")
+    assert [row["name"] for row in person.json("images list")] == ["web1"]
+    with tempfile.NamedTemporaryFile("w", suffix=".pub") as key:
+        key.write("ssh-ed25519 AAAA anna@example\n")
+        key.flush()
+        person.run(["launch", "web1", "app1", "--memory", "192M", "--cores", "2", "--user", "anna", "--ssh-key", key.name, "--disk", "1G", "--id", "202"])
+    show = person.json("show app1")
+    assert show["status"]["status"] == "running" and show["config"]["memory"] == 192 and show["config"]["ciuser"] == "anna", show
+    assert "ssh-ed25519%20AAAA" in show["config"]["sshkeys"] and show["config"]["virtio0"].endswith("size=1G"), show
+    person.refused("launch copy other", "no template", "wirt clone")
+    person.refused("rm app1 --yes", "running")
+    person.refused("rm app1", "--yes")
+    person.run("rm app1 --force --yes")
+    person.refused("show app1", "there is no VM")
+
+
+def test_inside(person):
+    """Without an agent in the guest each says so; what the words must be is told before."""
+    person.run("start db1")
+    person.refused("exec db1 -- uname -a", "QEMU guest agent is not running")
+    person.refused("exec db1", "wirt exec VM -- uname -a")
+    person.refused("cp /etc/hostname db1:/tmp/x", "QEMU guest agent is not running")
+    person.refused("cp db1:/etc/hostname /tmp/x", "QEMU guest agent is not running")
+    person.refused("cp one two", "VM:PATH")
+    person.refused("shell db1", "QEMU guest agent is not running")
+    person.run("stop db1 --force")
+
+
+def test_access(person):
+    person.run("user add anna@wirt --password-stdin --email anna@example.org", typed=PASSWORD + "\n")
+    assert {row["userid"] for row in person.json("user list")} == {"root@wirt", "anna@wirt"}
+    person.refused("user add anna@wirt --password-stdin", "anna@wirt", "exists", typed=PASSWORD + "\n")
+    person.run("user password anna@wirt --password-stdin", typed="another password\n")
+    token = person.run(["token", "add", "anna@wirt", "ci"]).strip()
+    assert re.fullmatch(r"anna@wirt!ci=[0-9a-f-]{36}", token), token
+    table = person.run("token list anna@wirt").splitlines()
+    assert table[1].split() == ["ci", "yes", "-", "-"], table  # ends never
+    person.run("token add anna@wirt old --expire 1")
+    assert "1970-01-01" in person.run("token list anna@wirt")
+    person.run("token rm anna@wirt old --yes")
+    for who in ["--user", "anna@wirt"], ["--token", "anna@wirt!ci"]:
+        person.run(["acl", "add", "/vms/102", "PVEVMUser", *who])
+    assert {(row["path"], row["ugid"]) for row in person.json("acl list")} >= {("/vms/102", "anna@wirt"), ("/vms/102", "anna@wirt!ci")}
+    person.refused("acl add /vms/102 PVEVMUser", "--user")
+    return token
+
+
+def test_contexts(person, token):
+    """The node over the network, with a token, known by its certificate."""
+    address = f"127.0.0.1:{person.node.port}"
+    fingerprint = re.search(r"certificate ((?:[0-9A-F]{2}:){31}[0-9A-F]{2})", person.node.text()).group(1)
+    person.refused(["context", "add", "far", address, "--token", token, "--fingerprint", fingerprint.replace("A", "B", 1)], "fingerprint")
+    person.refused(["context", "add", "far", address, "--token", token], fingerprint, "--yes")
+    person.run(["context", "add", "far", address, "--token", token, "--fingerprint", fingerprint])
+    listed = person.json("context list")
+    assert listed == [{"name": "far", "url": f"https://{address}", "token": "anna@wirt!ci", "current": "*"}], listed
+    assert len(person.json("ls")) == 4  # WIRT_SOCKET names the node before a context does
+    here = person.environment.pop("WIRT_SOCKET")
+    seen = person.json("ls")  # a token with few rights
+    assert [row["name"] for row in seen] == ["web2"], seen
+    person.refused("start web1", "there is no VM")
+    person.refused("user add eve@wirt --password-stdin", "anna@wirt!ci", "/access", typed=PASSWORD + "\n")
+    person.run("start web2")
+    terminal = console_of(person, "102")  # a WebSocket with a token
+    terminal.type("\x1d")
+    terminal.ends()
+    person.run("stop web2 --force")
+    person.environment["WIRT_SOCKET"] = here
+    person.run("context rm far")
+    person.run(["context", "add", "far", address, "--token", token, "--yes"])
+    person.run("context use far")
+    person.refused("context use near", "near", "wirt context list")
+    person.run("context rm far")
+    person.refused(["ls", "--host", "127.0.0.1:1"], "WIRT_TOKEN", "wirt context add")
+    person.refused(["ls", "--host", "127.0.0.1:1"], "127.0.0.1:1", WIRT_TOKEN=token)
+    person.refused("ls", "wirtd", WIRT_SOCKET=f"{person.node.folder}/none.sock")
+    person.run(["acl", "rm", "/vms/102", "PVEVMUser", "--user", "anna@wirt"])
+    person.run("token rm anna@wirt ci --yes")
+    person.refused("user rm anna@wirt", "--yes")
+    person.run("user rm anna@wirt --yes")
+
+
+def test_tasks(person):
+    tasks = person.json("task list --vm web2")
+    assert tasks and all(row["id"] == "102" for row in tasks), tasks
+    upid = tasks[0]["upid"]
+    assert person.run(["task", "log", upid]).strip()
+    assert person.run(["task", "log", upid, "--follow"]).strip()
+    assert "qmstart" in person.run("task list")
+    assert len(person.json("task list --limit 1")) == 1
+    person.refused("task log web2", "UPID:")
+    # A long task is stopped by its id: a shutdown that the guest does not hear.
+    person.run("start web2")
+    console_of(person, "web2").type("\x1d")  # it has begun
+    stop = subprocess.Popen(person.words("stop web2 --timeout 300"), env=person.environment, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (running := [row["upid"] for row in person.json("task list --vm web2") if row["type"] == "qmshutdown" and "endtime" not in row]):
+        assert stop.poll() is None and time.monotonic() < deadline
+    person.run(["task", "stop", running[0]])
+    assert stop.wait(PATIENCE_SECONDS) != 0 and stop.stderr.read()
+    person.run("stop web2 --force")
+
+
+def test_completion(person, listed):
+    """bash asks the function that `wirt completion bash` prints."""
+    script = person.run("completion bash")
+
+    def completed(*words):
+        ask = script + '\nCOMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _wirt; printf "%s\\n" "${COMPREPLY[@]}"\n'
+        done = subprocess.run(["bash", "-c", ask, "bash", *words], env=person.environment, text=True, stdout=subprocess.PIPE, check=True)
+        return set(done.stdout.split())
+
+    first = completed("wirt", "")
+    assert {verb.split()[0] for verb in listed} | {"run", "disk", "doctor"} <= first, first
+    assert completed("wirt", "sn") == {"snapshot"}
+    assert completed("wirt", "snapshot", "") == {"list", "create", "rm"}
+    assert completed("wirt", "start", "we") == {"web1", "web2"}
+    assert completed("wirt", "snapshot", "create", "we") == {"web1", "web2"}
+    assert {"--timeout", "--force", "--json"} <= completed("wirt", "stop", "web1", "--")
+    person.refused("completion fish", "bash")
+
+
+# These make something of an image or need an agent: tests/node/path_test.py sees them at work.
+ELSEWHERE = {"images build", "images import", "storage upload", "backup create", "backup list", "backup restore"}
+
+
+def main():
+    with tempfile.TemporaryDirectory() as home, Node() as node:
+        person = Person(node, home)
+
+        def api(path, body):
+            upid = node.owner("POST", path, body)
+            person.run(["task", "log", upid, "--follow"])
+
+        listed = verbs(person)
+        test_help(person, listed)
+        person.used.clear()
+        test_init(person)
+        test_lists(person, api)
+        test_running(person)
+        test_configuration(person)
+        test_disks(person)
+        test_snapshots(person)
+        test_copies(person)
+        test_inside(person)
+        token = test_access(person)
+        test_contexts(person, token)
+        test_tasks(person)
+        test_completion(person, listed)
+        left = set(listed) - person.used
+        assert left == ELSEWHERE, f"verbs that no test has used: {left ^ ELSEWHERE}"
+
+
+main()
