@@ -1,10 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""disk_test device | full stop|report | clones NUMBER: a disk as the guest sees it.
+"""disk_test device | cache | full stop|report | error stop|report | clones NUMBER: a disk as the guest sees it.
 
 device: a running guest sees queues, discard, write zeroes, cache mode and a new size; limits slow it down; statistics count.
 
 full: the image lies on a file system that becomes full while the guest writes. With "stop" the machine pauses and tells, and after room was
 made it goes on as if nothing had been; with "report" the guest sees the error. What was synced is there, the image is sound.
+
+cache: once the guest has switched its disk to write-through, the storage sees a sync behind every write, and before that it does not.
+
+error: the storage answers EIO to writes while the guest writes, a real server behind NBD. With "stop" the machine pauses and tells, and goes on
+when the storage is well again, as if nothing had been; with "report" the guest sees the error. What was synced is there.
 
 clones: so many linked clones of a template, with the time and disk use of each.
 """
@@ -16,7 +21,9 @@ import sys
 import tempfile
 import time
 
+import storage_servers
 from wirt_guest import BUSYBOX_PROMPT, WIRT, Console, busybox, check_quiet, connect, image, skip
+from write_log import FLUSH, WRITE, records
 
 
 def shell(*command, good=(0,)):
@@ -117,6 +124,100 @@ def test_device(folder):
         assert file.read(7) == b"the end"
 
 
+# ---- cache
+
+def test_cache(folder):
+    disk, log, config = f"{folder}/disk.raw", f"{folder}/log", f"{folder}/config.json"
+    with open(disk, "wb") as file:
+        file.truncate(16 << 20)
+    with open(config, "w", encoding="utf-8") as file:
+        json.dump({"disks": [{"file": disk, "format": "raw", "log": {"file": log}}]}, file)
+
+    def seen():
+        return "".join({WRITE: "w", FLUSH: "f"}.get(operation, "") for operation, _, _ in records(log))
+
+    with Console(busybox("cloud", "", "--config", config), 120) as guest:
+        guest.wait_for(BUSYBOX_PROMPT)
+
+        def write(mode):
+            guest.run(f"echo {mode} > /sys/block/vda/cache_type", BUSYBOX_PROMPT)
+            before = len(seen())
+            guest.run("yes | dd of=/dev/vda bs=4096 count=20 oflag=direct iflag=fullblock 2>/dev/null", BUSYBOX_PROMPT)
+            return seen()[before:]
+
+        assert "w" * 20 in write("write back"), "a guest that flushes by itself needs no sync behind its writes"
+        through = write("write through")
+        assert "wf" * 20 in through, f"the storage saw {through}"
+        back = write("write back")
+        assert "w" * 20 in back, f"the storage saw {back}"
+        guest.type("poweroff -f\n")
+        guest.finish(0)
+        check_quiet(guest)
+
+
+# ---- error
+
+class FailingNbd(storage_servers.Nbd):
+    """Answers EIO to every write while the file `trigger` is there."""
+    trigger = None
+
+    def command(self):
+        self.trigger = f"{self.folder}/fail"
+        return [storage_servers.need("nbdkit"), "-f", "-p", str(self.port), "-i", "127.0.0.1", "--filter=error", "file", self.file,
+                "error=EIO", "error-pwrite-rate=1", f"error-pwrite-file={self.trigger}"]
+
+
+def test_error(folder, policy):
+    if not os.path.exists(f"{os.path.dirname(WIRT)}/wirt-io-nbd"):
+        skip("this build has no wirt-io-nbd: its library is missing")
+    raw = f"{folder}/raw"
+    with open(raw, "wb") as file:
+        file.truncate(64 << 20)
+    shell("/sbin/mke2fs", "-q", "-t", "ext4", raw)
+    with FailingNbd(folder, raw) as server:
+        words = ["--disk", f"{server.url},format=raw,on-error={policy}", "--control", f"{folder}/control"]
+        with Console(busybox("cloud", "", *words), 200) as guest:
+            guest.wait_for(BUSYBOX_PROMPT)
+            control = Control(f"{folder}/control")
+            guest.run("mkdir -p /mnt; mount -t ext4 /dev/vda /mnt", BUSYBOX_PROMPT)
+            guest.type("for n in $(seq 1 20); do yes file $n | dd of=/mnt/f$n bs=64k count=4 iflag=fullblock conv=fsync 2>/dev/null && "
+                       "echo synced=$n; done; echo all $((1 + 1))\n")
+            guest.wait_for("synced=5\r?\n")
+            with open(server.trigger, "wb"):
+                pass
+            if policy == "stop":
+                told = control.wait_for("disk-error")
+                assert told["operation"] == "write" and "nput/output error" in told["reason"], told
+                assert control.do("status")["state"] == "paused" and control.disk()["held"] > 0
+                os.unlink(server.trigger)
+                control.do("resume")
+            guest.wait_for("all 2\r?\n")
+            synced = synced_files(guest, 20)
+            if policy == "stop":
+                assert synced == list(range(1, 21)), "the guest noticed something"
+                guest.wait_for(BUSYBOX_PROMPT)
+                guest.run("umount /mnt", BUSYBOX_PROMPT)
+                assert not re.search("I/O error|EXT4-fs error|Call Trace", guest.text)
+            else:
+                assert 5 <= len(synced) < 20 and "I/O error" in guest.text, "the guest saw no error"
+                os.unlink(server.trigger)
+            guest.type("poweroff -f\n")
+            guest.finish(0)
+    check_files(raw, synced, 1 << 18)
+    print(f"{policy}: {len(synced)} files synced, none lost")
+
+
+def synced_files(guest, count):
+    return [n for n in range(1, count + 1) if f"synced={n}\r\n" in guest.text or f"synced={n}\n" in guest.text]
+
+
+def check_files(raw, synced, size):
+    shell("/sbin/e2fsck", "-fy", raw, good=(0, 1))
+    for n in synced:
+        wanted = (f"file {n}\n" * size)[:size]
+        assert shell("/sbin/debugfs", "-R", f"cat /f{n}", raw).endswith(wanted), f"file {n}, which was synced, is lost or damaged"
+
+
 # ---- full
 
 def small_file_system(size):
@@ -155,7 +256,7 @@ def test_full(folder, policy):
             shell("mount", "-o", "remount,size=200m", small)
             control.do("resume")
         guest.wait_for("all 2\r?\n")
-        synced = [n for n in range(1, 31) if f"synced={n}\r\n" in guest.text or f"synced={n}\n" in guest.text]
+        synced = synced_files(guest, 30)
         if policy == "stop":
             assert synced == list(range(1, 31)), "the guest noticed something"
             guest.wait_for(BUSYBOX_PROMPT)
@@ -168,10 +269,7 @@ def test_full(folder, policy):
         guest.finish(0)
     shell(WIRT, "disk", "check", disk)
     shell(WIRT, "disk", "convert", disk, raw, "--force", "--format", "raw")
-    shell("/sbin/e2fsck", "-fy", raw, good=(0, 1))
-    for n in synced:
-        wanted = (f"file {n}\n" * (1 << 18))[:1 << 20]
-        assert shell("/sbin/debugfs", "-R", f"cat /f{n}", raw).endswith(wanted), f"file {n}, which was synced, is lost or damaged"
+    check_files(raw, synced, 1 << 20)
     shell("umount", small)
     print(f"{policy}: {len(synced)} files synced, none lost")
 
@@ -202,6 +300,13 @@ with tempfile.TemporaryDirectory(prefix="wirt-disk-") as where:
     os.chmod(where, 0o755)
     if sys.argv[1] == "device":
         test_device(where)
+    elif sys.argv[1] == "cache":
+        test_cache(where)
+    elif sys.argv[1] == "error":
+        try:
+            test_error(where, sys.argv[2])
+        except storage_servers.Missing as missing:
+            skip(str(missing))
     elif sys.argv[1] == "full":
         test_full(where, sys.argv[2])
     else:

@@ -12,33 +12,15 @@ import os
 import random
 import re
 import signal
-import struct
 import subprocess
 import sys
 import tempfile
 import time
 
 from wirt_guest import BUSYBOX_PROMPT, WIRT, Console, busybox, check_quiet
+from write_log import FLUSH, WRITE, records
 
 MARKS = 20
-WRITE, FLUSH = 1, 2  # enum block_op
-HEADER = struct.Struct("<8sIIQQ")
-
-
-def records(path):
-    """(operation, offset, bytes) of a record of block/filter.h."""
-    with open(path, "rb") as file:
-        data = file.read()
-    at = 0
-    while at + HEADER.size <= len(data):
-        magic, operation, _, offset, length = HEADER.unpack_from(data, at)
-        assert magic == b"wBlkLog1", f"no record at {at}"
-        at += HEADER.size
-        content = b""
-        if operation == WRITE:
-            content = data[at:at + length]
-            at += length
-        yield operation, offset, content
 
 
 def synced(path, mark, offset):
