@@ -255,7 +255,7 @@ static void emit_far_exit(struct translation *t, const struct far_exit *exit)
 
 // ---- Near code ----
 
-static bool may_fault(const struct insn *insn)
+bool translate_may_fault(const struct insn *insn)
 {
     enum insn_op op = insn->form->op;
 
@@ -266,7 +266,7 @@ void translate_fault_site(struct translation *t)
 {
     const struct planned_insn *p = &t->insns[t->current];
 
-    if (!may_fault(&p->insn))
+    if (!translate_may_fault(&p->insn))
         return;
     t->sites[t->site_count++] = (struct fault_site){
         .host_offset =

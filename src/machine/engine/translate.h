@@ -185,7 +185,8 @@ struct far_exit *translate_exit(struct translation *t, enum exit_kind kind, uint
 void translate_exit_jump(struct far_exit *exit, uint8_t *displacement);
 // An exit that has tier 0 execute the current instruction; control comes back where translate_resume_here() is called at the end of it.
 struct far_exit *translate_miss(struct translation *t);
-// The host instruction emitted next may fault for reasons of the guest.
+// The host instruction emitted next may fault for reasons of the guest, if such an instruction may at all.
+bool translate_may_fault(const struct insn *insn);
 void translate_fault_site(struct translation *t);
 
 // translate_flags.c

@@ -138,10 +138,10 @@ static void plan_stretch(struct translation *t, int source, unsigned from, unsig
     unsigned count = 0;
 
     for (unsigned i = from; i < to; i++) {
-        if (spoils(&t->insns[i])) {
-            count++;
+        count += spoils(&t->insns[i]);
+        // Here, or by a fault here where they were spoiled before, code leaves with them.
+        if (spoils(&t->insns[i]) || (count && translate_may_fault(&t->insns[i].insn)))
             again = again && !(written & needed);
-        }
         written |= t->insns[i].writes;
     }
     enum flags_way way = again ? FLAGS_FROM_SOURCE : count < SAVING_PAYS ? FLAGS_KEPT : FLAGS_SAVED;

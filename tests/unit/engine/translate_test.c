@@ -71,6 +71,11 @@ GUEST_CODE(vectors, "mov $50, %ecx\n movq %rcx, %xmm0\n cvtsi2sd %rcx, %xmm1\n"
                     "dec %ecx\n jnz 1b\n fld1\n fldpi\n stmxcsr 80(%rsi)")
 GUEST_CODE(divide_error, "mov $5, %eax\n xor %edx, %edx\n xor %ecx, %ecx\n mov (%rsi), %r9\n add "
                          "%r9, %r8\n div %ecx\n mov $9, %r8")
+// An x87 exception is pending at PSLLW, when what ADD worked on is overwritten and a look-up has spoiled its flags.
+GUEST_CODE(flags_at_fault,
+           "movw $0x37b, (%rsi)\n fldcw (%rsi)\n fld1\n fldz\n fdivrp\n mov $0x4d, %r9d\n"
+           "add $0xbc55, %r9w\n cvtdq2ps (%rsi), %xmm3\n mov $0x8c, %r9b\n psllw $4, %mm2\n"
+           "neg %r15b")
 GUEST_CODE(unaligned_vector,
            "mov $5, %eax\n lea 1(%rsi), %rbx\n movaps (%rbx), %xmm0\n mov $6, %eax")
 GUEST_CODE(page_fault,
@@ -209,6 +214,7 @@ int main(void)
         SNIPPET(page_crossing),
         SNIPPET(vectors),
         SNIPPET(divide_error),
+        SNIPPET(flags_at_fault),
         SNIPPET(unaligned_vector),
         SNIPPET(page_fault),
         SNIPPET(not_canonical),
