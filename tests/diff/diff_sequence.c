@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Cases of several instructions, for what single ones do not show in a translator: flags and registers that live from one
-// to the next, shared checks of addresses, jumps within and between blocks, loops.
+// to the next, shared checks of addresses, jumps within and between blocks, computed ones, loops to the start of a block or of the sequence.
 //
 // Most operands are in memory that is there: some registers hold addresses and are not written by the sequence, one
 // counts a loop. Which flags are undefined is followed through, and none is read while it is.
@@ -10,7 +10,8 @@
 #include "base/bits.h"
 #include "machine/engine/decode_table.h"
 
-enum { LOOP_COUNTER = RCX, SMALL_INDEX = R14, AT_MOST = 12, SPACE = 16 * 15 };
+enum { LOOP_COUNTER = RCX, SMALL_INDEX = R14, AT_MOST = 12, RAW_AT_MOST = 32, SPACE = 256 };
+enum { ENDING = 64 }; // bytes that a computed jump or the end of a loop may need
 
 // Hold addresses of data. RSP, and with strings RSI and RDI, move a little.
 static const uint8_t pointers[] = {RBX, RBP, RSI, RDI, R12, R13, RSP};
@@ -35,12 +36,15 @@ static bool is_pointer(unsigned number)
 struct sequence {
     struct diff_case *c;
     uint64_t *random;
-    unsigned starts[AT_MOST + 2]; // of each instruction
+    unsigned starts[AT_MOST + RAW_AT_MOST]; // of each instruction
     unsigned count;
+    uint16_t read;      // flags that any instruction reads
     uint16_t undefined; // flags now
     bool repeated;      // there is a REP: RCX is no loop counter any more
-    unsigned jump_at;   // displacement byte of a jump that waits for its target, 0: none
-    unsigned jump_left; // instructions that it still has to skip
+    unsigned jump_at;    // displacement that waits for its target, 0: none
+    unsigned jump_bytes; // its size
+    unsigned jump_from;  // what it is relative to
+    unsigned jump_left;  // instructions that it still has to skip
     uint16_t jump_undefined;
 };
 
@@ -193,25 +197,99 @@ static bool append(struct sequence *sequence, unsigned form, uint8_t *code)
 // The waiting jump's target is where the next instruction will stand.
 static void land(struct sequence *sequence, uint8_t *code)
 {
-    unsigned end = sequence->starts[sequence->count];
-    code[sequence->jump_at] = (uint8_t)(end - sequence->jump_at - 1);
+    uint32_t distance = sequence->starts[sequence->count] - sequence->jump_from;
+    memcpy(code + sequence->jump_at, &distance, sequence->jump_bytes);
     sequence->jump_at = 0;
     sequence->undefined |= sequence->jump_undefined;
+}
+
+// The displacement of `bytes` bytes at `at` leads behind the next few instructions.
+static void wait_for_target(struct sequence *sequence, unsigned at, unsigned bytes)
+{
+    sequence->jump_at = at;
+    sequence->jump_bytes = bytes;
+    sequence->jump_from = at + bytes;
+    sequence->jump_left = 1 + diff_below(sequence->random, 3);
+    sequence->jump_undefined = sequence->undefined;
 }
 
 static void after_append(struct sequence *sequence, uint8_t *code)
 {
     const struct insn *insn = &sequence->c->insn;
     sequence->repeated |= is_repeated(insn);
+    sequence->read |= insn_flags_read(insn);
     if (insn->form->op == OP_JCC) {
-        sequence->jump_at = sequence->starts[sequence->count - 1] + insn->immediate_at;
-        sequence->jump_left = 1 + diff_below(sequence->random, 3);
-        sequence->jump_undefined = sequence->undefined;
+        wait_for_target(sequence, sequence->starts[sequence->count - 1] + insn->immediate_at, 1);
         return;
     }
     follow_flags(sequence);
     if (sequence->jump_at && --sequence->jump_left == 0)
         land(sequence, code);
+}
+
+// These very bytes as the next instruction. Returns where its last four bytes, perhaps a displacement, stand.
+static unsigned append_raw(struct sequence *sequence, uint8_t *code, const void *bytes,
+                           unsigned length)
+{
+    unsigned at = sequence->starts[sequence->count];
+    memcpy(code + at, bytes, length);
+    decode(code + at, length, CODE_64, &sequence->c->insn);
+    follow_flags(sequence);
+    sequence->read |= insn_flags_read(&sequence->c->insn);
+    sequence->starts[++sequence->count] = at + length;
+    return at + length - 4;
+}
+
+// LEA of a place in the sequence into a register. Returns where the displacement is to be put.
+static unsigned append_lea_rip(struct sequence *sequence, uint8_t *code, unsigned reg)
+{
+    uint8_t bytes[7] = {(uint8_t)(0x48 | (reg >> 3) << 2), 0x8D, (uint8_t)((reg & 7) << 3 | 5)};
+    return append_raw(sequence, code, bytes, sizeof(bytes));
+}
+
+static void lead_to_end(const struct sequence *sequence, uint8_t *code, unsigned at)
+{
+    uint32_t distance = sequence->starts[sequence->count] - at - 4;
+    memcpy(code + at, &distance, 4);
+}
+
+static void append_transfer_by(struct sequence *sequence, uint8_t *code, unsigned reg)
+{
+    uint8_t rex = (uint8_t)(0x40 | reg >> 3), low = (uint8_t)(reg & 7);
+    uint8_t push[] = {rex, (uint8_t)(0x50 | low)}, ret = 0xC3;
+    uint8_t jump[] = {rex, 0xFF, (uint8_t)((diff_one_in(sequence->random, 2) ? 0xE0 : 0xD0) | low)};
+    if (diff_one_in(sequence->random, 3)) {
+        append_raw(sequence, code, push, sizeof(push));
+        append_raw(sequence, code, &ret, 1);
+    } else {
+        append_raw(sequence, code, jump, sizeof(jump)); // or a CALL
+    }
+}
+
+// A jump, call or return to a computed address: the next instruction, one a little further on, or either of them as a condition says.
+static void append_computed(struct sequence *sequence, uint8_t *code)
+{
+    static const uint8_t targets[] = {RAX, RDX, R8, R9, R10, R11, R15};
+    unsigned first = diff_below(sequence->random, ARRAY_LENGTH(targets));
+    unsigned second = (first + 1) % ARRAY_LENGTH(targets);
+    unsigned reg = targets[first], other = targets[second];
+    unsigned at = append_lea_rip(sequence, code, reg);
+    bool both = !sequence->undefined && diff_one_in(sequence->random, 2);
+    if (both) {
+        uint8_t bytes[] = {(uint8_t)(0x48 | (reg >> 3) << 2 | other >> 3), 0x0F,
+                           (uint8_t)(0x40 | diff_below(sequence->random, 16)),
+                           (uint8_t)(0xC0 | (reg & 7) << 3 | (other & 7))};
+        unsigned further = append_lea_rip(sequence, code, other);
+        append_raw(sequence, code, bytes, sizeof(bytes)); // CMOVcc
+        append_transfer_by(sequence, code, reg);
+        wait_for_target(sequence, further, 4);
+    } else {
+        append_transfer_by(sequence, code, reg);
+    }
+    if (!both && diff_one_in(sequence->random, 2))
+        wait_for_target(sequence, at, 4);
+    else
+        lead_to_end(sequence, code, at);
 }
 
 static bool form_is_wanted(const struct sequence *sequence, unsigned form,
@@ -259,16 +337,71 @@ static void set_pointers(struct diff_case *c, uint64_t *random)
     c->before.gpr[LOOP_COUNTER] = 1 + diff_below(random, 40);
 }
 
-// LOOP back to the start. What is undefined at the end must not be read at the start: then no loop.
-static void close_loop(struct sequence *sequence, uint8_t *code, uint16_t read_first)
+// Count down, and set flags by it. Returns the condition under which the loop goes on. In the last of the ways the operand of what wrote
+// the flags has changed when they are asked.
+static uint8_t append_count(struct sequence *sequence, uint8_t *code)
 {
-    unsigned end = sequence->starts[sequence->count];
-    if (end + 2 > 126 || sequence->repeated || (sequence->undefined & read_first))
+    enum { JNE = 5, JL = 12, JG = 15 };
+    static const struct {
+        uint8_t bytes[8];
+        uint8_t length;
+        uint8_t condition;
+    } ways[] = {{{0xFF, 0xC9}, 2, JNE},                               // DEC ECX
+                {{0x48, 0x83, 0xE9, 0x01}, 4, JNE},                   // SUB RCX, 1
+                {{0x83, 0xC1, 0xFF}, 3, JNE},                         // ADD ECX, -1
+                {{0x8D, 0x49, 0xFF, 0x48, 0x85, 0xC9}, 6, JNE},       // LEA; TEST RCX, RCX
+                {{0x8D, 0x49, 0xFF, 0x83, 0xF9, 0x00}, 6, JNE},       // LEA; CMP ECX, 0
+                {{0x48, 0x83, 0xE9, 0x02, 0x8D, 0x49, 0x01}, 7, JG},  // SUB RCX, 2; LEA + 1
+                {{0x83, 0xF9, 0x01, 0x8D, 0x49, 0xFF}, 6, JG},        // CMP ECX, 1; LEA - 1
+                {{0x48, 0x85, 0xC9, 0x8D, 0x49, 0xFF}, 6, JG},        // TEST RCX, RCX; LEA - 1
+                {{0xF7, 0xD9, 0xF7, 0xD1}, 4, JL}};                   // NEG ECX; NOT ECX
+    unsigned way = diff_below(sequence->random, ARRAY_LENGTH(ways));
+    struct insn insn;
+    for (unsigned at = 0; at < ways[way].length; at += insn.length) {
+        decode(ways[way].bytes + at, ways[way].length - at, CODE_64, &insn);
+        append_raw(sequence, code, ways[way].bytes + at, insn.length);
+    }
+    return ways[way].condition;
+}
+
+// Something that leaves flags alone.
+static void append_between(struct sequence *sequence, uint8_t *code,
+                           bool (*offered)(const void *, const struct insn_form *),
+                           const void *context)
+{
+    for (unsigned attempt = 0; attempt < 10; attempt++) {
+        unsigned form = choose_form(sequence, offered, context), op = insn_forms[form].op;
+        if (op != OP_MOV && op != OP_LEA && op != OP_MOVZX && op != OP_PUSH && op != OP_MOVUPS)
+            continue;
+        if (append(sequence, form, code))
+            return;
+    }
+}
+
+// Back to instruction `head`, by LOOP or by a condition. What is undefined at the end must not be read there: then no loop.
+static void close_loop(struct sequence *sequence, uint8_t *code, unsigned head,
+                       bool (*offered)(const void *, const struct insn_form *), const void *context)
+{
+    bool by_condition = diff_one_in(sequence->random, 2);
+    if (sequence->repeated)
         return;
-    code[end] = 0xE2;
-    code[end + 1] = (uint8_t)(0x100 - end - 2);
-    sequence->starts[sequence->count + 1] = end + 2;
-    sequence->count++;
+    uint8_t condition = 0;
+    if (by_condition) {
+        condition = append_count(sequence, code);
+        for (unsigned i = diff_below(sequence->random, 3); i; i--)
+            append_between(sequence, code, offered, context);
+    }
+    if (sequence->undefined & sequence->read)
+        return;
+    unsigned end = sequence->starts[sequence->count];
+    int32_t distance = (int32_t)(sequence->starts[head] - end) - 2, far = distance - 4;
+    uint8_t near_jump[2] = {by_condition ? 0x70 | condition : 0xE2, (uint8_t)distance};
+    uint8_t far_jump[6] = {0x0F, 0x80 | condition};
+    memcpy(far_jump + 2, &far, 4);
+    if (distance >= -128 && !(by_condition && diff_one_in(sequence->random, 4)))
+        append_raw(sequence, code, near_jump, sizeof(near_jump));
+    else if (by_condition)
+        append_raw(sequence, code, far_jump, sizeof(far_jump));
 }
 
 bool diff_sequence_make(struct diff_case *out, uint64_t seed,
@@ -276,7 +409,7 @@ bool diff_sequence_make(struct diff_case *out, uint64_t seed,
                         const void *context)
 {
     uint64_t random = seed, fs_base = out->fs_base, gs_base = out->gs_base;
-    uint8_t code[SPACE + 16] = {0};
+    uint8_t code[SPACE] = {0};
     *out =
         (struct diff_case){.seed = seed, .mode = CODE_64, .fs_base = fs_base, .gs_base = gs_base};
     out->sequence = true;
@@ -287,17 +420,18 @@ bool diff_sequence_make(struct diff_case *out, uint64_t seed,
     out->before.rip = out->code;
     struct sequence sequence = {.c = out, .random = &random};
     unsigned wanted = 2 + diff_below(&random, AT_MOST - 2);
-    uint16_t read = 0;
-    while (sequence.count < wanted && sequence.starts[sequence.count] < SPACE - 15) {
-        if (!append(&sequence, choose_form(&sequence, offered, context), code))
-            continue;
-        read |= insn_flags_read(&out->insn);
-        after_append(&sequence, code);
+    while (sequence.count < wanted &&
+           sequence.starts[sequence.count] < SPACE - ENDING - INSN_MAX_BYTES) {
+        if (!sequence.jump_at && diff_one_in(&random, 16))
+            append_computed(&sequence, code);
+        else if (append(&sequence, choose_form(&sequence, offered, context), code))
+            after_append(&sequence, code);
     }
     if (sequence.jump_at)
         land(&sequence, code);
-    if (diff_one_in(&random, 3))
-        close_loop(&sequence, code, read);
+    unsigned head = diff_one_in(&random, 2) ? 0 : diff_below(&random, sequence.count);
+    if (diff_one_in(&random, 2))
+        close_loop(&sequence, code, head, offered, context);
     out->undefined_flags = sequence.undefined;
     out->length = sequence.starts[sequence.count];
     memcpy(out->bytes, code, out->length);
