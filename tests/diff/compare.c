@@ -153,7 +153,7 @@ static bool order_is_open(const struct insn *insn, const struct diff_result *nat
         return true;
     if (native->vector == EXC_NONE || tier->vector == EXC_NONE)
         return false;
-    return insn->form->class == CLASS_CALL;
+    return insn->form->class == CLASS_CALL && native->vector != tier->vector;
 }
 
 static const char *compare_faults(const struct insn *insn, const struct diff_result *native,

@@ -64,6 +64,8 @@ struct diff_case {
 };
 
 struct diff_result {
+    bool
+        endless; // a sequence jumped where it came from, by a value that it had computed; the rest is meaningless
     uint8_t vector; // EXC_NONE: the instruction completed
     uint32_t error;
     uint64_t cr2;            // with a page fault

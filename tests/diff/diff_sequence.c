@@ -38,10 +38,12 @@ struct sequence {
     uint64_t *random;
     unsigned starts[AT_MOST + RAW_AT_MOST]; // of each instruction
     unsigned count;
+    uint64_t
+        inner; // of these, by number: what a computed jump is made of, but its first; no loop begins there
     uint16_t read;      // flags that any instruction reads
     uint16_t undefined; // flags now
     bool repeated;      // there is a REP: RCX is no loop counter any more
-    unsigned jump_at;    // displacement that waits for its target, 0: none
+    unsigned jump_at;   // displacement that waits for its target, 0: none
     unsigned jump_bytes; // its size
     unsigned jump_from;  // what it is relative to
     unsigned jump_left;  // instructions that it still has to skip
@@ -274,6 +276,7 @@ static void append_computed(struct sequence *sequence, uint8_t *code)
     unsigned second = (first + 1) % ARRAY_LENGTH(targets);
     unsigned reg = targets[first], other = targets[second];
     unsigned at = append_lea_rip(sequence, code, reg);
+    unsigned begin = sequence->count;
     bool both = !sequence->undefined && diff_one_in(sequence->random, 2);
     if (both) {
         uint8_t bytes[] = {(uint8_t)(0x48 | (reg >> 3) << 2 | other >> 3), 0x0F,
@@ -286,6 +289,7 @@ static void append_computed(struct sequence *sequence, uint8_t *code)
     } else {
         append_transfer_by(sequence, code, reg);
     }
+    sequence->inner |= BIT(sequence->count) - BIT(begin);
     if (!both && diff_one_in(sequence->random, 2))
         wait_for_target(sequence, at, 4);
     else
@@ -346,15 +350,15 @@ static uint8_t append_count(struct sequence *sequence, uint8_t *code)
         uint8_t bytes[8];
         uint8_t length;
         uint8_t condition;
-    } ways[] = {{{0xFF, 0xC9}, 2, JNE},                               // DEC ECX
-                {{0x48, 0x83, 0xE9, 0x01}, 4, JNE},                   // SUB RCX, 1
-                {{0x83, 0xC1, 0xFF}, 3, JNE},                         // ADD ECX, -1
-                {{0x8D, 0x49, 0xFF, 0x48, 0x85, 0xC9}, 6, JNE},       // LEA; TEST RCX, RCX
-                {{0x8D, 0x49, 0xFF, 0x83, 0xF9, 0x00}, 6, JNE},       // LEA; CMP ECX, 0
-                {{0x48, 0x83, 0xE9, 0x02, 0x8D, 0x49, 0x01}, 7, JG},  // SUB RCX, 2; LEA + 1
-                {{0x83, 0xF9, 0x01, 0x8D, 0x49, 0xFF}, 6, JG},        // CMP ECX, 1; LEA - 1
-                {{0x48, 0x85, 0xC9, 0x8D, 0x49, 0xFF}, 6, JG},        // TEST RCX, RCX; LEA - 1
-                {{0xF7, 0xD9, 0xF7, 0xD1}, 4, JL}};                   // NEG ECX; NOT ECX
+    } ways[] = {{{0xFF, 0xC9}, 2, JNE},                              // DEC ECX
+                {{0x48, 0x83, 0xE9, 0x01}, 4, JNE},                  // SUB RCX, 1
+                {{0x83, 0xC1, 0xFF}, 3, JNE},                        // ADD ECX, -1
+                {{0x8D, 0x49, 0xFF, 0x48, 0x85, 0xC9}, 6, JNE},      // LEA; TEST RCX, RCX
+                {{0x8D, 0x49, 0xFF, 0x83, 0xF9, 0x00}, 6, JNE},      // LEA; CMP ECX, 0
+                {{0x48, 0x83, 0xE9, 0x02, 0x8D, 0x49, 0x01}, 7, JG}, // SUB RCX, 2; LEA + 1
+                {{0x83, 0xF9, 0x01, 0x8D, 0x49, 0xFF}, 6, JG},       // CMP ECX, 1; LEA - 1
+                {{0x48, 0x85, 0xC9, 0x8D, 0x49, 0xFF}, 6, JG},       // TEST RCX, RCX; LEA - 1
+                {{0xF7, 0xD9, 0xF7, 0xD1}, 4, JL}};                  // NEG ECX; NOT ECX
     unsigned way = diff_below(sequence->random, ARRAY_LENGTH(ways));
     struct insn insn;
     for (unsigned at = 0; at < ways[way].length; at += insn.length) {
@@ -430,6 +434,8 @@ bool diff_sequence_make(struct diff_case *out, uint64_t seed,
     if (sequence.jump_at)
         land(&sequence, code);
     unsigned head = diff_one_in(&random, 2) ? 0 : diff_below(&random, sequence.count);
+    while (sequence.inner >> head & 1)
+        head--;
     if (diff_one_in(&random, 2))
         close_loop(&sequence, code, head, offered, context);
     out->undefined_flags = sequence.undefined;

@@ -44,7 +44,7 @@ struct run {
     struct diff_result *results; // native, shared with the child
     unsigned *forms;             // of each case
     unsigned count;
-    uint64_t done, completed, different, told;
+    uint64_t done, completed, endless, different, told;
     bool with_16_bit;
     const char *
         kind; // option of the cases, or NULL: they are of forms of the table, and one difference of a form is told
@@ -58,6 +58,10 @@ static void judge(struct run *run, unsigned i, const char *tier_name)
 {
     static struct diff_result mine;
     const struct diff_case *c = &run->cases[i];
+    if (run->results[i].endless) {
+        run->endless++;
+        return;
+    }
     tier_run(run->tier, c, &mine);
     const char *what = compare_results(c, &run->results[i], &mine);
     run->done++;
@@ -307,6 +311,8 @@ int main(int argc, char **argv)
     printf("%llu cases (%llu without an exception), %llu differences\n",
            (unsigned long long)run.done, (unsigned long long)run.completed,
            (unsigned long long)run.different);
+    if (run.endless)
+        printf("%llu more never ended, and were left out\n", (unsigned long long)run.endless);
     if (single)
         count_forms(&run);
     tier_destroy(run.tier);

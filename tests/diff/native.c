@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <ucontext.h>
 #include <unistd.h>
@@ -20,6 +21,9 @@
 #define FS_BASE      (DATA_ADDRESS + 0x200)
 #define GS_BASE      (DATA_ADDRESS + 0x100)
 #define XSTATE_BV_AT 512
+
+// A case takes microseconds: one that is running at two of these ticks of processor time never ends.
+enum { TICK_US = 200000 };
 
 static const int frame_of_gpr[GPR_COUNT] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP,
                                             REG_RSI, REG_RDI, REG_R8,  REG_R9,  REG_R10, REG_R11,
@@ -30,6 +34,7 @@ static struct {
     const struct diff_case *current;
     struct diff_result *result;
     bool running; // the instruction was started
+    unsigned ticks;
     uint64_t fs_base;
     greg_t registers[NGREG];
     uint8_t xsave[XSAVE_BYTES];
@@ -116,6 +121,16 @@ __attribute__((no_stack_protector)) static void handle(int signal, siginfo_t *in
     }
 }
 
+__attribute__((no_stack_protector)) static void on_tick(int signal, siginfo_t *info, void *context)
+{
+    if (!run.running || ++run.ticks < 2)
+        return;
+    __asm__ volatile("wrfsbase %0; wrgsbase %1" ::"r"(run.fs_base), "r"(GS_BASE));
+    run.result->endless = true;
+    run.running = false;
+    leave(&((ucontext_t *)context)->uc_mcontext);
+}
+
 // Pages that can be written here whatever the case's code may do: returns where.
 static uint8_t *map_pages(uint64_t address, size_t bytes, int protection)
 {
@@ -140,8 +155,13 @@ static void set_up_child(void)
     sigaltstack(&stack, NULL);
     struct sigaction action = {.sa_sigaction = handle,
                                .sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER};
+    struct sigaction tick = {.sa_sigaction = on_tick, .sa_flags = SA_SIGINFO | SA_ONSTACK};
+    struct itimerval ticks = {{0, TICK_US}, {0, TICK_US}};
+    sigaddset(&action.sa_mask, SIGVTALRM);
     for (unsigned i = 0; i < ARRAY_LENGTH(signals); i++)
         sigaction(signals[i], &action, NULL);
+    sigaction(SIGVTALRM, &tick, NULL);
+    setitimer(ITIMER_VIRTUAL, &ticks, NULL);
     __asm__ volatile("rdfsbase %0" : "=r"(run.fs_base));
 }
 
@@ -153,6 +173,8 @@ static void run_case(const struct diff_case *c, struct diff_result *result)
     diff_case_fill_data(c, (uint8_t *)DATA_ADDRESS);
     run.current = c;
     run.result = result;
+    run.ticks = 0;
+    result->endless = false;
     __asm__ volatile("int3" ::: "memory");
     run.current = NULL;
 }
