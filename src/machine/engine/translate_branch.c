@@ -30,7 +30,8 @@ static uint64_t jump_table(const struct translation *t)
            t->tlb_mode * sizeof(((struct translate_cpu *)0)->jumps[0]);
 }
 
-// To the address in R11. The current instruction has added `rsp_change` to RSP: to be undone if the address proves not canonical.
+// To the address in R11. The current instruction has added `rsp_change` to RSP: to be undone if the address proves not canonical. A CALL has
+// saved what it overwrote, too (emit_call_slot()).
 static void emit_table_jump(struct translation *t, int32_t rsp_change)
 {
     struct far_exit *record = translate_exit(t, EXIT_JUMP, t->insns[t->current].rip);
@@ -101,18 +102,22 @@ static bool same_page(const struct translation *t, uint64_t target)
     return align_down(target, 4096) == t->page_rip;
 }
 
+// With 4-level paging as with 5-level.
+static bool is_canonical_anywhere(uint64_t address)
+{
+    return (uint64_t)((int64_t)(address << 16) >> 16) == address;
+}
+
 void translate_goto(struct translation *t, uint64_t target, unsigned link, uint64_t from)
 {
-    const struct planned_insn *last = &t->insns[t->current];
-
-    if (!same_page(t, target) && (uint64_t)((int64_t)(target << 16) >> 16) == target) {
+    if (!same_page(t, target) && is_canonical_anywhere(target)) {
         emit_known_jump(t, target, target <= from);
         return;
     }
     if (!same_page(t, target)) {
         translate_evict(t, R11);
         emit_constant(&t->near, R11, target);
-        emit_table_jump(t, last->plan == PLAN_BRANCH && last->insn.form->op == OP_CALL ? -8 : 0);
+        emit_table_jump(t, 0);
         return;
     }
     translate_need(t, 0xFFFF);
@@ -148,6 +153,13 @@ static void emit_adjust_rsp(struct translation *t, int32_t by)
     emit_lea(&t->near, true, RSP, host_base(RSP, by));
 }
 
+static uint16_t registers_of(struct host_memory host)
+{
+    uint16_t base = host.base == HOST_NONE ? 0 : REGISTER_BIT(host.base);
+
+    return base | (host.index == HOST_NONE ? 0 : REGISTER_BIT(host.index));
+}
+
 // A 64-bit constant to memory: at most one scratch register besides those of the look-up.
 static void emit_store_constant(struct translation *t, struct host_memory host, uint64_t value,
                                 uint16_t forbidden)
@@ -156,12 +168,7 @@ static void emit_store_constant(struct translation *t, struct host_memory host, 
         emit_store_imm32(&t->near, true, host, (uint32_t)value);
         return;
     }
-    uint16_t used = forbidden;
-    if (host.base != HOST_NONE)
-        used |= REGISTER_BIT(host.base);
-    if (host.index != HOST_NONE)
-        used |= REGISTER_BIT(host.index);
-    unsigned scratch = translate_scratch(t, (uint16_t)~used);
+    unsigned scratch = translate_scratch(t, (uint16_t) ~(forbidden | registers_of(host)));
     emit_constant(&t->near, scratch, value);
     emit_store(&t->near, host, scratch);
 }
@@ -334,8 +341,8 @@ static bool call(struct translation *t, const struct planned_insn *p)
 {
     struct host_memory host;
 
-    if (!push_slot(t, p, 0, &host))
-        return false;
+    if (!is_canonical_anywhere(branch_target(p)) || !push_slot(t, p, 0, &host))
+        return false; // nothing is pushed where there is no such target
     emit_store_constant(t, host, p->next_rip, 0);
     emit_adjust_rsp(t, -8);
     translate_goto(t, branch_target(p), 0, p->rip);
@@ -356,6 +363,17 @@ static bool load_target(struct translation *t, const struct planned_insn *p)
     return true;
 }
 
+// The return address goes there; what it overwrites is kept, since the target may prove not canonical.
+static void emit_call_slot(struct translation *t, struct host_memory host, uint64_t return_rip)
+{
+    uint16_t used = REGISTER_BIT(R11) | registers_of(host);
+    unsigned scratch = translate_scratch(t, (uint16_t)~used);
+
+    emit_load(&t->near, scratch, host);
+    emit_store(&t->near, host_context(CONTEXT_ENGINE(translate.overwritten)), scratch);
+    emit_store_constant(t, host, return_rip, REGISTER_BIT(R11));
+}
+
 static bool indirect(struct translation *t, const struct planned_insn *p)
 {
     struct host_memory host;
@@ -371,7 +389,7 @@ static bool indirect(struct translation *t, const struct planned_insn *p)
         l.address.displacement = -8;
         if (!translate_look_up(t, &l, translate_miss(t), &host))
             return false;
-        emit_store_constant(t, host, p->next_rip, REGISTER_BIT(R11));
+        emit_call_slot(t, host, p->next_rip);
         emit_adjust_rsp(t, -8);
     }
     emit_table_jump(t, p->insn.form->op == OP_CALL_INDIRECT ? -8 : 0);

@@ -59,6 +59,7 @@ struct translate_cpu {
     bool entry_saved;          // FLAGS_AT_ENTRY: they are in saved_flags
     uint16_t
         saved_flags; // the guest's status flags as LAHF and SETO leave them in AX, where the host's are spoiled
+    uint64_t overwritten; // what the last indirect CALL found where it put its return address
     uint32_t exit;        // why the code left: cache offset of an exit record
     uint32_t jump_record; // of the last indirect jump: cache offset of its exit record
     uint32_t

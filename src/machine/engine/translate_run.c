@@ -454,6 +454,22 @@ static const void *link_blocks(struct vcpu *vcpu, const struct exit_record *reco
     return translator->cache.execute + target->code;
 }
 
+// An indirect jump, call or return went to an address that is not canonical: it has not happened, and tier 0 raises its fault.
+static void undo_jump(struct vcpu *vcpu)
+{
+    struct translate_cpu *translate = &engine_cpu_of(vcpu)->translate;
+    const struct exit_record *record =
+        (const void *)(translate->translator->cache.execute + translate->jump_record);
+    struct gva slot = gva(vcpu->state.gpr[RSP]);
+
+    vectors_put_away(vcpu);
+    if (record->next_rip == 8 && mmu_write64(vcpu, slot, translate->overwritten) != 0)
+        engine_cpu_of(vcpu)->exception.vector =
+            EXC_NONE; // another CPU has taken the page away meanwhile
+    vcpu->state.gpr[RSP] += record->next_rip;
+    vcpu->state.rip = record->rip;
+}
+
 // What generated code left for.
 static enum step handle_exit(struct vcpu *vcpu, struct onward *onward, enum vcpu_exit *exit)
 {
@@ -470,9 +486,7 @@ static enum step handle_exit(struct vcpu *vcpu, struct onward *onward, enum vcpu
         break;
     case EXIT_JUMP:
         if (!address_is_canonical(vcpu, vcpu->state.rip)) { // the fault is the branch's
-            record = (const void *)(translate->translator->cache.execute + translate->jump_record);
-            vcpu->state.gpr[RSP] += record->next_rip;
-            vcpu->state.rip = record->rip;
+            undo_jump(vcpu);
             return step(vcpu, exit);
         }
         break;

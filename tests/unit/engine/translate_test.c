@@ -84,6 +84,11 @@ GUEST_CODE(not_canonical,
            "mov $0x7f00000000000000, %rbx\n mov $1, %eax\n mov 8(%rbx), %rax\n mov $2, %eax")
 GUEST_CODE(not_canonical_jump,
            "mov $0x7f00000000000000, %rbx\n mov $1, %eax\n jmp *%rbx\n mov $2, %eax")
+// It reads the target where it would push.
+GUEST_CODE(
+    not_canonical_call,
+    "mov $0x3000000000001830, %rbx\n mov %rbx, -16(%rsp)\n lea -9(%rsp), %rsp\n mov $1, %eax\n"
+    "call *-7(%rsp)\n mov $2, %eax")
 // The immediate of the MOV at 2 is changed in each round.
 GUEST_CODE(modifies_itself, "mov $20, %ecx\n lea 2f+1(%rip), %rdi\n"
                             "1: mov %ecx, (%rdi)\n jmp 2f\n"
@@ -219,6 +224,7 @@ int main(void)
         SNIPPET(page_fault),
         SNIPPET(not_canonical),
         SNIPPET(not_canonical_jump),
+        SNIPPET(not_canonical_call),
         SNIPPET(modifies_itself),
         SNIPPET(string_and_count),
         SNIPPET(atomics),
