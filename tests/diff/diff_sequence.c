@@ -40,10 +40,10 @@ struct sequence {
     unsigned count;
     uint64_t
         inner; // of these, by number: what a computed jump is made of, but its first; no loop begins there
-    uint16_t read;      // flags that any instruction reads
-    uint16_t undefined; // flags now
-    bool repeated;      // there is a REP: RCX is no loop counter any more
-    unsigned jump_at;   // displacement that waits for its target, 0: none
+    uint16_t read;       // flags that any instruction reads
+    uint16_t undefined;  // flags now
+    bool repeated;       // there is a REP: RCX is no loop counter any more
+    unsigned jump_at;    // displacement that waits for its target, 0: none
     unsigned jump_bytes; // its size
     unsigned jump_from;  // what it is relative to
     unsigned jump_left;  // instructions that it still has to skip
