@@ -13,7 +13,7 @@ BUILD ?= build
 PREFIX ?= /usr/local
 export BUILD
 
-.PHONY: all build web setup demo test test-kvm soak lint bench fuzz install fresh clean help
+.PHONY: all build web setup demo test test-kvm soak lint bench fuzz install fresh fresh-user clean help
 .DEFAULT_GOAL := all
 
 all: build ## build everything (release); the programs run from the build directory
@@ -59,6 +59,9 @@ install: build web ## install to PREFIX (/usr/local), below DESTDIR when set
 
 fresh: ## prove make demo and make test on a fresh minimal Debian 12
 	@tools/fresh
+
+fresh-user: ## the same as an ordinary user who has sudo
+	@tools/fresh --user
 
 clean: ## remove what was built; guest images in build/guest stay
 	@if [ -f $(BUILD)/build.ninja ]; then ninja -C $(BUILD) --quiet -t clean; fi
