@@ -10,10 +10,12 @@
 #include <string.h>
 
 #include "launch/files.h"
+#include "launch/user_net.h"
 #include "machine/block/block_driver.h"
 #include "machine/block/block_image.h"
 #include "machine/block/block_remote.h"
 #include "os/file.h"
+#include "os/process.h"
 #include "os/unix_socket.h"
 
 static const char *text(const json_t *object, const char *member)
@@ -206,19 +208,38 @@ static int give_to_machine(void *files, json_t *object, const char *member, int 
     return give(files, object, member, fd, err);
 }
 
+// Nobody's child: it outlives this command and ends with its card or its machine, whichever goes first.
+static int start_detached(void *user, const char *program, char *const words[], const int *fds,
+                          size_t count, pid_t *pid, struct err *err)
+{
+    char path[PATH_MAX];
+    (void)user;
+    (void)pid;
+    if (os_process_find_program(program, path, sizeof(path), err))
+        return -1;
+    return os_process_start_detached(path, words, fds, count, err);
+}
+
+static int open_net(const struct launch_files *to, json_t *net, struct err *err)
+{
+    const char *kind = text(net, "kind");
+    pid_t nobody;
+    if (!strcmp(kind, "user") &&
+        to->give(to->context, net, "fd",
+                 launch_user_net(net, start_detached, NULL, 0, &nobody, err), err))
+        return err_wrap(err, "user-mode network");
+    if (!strcmp(kind, "tap") && launch_open_tap(to, net, err))
+        return err_wrap(err, "tap %s", text(net, "interface"));
+    return 0;
+}
+
 static int open_plugged(json_t *request, struct ctl_files *files, struct err *err)
 {
     const struct launch_files to = {.give = give_to_machine, .context = files};
     json_t *disk = json_object_get(request, "disk"), *net = json_object_get(request, "net");
     if (disk && launch_open_disk(&to, disk, err))
         return err_wrap(err, "%s", text(disk, "file"));
-    const char *kind = text(net, "kind");
-    if (!strcmp(kind, "user"))
-        return err_set(err, ERR_UNSUPPORTED,
-                       "user-mode networking comes with `wirt run --net user` only; plug a tap");
-    if (!strcmp(kind, "tap") && launch_open_tap(&to, net, err))
-        return err_wrap(err, "tap %s", text(net, "interface"));
-    return 0;
+    return net ? open_net(&to, net, err) : 0;
 }
 
 int ctl_open_files(int socket, json_t *request, struct ctl_files *files, struct err *err)

@@ -91,6 +91,7 @@ const char help_ctl[] =
     "\n"
     "Examples:\n"
     "  wirt ctl /tmp/vm.sock balloon memory=256M\n"
+    "  wirt ctl /tmp/vm.sock plug net='{\"id\": \"nat\", \"kind\": \"user\"}'\n"
     "  wirt ctl /tmp/vm.sock disk-snapshot disk=disk0 file=today.qcow2\n"
     "  wirt ctl /tmp/vm.sock disk-mirror disk=disk0 file=/new/place.qcow2 rate=50M --wait\n"
     "  wirt ctl /tmp/vm.sock job-complete job=job1\n";

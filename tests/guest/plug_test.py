@@ -2,6 +2,7 @@
 """plug_test: a disk, a chain of images and a network card come and go while a guest runs, and the balloon takes memory and gives it back."""
 import json
 import os
+import select
 import socket as sockets
 import subprocess
 import tempfile
@@ -100,6 +101,52 @@ def plug_net(guest, socket, events):
     wait_in_guest(guest, "[ ! -e /sys/class/net/eth0 ]")
 
 
+def net_process(port):
+    """The wirt-net that forwards this port: nobody's child, known by its words."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                if f"--forward=tcp:{port}:7".encode() in file.read().split(b"\0"):
+                    return int(pid)
+        except OSError:
+            pass  # it has gone meanwhile
+    raise AssertionError(f"no process forwards port {port}")
+
+
+def wait_for_end(pid):
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    assert select.select([handle], [], [], 30)[0], f"process {pid} goes on"
+    os.close(handle)
+
+
+def plug_user_net(guest, socket, events):
+    """A network of its own with a forwarded port: the process behind it outlives the command and goes with the card."""
+    with sockets.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        card = {"id": "nat", "kind": "user", "forward": [{"host_port": port, "guest_port": 7}]}
+        done = subprocess.run([WIRT, "ctl", socket, "plug", "net=" + json.dumps(card)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              text=True, timeout=30, check=False)
+        assert done.returncode and f"127.0.0.1:{port}" in done.stdout, done.stdout
+    for _ in range(2):
+        control(socket, "plug", "net=" + json.dumps(card))
+        process = net_process(port)
+        wait_in_guest(guest, "[ -e /sys/class/net/eth0 ]")
+        guest.run("ifconfig eth0 up; udhcpc -q -f -n -i eth0 -s /bin/udhcpc-script", BUSYBOX_PROMPT)
+        assert "10.0.2.15" in guest.run("ifconfig eth0", BUSYBOX_PROMPT)
+        guest.run("(echo here I am | nc -l -p 7) & until grep -q :0007 /proc/net/tcp*; do sleep 0.1; done", BUSYBOX_PROMPT)
+        with sockets.create_connection(("127.0.0.1", port), 30) as connection:
+            assert connection.makefile().readline() == "here I am\n"
+        control(socket, "unplug", "device=nat")
+        events.wait_for("unplugged", id="nat")
+        wait_in_guest(guest, "[ ! -e /sys/class/net/eth0 ]")
+        wait_for_end(process)
+    control(socket, "plug", "net=" + json.dumps(card))  # this one goes with the machine
+    return net_process(port)
+
+
 def available(guest):
     return int(guest.run("sed -n 's/MemAvailable: *\\([0-9]*\\) kB/\\1/p' /proc/meminfo", BUSYBOX_PROMPT)) >> 10
 
@@ -143,7 +190,9 @@ with tempfile.TemporaryDirectory() as folder, tempfile.NamedTemporaryFile() as d
             plug_disk(vm, control_socket, machine_events, disk_file.name, number)
         plug_chain(vm, control_socket, machine_events, folder)
         plug_net(vm, control_socket, machine_events)
+        last = plug_user_net(vm, control_socket, machine_events)
         balloon(vm, control_socket, machine_events)
         vm.type("poweroff\n")
         vm.finish(0)
         check_quiet(vm)
+        wait_for_end(last)
