@@ -10,12 +10,65 @@
 #include "os/clock.h"
 #include "os/directory.h"
 #include "os/process.h"
+#include "os/tty.h"
 
 #define INPUT_BYTES_MAX 1000000
 #define FILE_BYTES_MAX  (16u << 20) // what the agent takes and gives at once
 #define POLL_NS         50000000u
 #define POLL_LAST_NS    500000000u
 #define EXEC_SECONDS    300
+
+// ---- the agent: in a guest that is still starting it is waited for
+
+#define AGENT_SECONDS 180
+
+static bool is_absent(const struct err *err)
+{
+    return strstr(err->text, "QEMU guest agent is not running") != NULL;
+}
+
+// Whether it is worth waiting: the VM runs, and has a port for an agent.
+static bool may_come(struct remote *remote, const struct remote_guest *guest)
+{
+    json_t *config = NULL;
+    struct err ignored = {0};
+    if (strcmp(guest->status, "running") != 0 ||
+        remote_call(remote, "GET", NULL, &config, &ignored, "%s/config", guest->path))
+        return false;
+    const json_t *agent = json_object_get(config, "agent");
+    const char *text = json_string_value(agent);
+    bool enabled =
+        text ? *text == '1' || strstr(text, "enabled=1") : json_integer_value(agent) == 1;
+    json_decref(config);
+    return enabled;
+}
+
+// Returns 0 when the agent of the guest called `name` answers.
+static int find_agent(struct remote *remote, const char *name, struct remote_guest *guest,
+                      struct err *err)
+{
+    uint64_t seconds = AGENT_SECONDS;
+    const char *given = cli_word(remote->words, "wait");
+    if (given && !units_parse_number(given, 0, 86400, &seconds))
+        return err_set(err, ERR_USAGE, "--wait %s: a number of seconds, 0 to 86400", given);
+    if (remote_find(remote, name, guest, err))
+        return -1;
+    uint64_t end = os_clock_monotonic_ns() + seconds * 1000000000u;
+    for (bool first = true;; first = false) {
+        if (!remote_call(remote, "POST", NULL, NULL, err, "%s/agent/ping", guest->path))
+            return 0;
+        if (!is_absent(err))
+            return -1;
+        if (first && !may_come(remote, guest))
+            return err_wrap(err, "%s has no agent enabled (`wirt set %s agent=1` and a new start)",
+                            guest->name, guest->name);
+        if (os_clock_monotonic_ns() >= end)
+            return err_wrap(err, "waited %llu s for %s", (unsigned long long)seconds, guest->name);
+        if (first && os_tty_is_terminal(2))
+            fprintf(stderr, "%s is starting: waiting for its agent\n", guest->name);
+        os_clock_sleep_until_ns(os_clock_monotonic_ns() + POLL_LAST_NS);
+    }
+}
 
 // ---- exec
 
@@ -78,7 +131,7 @@ int remote_exec(struct remote *remote, struct err *err)
         return err_set(err, ERR_USAGE, "the command stands after \"--\": wirt exec VM -- uname -a");
     if (timeout && !units_parse_number(timeout, 1, 86400, &seconds))
         return err_set(err, ERR_USAGE, "--timeout %s: a number of seconds, 1 to 86400", timeout);
-    if (remote_find(remote, remote->words->operand[0], &guest, err))
+    if (find_agent(remote, remote->words->operand[0], &guest, err))
         return -1;
     json_t *command = json_array();
     for (int i = 0; i < remote->words->rest_count; i++)
@@ -159,7 +212,7 @@ int remote_cp(struct remote *remote, struct err *err)
     const char *inside_from = inside_path(from, name), *inside_to = inside_path(to, other);
     if (!inside_from == !inside_to)
         return err_set(err, ERR_USAGE, "one of the two is VM:PATH, the other a path here");
-    if (remote_find(remote, inside_from ? name : other, &guest, err))
+    if (find_agent(remote, inside_from ? name : other, &guest, err))
         return -1;
     return inside_from ? copy_out(remote, &guest, inside_from, to, err)
                        : copy_in(remote, from, &guest, inside_to, err);
@@ -194,7 +247,7 @@ int remote_shell(struct remote *remote, struct err *err)
     const char *user = cli_word(remote->words, "user");
     json_t *answer = NULL;
     pid_t pid;
-    if (remote_find(remote, remote->words->operand[0], &guest, err) ||
+    if (find_agent(remote, remote->words->operand[0], &guest, err) ||
         remote_call(remote, "GET", NULL, &answer, err, "%s/agent/network-get-interfaces",
                     guest.path))
         return -1;

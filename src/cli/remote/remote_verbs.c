@@ -12,6 +12,10 @@
     {                                                                                              \
         "node", "NODE", "on this node of several"                                                  \
     }
+#define WAIT                                                                                       \
+    {                                                                                              \
+        "wait", "SECONDS", "for the agent of a guest that is starting (180)"                       \
+    }
 #define END                                                                                        \
     {                                                                                              \
         NULL, NULL, NULL                                                                           \
@@ -53,9 +57,11 @@ static const struct cli_option restore_options[] = {
     END};
 static const struct cli_option exec_options[] = {
     {"input", NULL, "give standard input to the command"},
-    {"timeout", "SECONDS", "give up waiting (300)"},
+    {"timeout", "SECONDS", "give up waiting for its end (300)"},
+    WAIT,
     END};
-static const struct cli_option shell_options[] = {{"user", "NAME", "log in as (root)"}, END};
+static const struct cli_option shell_options[] = {{"user", "NAME", "log in as (root)"}, WAIT, END};
+static const struct cli_option cp_options[] = {WAIT, END};
 static const struct cli_option attach_options[] = {
     {"storage", "NAME", "datastore (local)"},
     {"format", "F", "raw or qcow2"},
@@ -125,7 +131,7 @@ const struct remote_verb remote_verbs[] = {
      "run a command in a VM (by its guest agent)", "wirt exec web1 -- uname -a", false},
     {"shell", "VM", 1, 1, shell_options, remote_shell, "log in to a VM by ssh",
      "wirt shell web1 --user admin", false},
-    {"cp", "FROM TO", 2, 2, NULL, remote_cp, "copy a file into or out of a VM",
+    {"cp", "FROM TO", 2, 2, cp_options, remote_cp, "copy a file into or out of a VM",
      "wirt cp hosts web1:/etc/hosts", false},
     {"clone", "VM NAME", 2, 2, clone_options, remote_clone, "make a VM from another",
      "wirt clone web1 web2", false},
