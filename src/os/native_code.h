@@ -42,5 +42,7 @@ os_gs_base_get(void); // NULL on a thread that never set it; may be called from 
 // Every thread of the process has executed a serializing instruction when this returns (membarrier SYNC_CORE; -ENOSYS where refused).
 int os_code_sync_prepare(void);
 int os_code_sync(void);
+// The calling thread alone executes one.
+void os_code_serialize(void);
 
 #endif

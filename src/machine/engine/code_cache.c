@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Three arrays (blocks, fault sites, pages) are filled from the front like the code itself, and emptied by a flush only; two hash tables of
-// numbers lead into them. A reader of the hash needs no lock because an entry is complete before it is linked in and stays in place
-// until no vCPU is in the cache.
+// Blocks and fault sites are arrays of which each region has its part, filled from the front like the code itself; records of pages are taken from
+// an array and a free list. Two hash tables of numbers lead into them. A reader of the blocks' hash needs no lock because an entry is complete
+// before it is linked in, and stays as it is, its way onward included, until every reader has passed.
 #include "machine/engine/code_cache.h"
 
 #include <assert.h>
@@ -16,18 +16,24 @@
 
 #define HASH_BITS      17
 #define PAGE_HASH_BITS 14
-#define BLOCKS_MAX     (1u << 18)
-#define SITES_MAX      (1u << 20)
+#define REGION_BLOCKS  (1u << 14)
+#define REGION_SITES   (1u << 16)
+#define BLOCKS_MAX     (CODE_REGIONS_MAX * REGION_BLOCKS)
+#define SITES_MAX      (CODE_REGIONS_MAX * REGION_SITES)
 #define PAGES_MAX      (1u << 16)
+#define BLOCK_SITES    1024u // no block has more
 
-// Room that must be left to begin a block; a block that needs more is cut (translate.c).
+// Room that must be left to begin a block; half a region is at least as much.
 #define NEAR_RESERVE (24u * 1024u)
 #define FAR_RESERVE  (48u * 1024u)
+static_assert(NEAR_RESERVE <= CODE_REGION_BYTES / 2 - 4096 &&
+                  FAR_RESERVE <= CODE_REGION_BYTES / 2 - 4096,
+              "a block fits into an empty region");
 
 struct code_page {
     uint32_t frame;       // physical address, in pages
     uint32_t blocks;      // first of its blocks
-    uint32_t next;        // page in the same bucket, counted from 1
+    uint32_t next;        // page in the same bucket, or free; counted from 1
     uint32_t idle_writes; // since the last translation: writes that changed no translated byte
 };
 
@@ -110,17 +116,60 @@ static int map_tables(struct code_cache *cache, struct err *err)
     return 0;
 }
 
-int code_cache_init(struct code_cache *cache, uint32_t bytes, struct err *err)
+// ---- Regions ----
+
+static void lay_out_region(struct code_cache *cache, unsigned number)
 {
-    *cache = (struct code_cache){.bytes = (uint32_t)align_up(bytes, 8192), .fd = -1};
+    struct code_region *region = &cache->regions[number];
+    uint32_t start = cache->trampolines_end + number * cache->region_bytes;
+
+    region->near_start = region->near_at = start;
+    region->near_end = region->far_start = region->far_at = start + cache->region_bytes / 2;
+    region->far_end = start + cache->region_bytes;
+    region->first_block = number * REGION_BLOCKS;
+    region->first_site = number * REGION_SITES;
+}
+
+static struct code_region *filling(struct code_cache *cache)
+{
+    return &cache->regions[cache->filling];
+}
+
+static struct code_region *region_after(struct code_cache *cache, unsigned distance)
+{
+    return &cache->regions[(cache->filling + distance) % cache->region_count];
+}
+
+static bool has_room(const struct code_cache *cache, const struct code_region *region)
+{
+    uint32_t count = atomic_load_explicit(&region->block_count, memory_order_relaxed);
+
+    return count < REGION_BLOCKS && (cache->free_pages || cache->page_count < PAGES_MAX) &&
+           region->site_count + BLOCK_SITES <= REGION_SITES &&
+           region->near_end - region->near_at >= NEAR_RESERVE &&
+           region->far_end - region->far_at >= FAR_RESERVE;
+}
+
+int code_cache_init(struct code_cache *cache, uint32_t bytes,
+                    const struct code_cache_listener *listener, struct err *err)
+{
+    assert(bytes >= CODE_CACHE_MINIMUM);
+    uint32_t regions = bytes / CODE_REGION_BYTES;
+    if (regions > CODE_REGIONS_MAX)
+        regions = CODE_REGIONS_MAX;
+    *cache = (struct code_cache){
+        .bytes = (uint32_t)align_up(bytes, 8192), .fd = -1, .listener = *listener};
+    cache->trampolines_end = CODE_TRAMPOLINE_BYTES;
+    cache->region_count = regions;
+    cache->region_bytes =
+        (uint32_t)align_down((cache->bytes - cache->trampolines_end) / regions, 8192);
+    code_epochs_init(&cache->epochs);
+    for (unsigned i = 0; i < regions; i++)
+        lay_out_region(cache, i);
     if (map_code(cache, err) != 0 || map_tables(cache, err) != 0) {
         code_cache_fini(cache);
         return err_wrap(err, "code cache");
     }
-    cache->near_at = cache->near_start = 64; // offset 0 means "none"
-    cache->near_end = cache->bytes / 2;
-    cache->far_at = cache->far_start = cache->bytes / 2;
-    cache->far_end = cache->bytes;
     return 0;
 }
 
@@ -132,58 +181,82 @@ void code_cache_fini(struct code_cache *cache)
     *cache = (struct code_cache){.fd = -1};
 }
 
-void code_cache_keep(struct code_cache *cache)
+struct emitter code_cache_trampolines(struct code_cache *cache)
 {
-    cache->near_start = cache->near_at;
-    cache->far_start = cache->far_at;
+    // Offset 0 means "none".
+    return (struct emitter){cache->write + 64, cache->write + cache->trampolines_end, false};
 }
 
 struct block *code_cache_begin(struct code_cache *cache, struct emitter *near, struct emitter *far)
 {
-    uint32_t count = atomic_load_explicit(&cache->block_count, memory_order_relaxed);
+    struct code_region *region = filling(cache);
+    uint32_t count = atomic_load_explicit(&region->block_count, memory_order_relaxed);
 
-    if (count == BLOCKS_MAX || cache->page_count + 1 >= PAGES_MAX ||
-        cache->site_count + 1024 > SITES_MAX || cache->near_end - cache->near_at < NEAR_RESERVE ||
-        cache->far_end - cache->far_at < FAR_RESERVE)
+    if (!has_room(cache, region))
         return NULL;
-    *near = (struct emitter){cache->write + cache->near_at, cache->write + cache->near_end, false};
-    *far = (struct emitter){cache->write + cache->far_at, cache->write + cache->far_end, false};
-    struct block *block = &cache->blocks[count];
-    *block = (struct block){.code = cache->near_at, .first_site = cache->site_count};
+    *near =
+        (struct emitter){cache->write + region->near_at, cache->write + region->near_end, false};
+    *far = (struct emitter){cache->write + region->far_at, cache->write + region->far_end, false};
+    struct block *block = &cache->blocks[region->first_block + count];
+    *block = (struct block){.code = region->near_at,
+                            .first_site = region->first_site + region->site_count};
     return block;
+}
+
+// Code that others may execute is patched by one aligned store to four bytes, which cannot cross a cache line.
+static void check_patches(const struct block *block)
+{
+    for (unsigned i = 0; i < ARRAY_LENGTH(block->links); i++)
+        assert(block->links[i].patch % 4 == 0);
+}
+
+static struct code_page *page_of_new_block(struct code_cache *cache, uint32_t frame)
+{
+    uint32_t *slot = page_slot(cache, frame);
+
+    if (!*slot) {
+        uint32_t number = cache->free_pages;
+        if (number)
+            cache->free_pages = cache->pages[number - 1].next;
+        else
+            number = ++cache->page_count;
+        cache->pages[number - 1] = (struct code_page){.frame = frame};
+        *slot = number;
+    }
+    return &cache->pages[*slot - 1];
 }
 
 bool code_cache_commit(struct code_cache *cache, struct block *block, const struct emitter *near,
                        const struct emitter *far, const struct fault_site *sites,
                        unsigned site_count)
 {
-    if (near->overflow || far->overflow)
-        return false;
+    struct code_region *region = filling(cache);
 
+    if (near->overflow || far->overflow) {
+        region->near_at = region->near_end; // it is full: the next one has more room
+        return false;
+    }
     uint32_t number = number_of(cache, block);
     uint32_t code_bytes = code_cache_offset(cache, near->at) - block->code;
-    assert(code_bytes <= UINT16_MAX);
-    uint32_t *slot = page_slot(cache, block->frame);
-    if (!*slot) {
-        cache->pages[cache->page_count] = (struct code_page){.frame = block->frame};
-        *slot = ++cache->page_count;
-    }
-    struct code_page *page = &cache->pages[*slot - 1];
+    assert(code_bytes <= UINT16_MAX && site_count <= UINT8_MAX);
+    check_patches(block);
+    struct code_page *page = page_of_new_block(cache, block->frame);
     page->idle_writes = 0;
     block->page_next = page->blocks;
     page->blocks = number;
 
-    memcpy(&cache->sites[cache->site_count], sites, site_count * sizeof(*sites));
-    cache->site_count += site_count;
+    memcpy(&cache->sites[block->first_site], sites, site_count * sizeof(*sites));
+    region->site_count += site_count;
     block->site_count = (uint8_t)site_count;
     block->code_bytes = (uint16_t)code_bytes;
-    cache->near_at = (uint32_t)align_up(code_cache_offset(cache, near->at), 16);
-    cache->far_at = (uint32_t)align_up(code_cache_offset(cache, far->at), 8);
+    region->near_at = (uint32_t)align_up(code_cache_offset(cache, near->at), 16);
+    region->far_at = (uint32_t)align_up(code_cache_offset(cache, far->at), 8);
 
     _Atomic uint32_t *bucket =
         &cache->hash[hash_of(block->rip, block_physical(block), block->mode)];
     atomic_store_explicit(&block->hash_next, *bucket, memory_order_relaxed);
-    atomic_store_explicit(&cache->block_count, number, memory_order_release);
+    atomic_store_explicit(&region->block_count, number - region->first_block,
+                          memory_order_release);
     atomic_store_explicit(bucket, number, memory_order_release);
     return true;
 }
@@ -203,18 +276,23 @@ struct block *code_cache_find(struct code_cache *cache, uint64_t rip, uint64_t p
 struct block *code_cache_block_at(struct code_cache *cache, uint64_t pc)
 {
     uint32_t offset = (uint32_t)(pc - (uint64_t)(uintptr_t)cache->execute);
-    uint32_t low = 0, high = atomic_load_explicit(&cache->block_count, memory_order_acquire);
+    uint32_t number = (offset - cache->trampolines_end) / cache->region_bytes;
 
+    if (offset < cache->trampolines_end || number >= cache->region_count)
+        return NULL;
+    struct code_region *region = &cache->regions[number];
+    struct block *blocks = &cache->blocks[region->first_block];
+    uint32_t low = 0, high = atomic_load_explicit(&region->block_count, memory_order_acquire);
     while (low < high) { // first block that starts after the address
         uint32_t middle = low + (high - low) / 2;
-        if (cache->blocks[middle].code <= offset)
+        if (blocks[middle].code <= offset)
             low = middle + 1;
         else
             high = middle;
     }
-    if (low == 0 || offset - cache->blocks[low - 1].code >= cache->blocks[low - 1].code_bytes)
+    if (low == 0 || offset - blocks[low - 1].code >= blocks[low - 1].code_bytes)
         return NULL;
-    return &cache->blocks[low - 1];
+    return &blocks[low - 1];
 }
 
 const struct fault_site *code_cache_site_at(struct code_cache *cache, const struct block *block,
@@ -232,8 +310,6 @@ const struct fault_site *code_cache_site_at(struct code_cache *cache, const stru
 
 static void point_jump(struct code_cache *cache, uint32_t patch, uint32_t target)
 {
-    // Displacements were aligned when they were emitted: one store within a cache line.
-    assert((patch & 3) == 0);
     atomic_store_explicit((_Atomic uint32_t *)(void *)(cache->write + patch), target - (patch + 4),
                           memory_order_release);
 }
@@ -243,7 +319,7 @@ void code_cache_link(struct code_cache *cache, struct block *source, unsigned nu
 {
     struct link *link = &source->links[number];
 
-    if (link->target || target->dropped)
+    if (link->target || source->dropped || target->dropped)
         return;
     link->target = number_of(cache, target);
     link->next = target->incoming;
@@ -294,24 +370,44 @@ static void drop_block(struct code_cache *cache, struct block *block)
     cache->drops++;
 }
 
-unsigned code_cache_drop(struct code_cache *cache, uint64_t physical, uint32_t length,
-                         unsigned *dropped)
+// Which blocks of a page go: those that overlap physical addresses, or those of a region.
+struct drop_range {
+    uint64_t start, end;  // physical
+    uint32_t first, last; // numbers
+};
+
+static bool in_range(const struct code_cache *cache, const struct block *block,
+                     const struct drop_range *range)
 {
-    uint32_t number = *page_slot(cache, (uint32_t)(physical >> 12));
+    uint64_t start = block_physical(block);
+    uint32_t number = number_of(cache, block);
+
+    return start < range->end && range->start < start + block->guest_bytes &&
+           number >= range->first && number <= range->last;
+}
+
+static void free_page(struct code_cache *cache, uint32_t *slot)
+{
+    uint32_t number = *slot;
     struct code_page *page = &cache->pages[number - 1];
+
+    *slot = page->next;
+    page->next = cache->free_pages;
+    cache->free_pages = number;
+}
+
+// Of the page whose number stands in *slot. How many blocks it has left; *dropped: how many went.
+static unsigned drop_of_page(struct code_cache *cache, uint32_t *slot,
+                             const struct drop_range *range, unsigned *dropped)
+{
+    struct code_page *page = &cache->pages[*slot - 1];
+    uint64_t address = (uint64_t)page->frame << 12;
     unsigned left = 0;
 
     *dropped = 0;
-    if (!number)
-        return 0;
-    if (page->idle_writes >= IDLE_WRITES_MAX) {
-        physical = align_down(physical, 4096);
-        length = 4096;
-    }
     for (uint32_t *at = &page->blocks; *at;) {
         struct block *block = block_of(cache, *at);
-        uint64_t start = block_physical(block);
-        if (start < physical + length && physical < start + block->guest_bytes) {
+        if (in_range(cache, block, range)) {
             *at = block->page_next;
             drop_block(cache, block);
             (*dropped)++;
@@ -320,20 +416,82 @@ unsigned code_cache_drop(struct code_cache *cache, uint64_t physical, uint32_t l
             left++;
         }
     }
-    page->idle_writes = *dropped ? 0 : page->idle_writes + 1;
+    if (!left) {
+        free_page(cache, slot);
+        cache->listener.page_done(cache->listener.context, address);
+    }
     return left;
 }
 
-void code_cache_flush(struct code_cache *cache, void (*page_done)(void *context, uint64_t page),
-                      void *context)
+unsigned code_cache_drop(struct code_cache *cache, uint64_t physical, uint32_t length)
 {
-    for (uint32_t i = 0; i < cache->page_count; i++)
-        page_done(context, (uint64_t)cache->pages[i].frame << 12);
-    memset(cache->hash, 0, sizeof(*cache->hash) << HASH_BITS);
-    memset(cache->page_hash, 0, sizeof(*cache->page_hash) << PAGE_HASH_BITS);
-    cache->near_at = cache->near_start;
-    cache->far_at = cache->far_start;
-    atomic_store_explicit(&cache->block_count, 0, memory_order_release);
-    cache->site_count = cache->page_count = 0;
-    cache->flushes++;
+    struct drop_range range = {physical, physical + length, 1, BLOCKS_MAX};
+    uint32_t *slot = page_slot(cache, (uint32_t)(physical >> 12));
+    unsigned dropped;
+
+    if (!*slot) {
+        cache->listener.page_done(cache->listener.context, align_down(physical, 4096));
+        return 0;
+    }
+    struct code_page *page = &cache->pages[*slot - 1];
+    if (page->idle_writes >= IDLE_WRITES_MAX) {
+        range.start = align_down(physical, 4096);
+        range.end = range.start + 4096;
+    }
+    unsigned left = drop_of_page(cache, slot, &range, &dropped);
+    if (left)
+        page->idle_writes = dropped ? 0 : page->idle_writes + 1;
+    if (dropped)
+        cache->listener.dropped(cache->listener.context);
+    return left;
+}
+
+// ---- Room ----
+
+// All blocks of the region go; from now on it lies in limbo.
+static void evict(struct code_cache *cache, struct code_region *region)
+{
+    const struct drop_range range = {0, UINT64_MAX, region->first_block + 1,
+                                     region->first_block + REGION_BLOCKS};
+    struct block *blocks = &cache->blocks[region->first_block];
+
+    for (uint32_t i = 0; i < region->block_count; i++) {
+        unsigned dropped;
+        if (!blocks[i].dropped)
+            drop_of_page(cache, page_slot(cache, blocks[i].frame), &range, &dropped);
+    }
+    // Readers forget the blocks before they tell of the new epoch; and they are asked to pass once it is there.
+    cache->listener.dropped(cache->listener.context);
+    region->epoch = code_epochs_advance(&cache->epochs);
+    cache->listener.dropped(cache->listener.context);
+}
+
+static void empty_region(struct code_cache *cache, struct code_region *region)
+{
+    code_epochs_reuse(&cache->epochs);
+    atomic_store_explicit(&region->block_count, 0, memory_order_release);
+    region->near_at = region->near_start;
+    region->far_at = region->far_start;
+    region->site_count = 0;
+    cache->reuses++;
+}
+
+bool code_cache_make_room(struct code_cache *cache)
+{
+    struct code_region *next = region_after(cache, 1);
+
+    if (has_room(cache, filling(cache)))
+        return true;
+    if (next->epoch) {
+        if (!code_epochs_passed(&cache->epochs, next->epoch)) {
+            cache->refusals++;
+            return false;
+        }
+        empty_region(cache, next);
+    }
+    cache->filling = (cache->filling + 1) % cache->region_count;
+    struct code_region *oldest = region_after(cache, 1);
+    if (oldest->near_at != oldest->near_start)
+        evict(cache, oldest);
+    return true;
 }

@@ -15,10 +15,18 @@
 // (translate.h), so that processes share what they map at the same address, and a context switch keeps it. Near code (what
 // executes usually) and far code (exits, slow paths) lie apart, each allocated upward.
 //
-// Dropping a block unlinks it: every jump into it leads to its exit again, and it is no longer found. Its memory is not reused before
-// everything is flushed, when no vCPU is in the cache (`struct translator` sees to that).
+// The only words ever patched in code that may be executed are the displacements of direct links: aligned when they are emitted, so that each lies
+// within one cache line (code_cache_commit() refuses others, in every build). Jump tables are data of one vCPU, written by that alone.
 //
-// Threads: cache_find() and cache_block_at() take no lock; everything else needs the translator's lock.
+// Dropping a block unlinks it: every jump into it leads to its exit again, and it is no longer found. Its memory is used again with that of its region.
+//
+// Regions: the cache is a ring of them, each with near and far code and its part of the tables. One is being filled. When it is full, the next one is; at that
+// moment the one behind that, the oldest, loses all blocks it still has and lies in limbo under a new epoch (code_epoch.h). By the time it is wanted,
+// every vCPU has long told that it left; if one has not, there is no room for a while, and tier 0 executes what would have been translated.
+// So nobody waits, and what is evicted is what was translated longest ago. Blocks' records and fault sites are kept and used again with the code.
+//
+// Threads: code_cache_find(), code_cache_block_at() and code_cache_site_at() take no lock and are for readers (code_epoch.h); everything else
+// needs the translator's lock.
 #ifndef WIRT_MACHINE_ENGINE_CODE_CACHE_H
 #define WIRT_MACHINE_ENGINE_CODE_CACHE_H
 
@@ -28,6 +36,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "machine/engine/code_epoch.h"
 #include "machine/engine/emit.h"
 
 // Blocks are known by their number and direct jumps by theirs, two to a block, both counted from 1 so that 0 is none. A machine has a hundred thousand
@@ -75,34 +84,68 @@ struct fault_site {
 
 struct code_page;
 
+#define CODE_REGIONS_MAX   16
+#define CODE_REGIONS_MIN   4
+#define CODE_REGION_BYTES  (256u * 1024u) // at least
+#define CODE_CACHE_MINIMUM (CODE_REGIONS_MIN * CODE_REGION_BYTES)
+
+struct code_region {
+    uint32_t near_start, near_at, near_end;
+    uint32_t far_start, far_at, far_end;
+    uint32_t first_block, first_site; // indices
+    _Atomic uint32_t block_count;     // in order of their near code
+    uint32_t site_count;
+    uint64_t epoch; // in limbo since; 0: never used
+};
+
+// Hears, with the translator's lock held.
+struct code_cache_listener {
+    // The page has no translations left.
+    void (*page_done)(void *context, uint64_t page);
+    // Blocks have been dropped: whoever remembers any forgets them before it passes (code_epoch.h).
+    void (*dropped)(void *context);
+    void *context;
+};
+
 struct code_cache {
     uint8_t *write;         // writable mapping
     const uint8_t *execute; // executable mapping
     uint32_t bytes;
-    uint32_t near_start, near_at, near_end;
-    uint32_t far_start, far_at, far_end;
-    struct block *blocks; // in order of their near code
-    _Atomic uint32_t block_count;
+    uint32_t trampolines_end; // where the regions begin
+    uint32_t region_bytes;
+    unsigned region_count;
+    unsigned filling; // region
+    struct code_region regions[CODE_REGIONS_MAX];
+    struct code_epochs epochs;
+    struct code_cache_listener listener;
+    struct block *blocks; // in the order of regions
     struct fault_site *sites;
-    uint32_t site_count;
     struct code_page *pages;
-    uint32_t page_count;
+    uint32_t page_count; // that were ever used
+    uint32_t free_pages; // the first of those that are not any more
     _Atomic uint32_t *hash;
     uint32_t *page_hash;
     void *tables; // one reservation for the arrays above
     size_t tables_bytes;
     int fd;
-    _Atomic uint64_t flushes;
-    uint64_t drops;
+    uint64_t drops;   // of blocks
+    uint64_t reuses;  // of regions
+    uint64_t refusals; // of room, because a reader had not passed
 };
 
-int code_cache_init(struct code_cache *cache, uint32_t bytes, struct err *err);
+// At least CODE_CACHE_MINIMUM bytes.
+int code_cache_init(struct code_cache *cache, uint32_t bytes,
+                    const struct code_cache_listener *listener, struct err *err);
 void code_cache_fini(struct code_cache *cache);
 
-// Trampolines are emitted first, and kept by a flush: everything emitted before this call.
-void code_cache_keep(struct code_cache *cache);
+// For trampolines, which stay: room before the regions.
+#define CODE_TRAMPOLINE_BYTES 4096u
+struct emitter code_cache_trampolines(struct code_cache *cache);
 
-// Emitters for a new block (NULL: no room, flush) and its registration. A block that was begun and not committed costs nothing.
+// See that the next block has room. False: not yet, since a reader has not left what is to be used again; ask again later. May drop blocks.
+bool code_cache_make_room(struct code_cache *cache);
+
+// Emitters for a new block (NULL: no room) and its registration (false: it did not fit). A block that was begun and not committed costs nothing.
 struct block *code_cache_begin(struct code_cache *cache, struct emitter *near, struct emitter *far);
 bool code_cache_commit(struct code_cache *cache, struct block *block, const struct emitter *near,
                        const struct emitter *far, const struct fault_site *sites,
@@ -116,17 +159,12 @@ struct block *code_cache_block_at(struct code_cache *cache, uint64_t pc);
 const struct fault_site *code_cache_site_at(struct code_cache *cache, const struct block *block,
                                             uint64_t pc);
 
-// Join the jump links[link] of `source` to the target.
+// Join the jump links[link] of `source` to the target, unless one of them has been dropped.
 void code_cache_link(struct code_cache *cache, struct block *source, unsigned link,
                      struct block *target);
 
-// Drop the blocks of the page that overlap [physical, physical + length). Returns how many blocks the page has left; *dropped how many went.
-unsigned code_cache_drop(struct code_cache *cache, uint64_t physical, uint32_t length,
-                         unsigned *dropped);
-
-// Forget everything; `page_done` hears of every page that had translations.
-void code_cache_flush(struct code_cache *cache, void (*page_done)(void *context, uint64_t page),
-                      void *context);
+// Bytes of a page were written: drop its blocks that overlap [physical, physical + length). Returns how many blocks the page has left.
+unsigned code_cache_drop(struct code_cache *cache, uint64_t physical, uint32_t length);
 
 static inline uint64_t block_physical(const struct block *block)
 {

@@ -15,6 +15,8 @@ static bool take(struct vcpu *vcpu, uint32_t event)
 
 static void take_requests(struct vcpu *vcpu, uint32_t events)
 {
+    if (events & VCPU_EVENT_CODE)
+        translate_answer(vcpu);
     if (events & VCPU_EVENT_TLB_FLUSH) {
         take(vcpu, VCPU_EVENT_TLB_FLUSH);
         mmu_flush_all(vcpu);

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "machine/engine/trampoline.h"
 
+#include <assert.h>
+
 #include "base/bits.h"
 
 _Static_assert(offsetof(struct vcpu, state) == 0, "GS + 0 is the architectural state");
@@ -75,7 +77,7 @@ static uint32_t emit_record(struct code_cache *cache, struct emitter *e, enum ex
 
 void trampolines_emit(struct trampolines *trampolines, struct code_cache *cache)
 {
-    struct emitter e = {cache->write + cache->near_at, cache->write + cache->near_end, false};
+    struct emitter e = code_cache_trampolines(cache);
     uint32_t fault_record = emit_record(cache, &e, EXIT_FAULT);
     uint32_t jump_record = emit_record(cache, &e, EXIT_JUMP);
     uint32_t enter = code_cache_offset(cache, e.at);
@@ -90,6 +92,5 @@ void trampolines_emit(struct trampolines *trampolines, struct code_cache *cache)
     emit_exit_reason(&e, fault_record);
     emit_target(&e, emit_jmp(&e), leave);
     trampolines->enter = (void (*)(const void *))(uintptr_t)(cache->execute + enter);
-    cache->near_at = (uint32_t)align_up(code_cache_offset(cache, e.at), 64);
-    code_cache_keep(cache);
+    assert(!e.overflow);
 }

@@ -51,8 +51,7 @@ typedef void translate_trace(void *context, const struct code_cache *cache,
 // The machine's part of tier 1, in cpu_system.backend_data.
 struct translator {
     pthread_mutex_t
-        lock; // protects all that follows but what code_cache.h exempts; taken by translator_lock()
-    _Atomic bool flushing; // nobody may go into the cache before the lock is free
+        lock; // protects all that follows but what code_cache.h exempts; innermost, see translate_smp.h
     struct code_cache cache;
     struct trampolines trampolines;
     struct cpu_system *system; // borrowed
@@ -178,7 +177,7 @@ struct translation {
 };
 
 // translate.c
-// With the lock held. NULL: no room, flush the cache.
+// With the lock held. NULL: no room.
 struct block *translate_block(struct vcpu *vcpu, uint64_t rip, uint64_t physical,
                               const uint8_t *host_page, uint32_t mode);
 struct far_exit *translate_exit(struct translation *t, enum exit_kind kind, uint64_t rip);

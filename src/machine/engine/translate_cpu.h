@@ -8,6 +8,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "machine/engine/code_epoch.h"
+
 struct translator;
 struct vcpu;
 
@@ -70,9 +72,11 @@ struct translate_cpu {
     uint64_t mapping_changes;  // counts what may have changed the mapping of code
     uint64_t cold_rip;         // last instruction that was interpreted because its code is cold
     _Atomic bool code_dropped; // translations were dropped, the jump table is stale
-    _Atomic uint32_t
-        running; // may be in the code cache, or about to use its TLB: see translate_smp.h
+    struct code_reader reader; // while in run()
+    _Atomic uint32_t running;  // may write by what its TLB holds: see translate_smp.h
     _Atomic uint32_t flush_wanted; // drop the write half of the TLB; the asker sleeps on it
+    uint64_t
+        watching; // under the translator's lock: the page that is being made ready for its first translation, plus 1
     uint16_t jump_mode[2];         // mode bits that the supervisor's tables are for, and the user's
     bool supervisor_local; // the supervisor's jump table holds entries of pages that are not global
     struct translator *translator; // borrowed: the machine's; NULL without tier 1
@@ -87,5 +91,8 @@ struct translate_cpu {
 void translate_page_unmapped(struct vcpu *vcpu, uint64_t linear, bool maybe_large);
 void translate_local_unmapped(struct vcpu *vcpu); // all but global pages
 void translate_all_unmapped(struct vcpu *vcpu);
+
+// VCPU_EVENT_CODE in tier 0's own run loop (a debugger's steps): what other vCPUs wait for is done.
+void translate_answer(struct vcpu *vcpu);
 
 #endif

@@ -27,14 +27,12 @@
 #include "machine/memory/guest_memory.h"
 #include "os/native_code.h"
 
-#define CODE_CACHE_BYTES (128u << 20)
+#define DEFAULT_CACHE_BYTES (128u << 20)
 
 // Beneath tier 1, tier 0 sees few instructions often.
 #define INTERPRETER_CACHE_BITS 12
 
 _Static_assert(JUMP_TABLES == TLB_MODE_COUNT, "a jump table for each TLB mode");
-
-static _Thread_local struct vcpu *this_vcpu; // the vCPU whose thread this is
 
 struct translator *translator_of(struct vcpu *vcpu)
 {
@@ -172,67 +170,82 @@ static void remember_jump(struct vcpu *vcpu, const struct block *block)
 static void page_done(void *context, uint64_t page)
 {
     struct translator *translator = context;
+    struct cpu_system *system = translator->system;
     void *host;
     uint8_t *flags;
+
+    for (unsigned i = 0; i < system->vcpu_count; i++) {
+        if (system->vcpus[i] && engine_cpu_of(system->vcpus[i])->translate.watching == page + 1)
+            engine_cpu_of(system->vcpus[i])->translate.watching = 0;
+    }
 
     if (guest_memory_page(translator->system->memory, gpa(page), &host, &flags) == PAGE_RAM)
         __atomic_fetch_and(flags, (uint8_t)~PAGE_CODE, __ATOMIC_RELEASE);
 }
 
-// Bytes of a page with translations were, or are about to be, written.
+static void on_dropped(void *context)
+{
+    smp_code_dropped(context);
+}
+
+// Bytes of a page with translations were, or are about to be, written. Any thread, with any lock of a device.
 static void on_code_written(void *context, struct gpa at, uint32_t length)
 {
     struct translator *translator = context;
-    unsigned dropped;
 
-    translator_lock(translator, this_vcpu);
-    if (code_cache_drop(&translator->cache, at.at, length, &dropped) == 0)
-        page_done(translator, align_down(at.at, PAGE_BYTES));
-    if (dropped)
-        smp_code_dropped(translator);
+    translator_lock(translator);
+    code_cache_drop(&translator->cache, at.at, length);
     translator_unlock(translator);
 }
 
-// From now on, stores to the page are noticed.
-static void watch_page(struct vcpu *vcpu, uint64_t physical)
+static bool others_watch(struct vcpu *vcpu, uint64_t page)
 {
+    struct cpu_system *system = vcpu->system;
+
+    for (unsigned i = 0; i < system->vcpu_count; i++) {
+        struct vcpu *other = system->vcpus[i];
+        if (other && other != vcpu && engine_cpu_of(other)->translate.watching == page + 1)
+            return true;
+    }
+    return false;
+}
+
+// From now on, stores to the page are noticed: no vCPU has it in the write half of its TLB, nor gets it there. With the lock, which may be given up in between.
+// False: the page lost its mark meanwhile, by a write. A page whose mark another vCPU is about to make good is marked, but not yet safe.
+static bool watch_page(struct vcpu *vcpu, uint64_t physical)
+{
+    struct translate_cpu *translate = &engine_cpu_of(vcpu)->translate;
+    uint64_t page = align_down(physical, PAGE_BYTES);
     void *host;
     uint8_t *flags;
 
-    if (guest_memory_page(vcpu->system->memory, gpa(align_down(physical, PAGE_BYTES)), &host,
-                          &flags) != PAGE_RAM)
-        return;
-    if (__atomic_fetch_or(flags, PAGE_CODE, __ATOMIC_SEQ_CST) & PAGE_CODE)
-        return;
+    if (guest_memory_page(vcpu->system->memory, gpa(page), &host, &flags) != PAGE_RAM)
+        return true;
+    if ((__atomic_fetch_or(flags, PAGE_CODE, __ATOMIC_SEQ_CST) & PAGE_CODE) &&
+        !others_watch(vcpu, page))
+        return true;
+    translate->watching = page + 1;
     mmu_flush_write_page(vcpu, host);
     smp_flush_writes(translator_of(vcpu), vcpu);
+    bool kept = translate->watching == page + 1;
+    translate->watching = 0;
+    return kept;
 }
 
-static void empty_cache(struct vcpu *vcpu)
-{
-    struct translator *translator = translator_of(vcpu);
-
-    smp_leave_cache(translator, vcpu);
-    code_cache_flush(&translator->cache, page_done, translator);
-    smp_back_to_cache(translator);
-}
-
+// NULL: not now.
 static struct block *make_block(struct vcpu *vcpu, uint64_t physical, const uint8_t *host_page,
                                 uint32_t mode)
 {
     struct translator *translator = translator_of(vcpu);
+    struct code_cache *cache = &translator->cache;
     uint64_t rip = vcpu->state.rip;
 
-    translator_lock(translator, vcpu);
-    struct block *block = code_cache_find(&translator->cache, rip, physical, mode);
-    if (!block) {
-        watch_page(vcpu, physical);
-        block = translate_block(vcpu, rip, physical, host_page, mode);
-    }
-    if (!block) {
-        empty_cache(vcpu);
-        watch_page(vcpu, physical);
-        block = translate_block(vcpu, rip, physical, host_page, mode);
+    translator_lock(translator);
+    struct block *block = code_cache_find(cache, rip, physical, mode);
+    if (!block && code_cache_make_room(cache) && watch_page(vcpu, physical)) {
+        block = code_cache_find(cache, rip, physical, mode); // made by another meanwhile
+        if (!block)
+            block = translate_block(vcpu, rip, physical, host_page, mode);
     }
     translator_unlock(translator);
     return block;
@@ -434,8 +447,6 @@ static enum step interpret(struct vcpu *vcpu, const struct exit_record *record,
 static const void *link_blocks(struct vcpu *vcpu, const struct exit_record *record)
 {
     struct translator *translator = translator_of(vcpu);
-    struct block *source = record->block;
-    uint64_t flushes = translator->cache.flushes;
 
     vcpu->state.rip = record->rip;
     if (attention(vcpu))
@@ -444,13 +455,9 @@ static const void *link_blocks(struct vcpu *vcpu, const struct exit_record *reco
     struct block *target = find_block(vcpu, translate_mode(vcpu));
     if (!target || engine_cpu_of(vcpu)->translate.code_dropped)
         return NULL;
-    translator_lock(translator, vcpu);
-    bool flushed = translator->cache.flushes != flushes;
-    if (!flushed && !source->dropped)
-        code_cache_link(&translator->cache, source, record->link, target);
+    translator_lock(translator);
+    code_cache_link(&translator->cache, record->block, record->link, target);
     translator_unlock(translator);
-    if (flushed)
-        return NULL;
     return translator->cache.execute + target->code;
 }
 
@@ -514,6 +521,26 @@ static bool tier_0_only(struct vcpu *vcpu, uint32_t mode)
     return !mode || engine_cpu_of(vcpu)->step_checks || vcpu->state.interrupt_shadow;
 }
 
+// A quiescent point: nothing that was found in the cache before is used from here on.
+static void pass(struct vcpu *vcpu)
+{
+    struct translate_cpu *translate = &engine_cpu_of(vcpu)->translate;
+    const struct code_epochs *epochs = &translate->translator->cache.epochs;
+    uint64_t epoch;
+    bool passing = code_reader_passing(epochs, &translate->reader, &epoch);
+
+    if (atomic_exchange(&translate->code_dropped, false))
+        forget_jumps(translate);
+    if (passing)
+        code_reader_pass(epochs, &translate->reader, epoch);
+}
+
+void translate_answer(struct vcpu *vcpu)
+{
+    atomic_fetch_and(&vcpu->events, ~(uint32_t)VCPU_EVENT_CODE);
+    smp_answer(vcpu);
+}
+
 static bool take_events(struct vcpu *vcpu, enum vcpu_exit *exit)
 {
     struct engine_cpu *engine = engine_cpu_of(vcpu);
@@ -521,10 +548,8 @@ static bool take_events(struct vcpu *vcpu, enum vcpu_exit *exit)
     if (!atomic_load(&vcpu->events) && !engine->debug_hits && !engine->translate.code_dropped)
         return false;
     vectors_put_away(vcpu);
-    atomic_fetch_and(&vcpu->events, ~(uint32_t)VCPU_EVENT_CODE);
-    smp_answer(vcpu);
-    if (atomic_exchange(&engine->translate.code_dropped, false))
-        forget_jumps(&engine->translate);
+    translate_answer(vcpu);
+    pass(vcpu);
     return exact(vcpu) ? interp_attend(vcpu, exit) : engine_take_events(vcpu, exit) != 0;
 }
 
@@ -563,7 +588,7 @@ static enum vcpu_exit run_loop(struct vcpu *vcpu)
             }
             onward.alone = trace_states_now(vcpu);
             if (engine_cpu_of(vcpu)->translate.code_dropped)
-                continue; // the cache was flushed to make room: the jump table is stale
+                continue; // to make room: the jump table is stale
             onward.code = translator_of(vcpu)->cache.execute + block->code;
             onward.whole = block->instructions;
         }
@@ -579,6 +604,22 @@ static bool interpreter_only(const struct vcpu *vcpu)
     return vcpu->single_step || vcpu->breakpoint_count || vcpu->instruction_limit != UINT64_MAX;
 }
 
+static enum vcpu_exit run_translated(struct vcpu *vcpu)
+{
+    enum vcpu_exit exit = VCPU_EXIT_HALT;
+
+    os_gs_base_set(vcpu);
+    pass(vcpu);
+    interp_begin(vcpu);
+    bool leave = vcpu->state.run_state != CPU_RUNNING && take_events(vcpu, &exit);
+    if (!leave && vcpu->state.run_state == CPU_RUNNING)
+        exit = run_loop(vcpu);
+    engine_sync_clock(vcpu);
+    vectors_put_away(vcpu);
+    code_reader_away(&engine_cpu_of(vcpu)->translate.reader);
+    return exit;
+}
+
 static enum vcpu_exit run(struct vcpu *vcpu)
 {
     struct translate_cpu *translate = &engine_cpu_of(vcpu)->translate;
@@ -588,18 +629,8 @@ static enum vcpu_exit run(struct vcpu *vcpu)
         log_error("%s", err.text);
         return VCPU_EXIT_HOST_FAILURE;
     }
-    if (interpreter_only(vcpu))
-        return interp_run(vcpu);
-    os_gs_base_set(vcpu);
-    this_vcpu = vcpu;
     smp_start_running(vcpu);
-    interp_begin(vcpu);
-    enum vcpu_exit exit = VCPU_EXIT_HALT;
-    bool leave = vcpu->state.run_state != CPU_RUNNING && take_events(vcpu, &exit);
-    if (!leave && vcpu->state.run_state == CPU_RUNNING)
-        exit = run_loop(vcpu);
-    engine_sync_clock(vcpu);
-    vectors_put_away(vcpu);
+    enum vcpu_exit exit = interpreter_only(vcpu) ? interp_run(vcpu) : run_translated(vcpu);
     smp_stop_running(vcpu);
     return exit;
 }
@@ -619,12 +650,13 @@ static struct translator *translator_create(struct cpu_system *system, struct er
     translator->exact = vm_clock_is_deterministic(system->clock);
     translator->real_time = !vm_clock_is_deterministic(system->clock);
     pthread_mutex_init(&translator->lock, NULL);
+    const struct code_cache_listener listener = {page_done, on_dropped, translator};
+    uint32_t bytes = system->code_cache_bytes ? system->code_cache_bytes : DEFAULT_CACHE_BYTES;
     if (fault_handler_install(err) != 0 ||
-        code_cache_init(&translator->cache, CODE_CACHE_BYTES, err) != 0) {
+        code_cache_init(&translator->cache, bytes, &listener, err) != 0) {
         free(translator);
         return NULL;
     }
-    os_code_sync_prepare(); // refused by old kernels: then a flush relies on the futex calls of those who waited
     trampolines_emit(&translator->trampolines, &translator->cache);
     guest_memory_set_code_watcher(system->memory, on_code_written, translator);
     return translator;
@@ -645,6 +677,7 @@ static int vcpu_init(struct vcpu *vcpu, struct err *err)
         return -1;
     translator->users++;
     translate->translator = translator;
+    code_epochs_add(&translator->cache.epochs, &translate->reader);
     translate->page_mask = ~4095ull;
     translate->masks[MASK_STATUS] = FLAGS_STATUS;
     translate->masks[MASK_PUSHED] = ~(uint64_t)(FLAGS_STATUS | FLAG_RF | FLAG_VM);
@@ -673,7 +706,10 @@ static void vcpu_fini(struct vcpu *vcpu)
     interp_cpu_fini(vcpu);
     os_signal_stack_leave(translate->signal_stack);
     translate->signal_stack = NULL;
-    if (!translator || --translator->users)
+    if (!translator)
+        return;
+    code_epochs_remove(&translator->cache.epochs, &translate->reader);
+    if (--translator->users)
         return;
     guest_memory_set_code_watcher(vcpu->system->memory, NULL, NULL);
     code_cache_fini(&translator->cache);

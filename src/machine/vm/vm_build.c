@@ -65,6 +65,7 @@ static int build_cpus(struct vm *vm, struct err *err)
         .memory = vm->memory,
         .count_instructions = config->stats,
         .cold_runs = config->cold_runs,
+        .code_cache_bytes = config->code_cache_bytes,
         .ports = vm->ports,
         .mmio = vm->mmio,
         .clock = vm->clock,

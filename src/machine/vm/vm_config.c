@@ -202,6 +202,7 @@ static void parse_scalars(struct vm_config *config, const json_t *json)
     config->exit_on_reboot = !strcmp(text(json, "on_reboot", "restart"), "exit");
     config->deterministic = json_is_true(json_object_get(json, "deterministic"));
     config->cold_runs = (unsigned)number(json, "cold_runs", DEFAULT_COLD_RUNS);
+    config->code_cache_bytes = (uint32_t)number(json, "code_cache", 0);
     config->launched_ns = number(json, "launched_ns", 0);
     const char *stats = text(json, "stats", NULL);
     config->stats = stats;

@@ -112,6 +112,7 @@ struct vm_config {
     unsigned trace;                   // enum vm_trace
     uint64_t trace_first, trace_last; // VM_TRACE_STATES: counts of instructions
     unsigned cold_runs;               // of code, before it is translated
+    uint32_t code_cache_bytes;        // 0: the engine's default
     uint64_t launched_ns;             // host monotonic; 0: not told
     bool stats, stats_json;
 };
