@@ -110,10 +110,10 @@ struct cpu_system {
     struct vcpu **vcpus;
     unsigned vcpu_count;
     const struct vcpu_backend_ops *backend;
-    void *backend_data;      // the backend's per-machine part
-    int accel_fd;            // /dev/kvm for the backend that needs it
-    bool count_instructions; // for --stats, where counting costs something
-    unsigned cold_runs;      // how often the engine interprets code before it translates it
+    void *backend_data;        // the backend's per-machine part
+    int accel_fd;              // /dev/kvm for the backend that needs it
+    bool count_instructions;   // for --stats, where counting costs something
+    unsigned cold_runs;        // how often the engine interprets code before it translates it
     uint32_t code_cache_bytes; // of the engine's translations; 0: as it likes
     // The legacy PIC, asked by the bootstrap CPU when LINT0 is ExtINT: next vector or -1; acknowledging.
     int (*pic_vector)(void *pic);

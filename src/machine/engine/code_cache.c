@@ -42,11 +42,6 @@ static struct block *block_of(const struct code_cache *cache, uint32_t number)
     return number ? &cache->blocks[number - 1] : NULL;
 }
 
-static uint32_t number_of(const struct code_cache *cache, const struct block *block)
-{
-    return (uint32_t)(block - cache->blocks) + 1;
-}
-
 // Links are counted through: two to a block.
 static struct block *source_of(const struct code_cache *cache, uint32_t link)
 {
@@ -236,7 +231,7 @@ bool code_cache_commit(struct code_cache *cache, struct block *block, const stru
         region->near_at = region->near_end; // it is full: the next one has more room
         return false;
     }
-    uint32_t number = number_of(cache, block);
+    uint32_t number = code_cache_number(cache, block);
     uint32_t code_bytes = code_cache_offset(cache, near->at) - block->code;
     assert(code_bytes <= UINT16_MAX && site_count <= UINT8_MAX);
     check_patches(block);
@@ -255,8 +250,7 @@ bool code_cache_commit(struct code_cache *cache, struct block *block, const stru
     _Atomic uint32_t *bucket =
         &cache->hash[hash_of(block->rip, block_physical(block), block->mode)];
     atomic_store_explicit(&block->hash_next, *bucket, memory_order_relaxed);
-    atomic_store_explicit(&region->block_count, number - region->first_block,
-                          memory_order_release);
+    atomic_store_explicit(&region->block_count, number - region->first_block, memory_order_release);
     atomic_store_explicit(bucket, number, memory_order_release);
     return true;
 }
@@ -321,9 +315,9 @@ void code_cache_link(struct code_cache *cache, struct block *source, unsigned nu
 
     if (link->target || source->dropped || target->dropped)
         return;
-    link->target = number_of(cache, target);
+    link->target = code_cache_number(cache, target);
     link->next = target->incoming;
-    target->incoming = (number_of(cache, source) - 1) * 2 + number + 1;
+    target->incoming = (code_cache_number(cache, source) - 1) * 2 + number + 1;
     uint32_t entry = source->vectors ? block_entry_vectors(target) : target->code;
     if (source == target && source->loop_entry)
         entry = source->code + source->loop_entry;
@@ -343,7 +337,7 @@ static void forget_link(struct code_cache *cache, struct link *link)
 
 static void forget_block(struct code_cache *cache, const struct block *block)
 {
-    uint32_t number = number_of(cache, block);
+    uint32_t number = code_cache_number(cache, block);
     _Atomic uint32_t *at = &cache->hash[hash_of(block->rip, block_physical(block), block->mode)];
 
     while (*at != number)
@@ -380,7 +374,7 @@ static bool in_range(const struct code_cache *cache, const struct block *block,
                      const struct drop_range *range)
 {
     uint64_t start = block_physical(block);
-    uint32_t number = number_of(cache, block);
+    uint32_t number = code_cache_number(cache, block);
 
     return start < range->end && range->start < start + block->guest_bytes &&
            number >= range->first && number <= range->last;

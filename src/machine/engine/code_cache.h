@@ -77,9 +77,10 @@ struct fault_site {
     uint16_t host_offset;
     uint16_t guest_offset;
     uint16_t evicted;
-    uint8_t undone; // instructions of the block from that one on
-    bool saved;     // the status flags are in translate.saved_flags
-    uint32_t exit;  // cache offset of code that leaves; 0: the trampoline
+    uint16_t x87_opcode; // what FOP would be
+    uint8_t undone;      // instructions of the block from that one on
+    bool saved;          // the status flags are in translate.saved_flags
+    uint32_t exit;       // cache offset of code that leaves; 0: the trampoline
 };
 
 struct code_page;
@@ -128,8 +129,8 @@ struct code_cache {
     void *tables; // one reservation for the arrays above
     size_t tables_bytes;
     int fd;
-    uint64_t drops;   // of blocks
-    uint64_t reuses;  // of regions
+    uint64_t drops;    // of blocks
+    uint64_t reuses;   // of regions
     uint64_t refusals; // of room, because a reader had not passed
 };
 
@@ -165,6 +166,16 @@ void code_cache_link(struct code_cache *cache, struct block *source, unsigned li
 
 // Bytes of a page were written: drop its blocks that overlap [physical, physical + length). Returns how many blocks the page has left.
 unsigned code_cache_drop(struct code_cache *cache, uint64_t physical, uint32_t length);
+
+static inline uint32_t code_cache_number(const struct code_cache *cache, const struct block *block)
+{
+    return (uint32_t)(block - cache->blocks) + 1;
+}
+
+static inline const struct block *code_cache_block(const struct code_cache *cache, uint32_t number)
+{
+    return &cache->blocks[number - 1];
+}
 
 static inline uint64_t block_physical(const struct block *block)
 {

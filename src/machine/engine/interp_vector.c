@@ -425,8 +425,7 @@ uint8_t *interp_xsave_image(struct vcpu *vcpu)
     return image;
 }
 
-// x87 instructions that leave FIP, FDP and FOP alone (SDM vol. 1, 8.1.8).
-static bool is_x87_control(unsigned op)
+bool interp_is_x87_control(unsigned op)
 {
     return is_non_waiting(op) || op == OP_FLDCW || op == OP_FLDENV || op == OP_FRSTOR ||
            op == OP_FWAIT || op == OP_FINCSTP || op == OP_FDECSTP || op == OP_FFREE ||
@@ -439,10 +438,10 @@ static void update_x87_pointers(struct vcpu *vcpu, const struct bound_insn *boun
 {
     const struct insn *insn = &bound->insn;
     memcpy(image + XSAVE_FOP, saved, 18); // FOP, FIP, FDP
-    if (insn->form->class != CLASS_X87 || is_x87_control(insn->form->op))
+    if (insn->form->class != CLASS_X87 || interp_is_x87_control(insn->form->op))
         return;
     bool real = !cpu_in_protected_mode(&vcpu->state); // there they are linear addresses
-    store_le16(image + XSAVE_FOP, (uint16_t)((insn->opcode & 7) << 8 | insn->modrm));
+    store_le16(image + XSAVE_FOP, interp_x87_opcode(insn->opcode, insn->modrm));
     store_le64(image + XSAVE_FIP, vcpu->state.rip + (real ? vcpu->state.segment[SEG_CS].base : 0));
     if (insn_has_memory(insn))
         store_le64(image + XSAVE_FDP, effective_address(vcpu, bound) +

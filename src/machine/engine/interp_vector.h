@@ -34,6 +34,13 @@ bool interp_vector_fault(struct os_fault *fault);
 // The image with every component's data in place.
 uint8_t *interp_xsave_image(struct vcpu *vcpu);
 
+// x87 instructions that leave FIP, FDP and FOP alone (SDM vol. 1, 8.1.8).
+bool interp_is_x87_control(unsigned op);
+static inline uint16_t interp_x87_opcode(uint8_t opcode, uint8_t modrm)
+{
+    return (uint16_t)((opcode & 7) << 8 | modrm);
+}
+
 // Offsets in the image (SDM vol. 1, 13.4).
 enum {
     XSAVE_FCW = 0,

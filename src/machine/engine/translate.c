@@ -8,6 +8,7 @@
 
 #include "base/bits.h"
 #include "machine/cpu/cpu_model.h"
+#include "machine/engine/interp_vector.h"
 
 // ---- Planning ----
 
@@ -273,6 +274,7 @@ void translate_fault_site(struct translation *t)
             (uint16_t)(code_cache_offset(&t->translator->cache, t->near.at) - t->block->code),
         .guest_offset = (uint16_t)(p->rip - t->insns[0].rip),
         .evicted = t->evicted,
+        .x87_opcode = interp_x87_opcode(p->insn.opcode, p->insn.modrm),
         .undone = (uint8_t)(t->count - t->current),
         .saved = t->flags_now == FLAGS_SAVED,
     };
@@ -297,6 +299,7 @@ static bool emit_planned(struct translation *t, const struct planned_insn *p)
         translate_fault_site(t);
         emit_bytes(&t->near, p->bytes, p->insn.length);
         translate_wrote(t, p->writes);
+        translate_note_x87(t, p);
         return true;
     case PLAN_NOTHING:
         return true;

@@ -237,6 +237,7 @@ bool translate_look_up(struct translation *t, const struct look_up *look_up, str
                        struct host_memory *host);
 bool translate_address(const struct planned_insn *p, struct guest_address *address);
 void translate_emit_renewals(struct translation *t);
+void translate_note_x87(struct translation *t, const struct planned_insn *p);
 bool translate_memory_insn(struct translation *t, const struct planned_insn *p);
 void translate_emit_with(struct translation *t, const struct planned_insn *p,
                          struct host_memory operand);

@@ -66,18 +66,21 @@ struct translate_cpu {
     uint32_t jump_record; // of the last indirect jump: cache offset of its exit record
     uint32_t
         vectors_live; // 1: the vector and x87 registers are in the host's registers, 0: in state.xsave
+    uint32_t
+        x87_last; // the last x87 instruction that generated code executed, see vectors.h; 0: none
+    uint64_t x87_data; // and the address of the last one's operand that had one
     // Not touched by generated code.
     uint32_t fault_undone; // exit_record.undone and saved of EXIT_FAULT
     bool fault_saved;
-    uint64_t mapping_changes;  // counts what may have changed the mapping of code
-    uint64_t cold_rip;         // last instruction that was interpreted because its code is cold
-    _Atomic bool code_dropped; // translations were dropped, the jump table is stale
-    struct code_reader reader; // while in run()
-    _Atomic uint32_t running;  // may write by what its TLB holds: see translate_smp.h
+    uint64_t mapping_changes;      // counts what may have changed the mapping of code
+    uint64_t cold_rip;             // last instruction that was interpreted because its code is cold
+    _Atomic bool code_dropped;     // translations were dropped, the jump table is stale
+    struct code_reader reader;     // while in run()
+    _Atomic uint32_t running;      // may write by what its TLB holds: see translate_smp.h
     _Atomic uint32_t flush_wanted; // drop the write half of the TLB; the asker sleeps on it
     uint64_t
         watching; // under the translator's lock: the page that is being made ready for its first translation, plus 1
-    uint16_t jump_mode[2];         // mode bits that the supervisor's tables are for, and the user's
+    uint16_t jump_mode[2]; // mode bits that the supervisor's tables are for, and the user's
     bool supervisor_local; // the supervisor's jump table holds entries of pages that are not global
     struct translator *translator; // borrowed: the machine's; NULL without tier 1
     void *signal_stack;            // owned by the vCPU's thread

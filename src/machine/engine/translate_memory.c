@@ -39,7 +39,9 @@
 // T and B are lost where tier 0 executes an instruction: it does not come back into the block while they are held. That they outlive a flush of the TLB by
 // another vCPU until the block's end is as it is with any TLB: flushes are asked for by events, which are looked for between blocks.
 #include "base/bits.h"
+#include "machine/engine/interp_vector.h"
 #include "machine/engine/translate.h"
+#include "machine/engine/vectors.h"
 
 static uint64_t tlb_array(const struct translation *t, size_t member)
 {
@@ -567,6 +569,26 @@ static bool uses_high_byte(const struct insn *insn)
     return false;
 }
 
+// The host's pointers to the last x87 instruction and its operand are of the host's code and memory, if they are kept at all: what the guest shall see of
+// its own is written down (vectors.h). Behind the instruction, which has changed no general register.
+void translate_note_x87(struct translation *t, const struct planned_insn *p)
+{
+    const struct code_cache *cache = &t->translator->cache;
+    struct guest_address address;
+
+    if (p->insn.form->class != CLASS_X87 || interp_is_x87_control(p->insn.form->op))
+        return;
+    if (insn_has_memory(&p->insn) && translate_address(p, &address)) {
+        uint16_t used = address_registers(&address);
+        translate_need(t, used);
+        unsigned scratch = translate_scratch(t, (uint16_t)~used);
+        emit_linear(t, &address, scratch);
+        emit_store(&t->near, host_context(CONTEXT_ENGINE(translate.x87_data)), scratch);
+    }
+    emit_store_imm32(&t->near, false, host_context(CONTEXT_ENGINE(translate.x87_last)),
+                     code_cache_number(cache, t->block) << X87_SITE_BITS | (t->site_count - 1));
+}
+
 bool translate_memory_insn(struct translation *t, const struct planned_insn *p)
 {
     struct insn_access access = insn_memory_access(&p->insn);
@@ -589,5 +611,6 @@ bool translate_memory_insn(struct translation *t, const struct planned_insn *p)
     translate_fault_site(t);
     translate_emit_with(t, p, operand);
     translate_wrote(t, p->writes);
+    translate_note_x87(t, p);
     return true;
 }
