@@ -63,29 +63,43 @@ static void set_mode(struct cpu_state *state)
     state->segment[SEG_GS].base = TEST_DATA + 0x2000;
 }
 
-void engine_machine_create(struct engine_machine *machine, const struct vcpu_backend_ops *backend)
+void engine_machine_create_smp(struct engine_machine *machine,
+                               const struct vcpu_backend_ops *backend, unsigned cpus,
+                               uint32_t code_cache_bytes)
 {
     struct err err = {0};
 
-    *machine = (struct engine_machine){.system.backend = backend, .system.vcpu_count = 1};
+    assert(cpus <= TEST_CPUS_MAX);
+    *machine = (struct engine_machine){.system.backend = backend,
+                                       .system.vcpu_count = cpus,
+                                       .system.code_cache_bytes = code_cache_bytes};
     machine->system.vcpus = machine->vcpus;
     machine->system.memory = guest_memory_create(TEST_RAM_BYTES, -1, &err);
     machine->system.ports = bus_create(BUS_PORT);
     machine->system.mmio = bus_create(BUS_MMIO);
     machine->system.clock = vm_clock_create(false, 1000000000, NULL, NULL);
-    machine->system.model = cpu_model_create("host", NULL, 1, 1000000000, NULL, &err);
-    if (machine->system.memory && machine->system.model)
-        machine->vcpu = machine->vcpus[0] = vcpu_create(&machine->system, 0, &err);
-    if (!machine->vcpu) {
-        fprintf(stderr, "%s\n", err.text);
-        abort();
+    machine->system.model = cpu_model_create("host", NULL, cpus, 1000000000, NULL, &err);
+    for (unsigned i = 0; i < cpus; i++) {
+        if (machine->system.memory && machine->system.model)
+            machine->vcpus[i] = vcpu_create(&machine->system, i, &err);
+        if (!machine->vcpus[i]) {
+            fprintf(stderr, "%s\n", err.text);
+            abort();
+        }
     }
+    machine->vcpu = machine->vcpus[0];
     make_tables(machine);
+}
+
+void engine_machine_create(struct engine_machine *machine, const struct vcpu_backend_ops *backend)
+{
+    engine_machine_create_smp(machine, backend, 1, 0);
 }
 
 void engine_machine_destroy(struct engine_machine *machine)
 {
-    vcpu_destroy(machine->vcpu);
+    for (unsigned i = 0; i < machine->system.vcpu_count; i++)
+        vcpu_destroy(machine->vcpus[i]);
     cpu_model_destroy((struct cpu_model *)(uintptr_t)machine->system.model);
     vm_clock_destroy(machine->system.clock);
     bus_destroy(machine->system.mmio);
@@ -93,20 +107,25 @@ void engine_machine_destroy(struct engine_machine *machine)
     guest_memory_destroy(machine->system.memory);
 }
 
-void engine_machine_load(struct engine_machine *machine, const void *code, size_t bytes)
+void engine_machine_start_at(struct engine_machine *machine, unsigned cpu, uint64_t rip)
 {
-    struct cpu_state *state = &machine->vcpu->state;
+    struct cpu_state *state = &machine->vcpus[cpu]->state;
 
     cpu_state_reset(state, false, true);
-    poke(machine, TEST_CODE, code, bytes);
     set_mode(state);
     for (unsigned i = 0; i < GPR_COUNT; i++)
         state->gpr[i] = 0;
-    state->gpr[RSP] = TEST_STACK_TOP;
+    state->gpr[RSP] = TEST_STACK_TOP - 0x10000ull * cpu;
     state->gpr[RSI] = TEST_DATA;
-    state->rip = TEST_CODE;
+    state->rip = rip;
     state->rflags = FLAG_FIXED1;
-    machine->system.backend->state_changed(machine->vcpu);
+    machine->system.backend->state_changed(machine->vcpus[cpu]);
+}
+
+void engine_machine_load(struct engine_machine *machine, const void *code, size_t bytes)
+{
+    poke(machine, TEST_CODE, code, bytes);
+    engine_machine_start_at(machine, 0, TEST_CODE);
 }
 
 enum vcpu_exit engine_machine_run(struct engine_machine *machine)
