@@ -86,4 +86,5 @@ def main():
         assert done.returncode == 0, node.text()
 
 
-main()
+if __name__ == "__main__":
+    main()
