@@ -20,7 +20,7 @@ export function Backups(props: { guest: Resource }) {
     };
     const stopped = guest.status === "stopped";
     const allowed = may("VM.Backup", `/vms/${guest.vmid}`);
-    const make = () => void run(`Back up ${guest.name ?? guest.vmid}`, () => api.post("/nodes/{node}/vzdump", { node, vmid: guest.vmid ?? 0, storage: store, mode: "snapshot", compress: "zstd" })).then(list.again);
+    const make = () => void run(`Back up ${guest.name ?? guest.vmid}`, () => api.post("/nodes/{node}/vzdump", { node, vmid: String(guest.vmid), storage: store, mode: "snapshot", compress: "zstd" })).then(list.again);
     if (list.error !== undefined && list.data === undefined) return <Failure error={list.error} retry={list.again} />;
     return (
         <>
