@@ -134,6 +134,7 @@ static int run_copy(struct block_disk *source, struct block_disk *target,
                                 .workers = workers,
                                 .target_is_zero = zeroed,
                                 .compress = w->compress,
+                                .no_sharing = w->preallocate,
                                 .progress = disk_progress_tell,
                                 .user = &progress};
     disk_progress_begin(&progress, "converting");
@@ -193,9 +194,14 @@ static int convert(const struct disk_words *w, struct block_disk *source, struct
     double seconds = (double)(os_clock_monotonic_ns() - start) / 1e9;
     char size[UNITS_SIZE_TEXT_BYTES], data[UNITS_SIZE_TEXT_BYTES];
     if (w->json)
-        disk_print_json(json_pack("{s:s, s:s, s:I, s:I, s:f}", "file", path, "format",
+        disk_print_json(json_pack("{s:s, s:s, s:I, s:I, s:I, s:f}", "file", path, "format",
                                   create.format, "size", (json_int_t)create.size, "data",
-                                  (json_int_t)copy.data_bytes, "seconds", seconds));
+                                  (json_int_t)copy.data_bytes, "shared",
+                                  (json_int_t)copy.shared_bytes, "seconds", seconds));
+    else if (copy.shared_bytes)
+        printf("%s: %s image of %s, %s of them shared with the source, in %.1f s\n", path,
+               create.format, units_format_size(create.size, size),
+               units_format_size(copy.shared_bytes, data), seconds);
     else
         printf("%s: %s image of %s, %s of them data, in %.1f s\n", path, create.format,
                units_format_size(create.size, size), units_format_size(copy.data_bytes, data),

@@ -251,15 +251,11 @@ int os_file_allocate(int fd, uint64_t offset, uint64_t length)
     return fallocate(fd, 0, (off_t)offset, (off_t)length) ? -errno : 0;
 }
 
-int os_file_copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, size_t length,
-                       size_t *copied)
+int os_file_share_range(int from, uint64_t from_offset, int to, uint64_t to_offset, uint64_t length)
 {
-    off_t in = (off_t)from_offset, out = (off_t)to_offset;
-    ssize_t n = copy_file_range(from, &in, to, &out, length, 0);
-    if (n < 0)
-        return -errno;
-    *copied = (size_t)n;
-    return 0;
+    struct file_clone_range range = {
+        .src_fd = from, .src_offset = from_offset, .src_length = length, .dest_offset = to_offset};
+    return ioctl(to, FICLONERANGE, &range) ? -errno : 0;
 }
 
 int os_file_extent(int fd, uint64_t offset, uint64_t limit, bool *data, uint64_t *end)

@@ -65,9 +65,10 @@ int os_file_punch_hole(int fd, const struct os_file_facts *facts, uint64_t offse
 int os_file_zero_range(int fd, const struct os_file_facts *facts, uint64_t offset, uint64_t length);
 // Take space for a range without writing it; the file grows to cover it.
 int os_file_allocate(int fd, uint64_t offset, uint64_t length);
-// Share the source's blocks (reflink) or let the kernel copy; *copied may be less than length.
-int os_file_copy_range(int from, uint64_t from_offset, int to, uint64_t to_offset, size_t length,
-                       size_t *copied);
+// Let both files have the same blocks from now on, until one of them writes (reflink). Offsets and length are whole blocks of the file system.
+// -EOPNOTSUPP, -EXDEV, -EINVAL and others where it cannot: nothing has changed then.
+int os_file_share_range(int from, uint64_t from_offset, int to, uint64_t to_offset,
+                        uint64_t length);
 // Is there data at `offset`, and where does that stretch (data or hole) end? Everything is data
 // where the file system cannot tell. *end is at most `limit`.
 int os_file_extent(int fd, uint64_t offset, uint64_t limit, bool *data, uint64_t *end);

@@ -3,6 +3,9 @@
 // Workers take the next piece of the source from one cursor, under a lock; the cursor steps over stretches
 // that need nothing, so a sparse disk costs no more than its data. A piece is one or more whole
 // clusters of the target, read at once; runs of zeros in it are not written to a target that is zeros already.
+//
+// Where the target is a plain file, and the source says where in its own file a piece lies, the file system is asked to let both have the same
+// blocks (reflink): no byte is moved then. Whoever refuses it once is not asked again. Nobody may change the source meanwhile.
 #include "machine/block/block_copy.h"
 
 #include <errno.h>
@@ -25,6 +28,8 @@ struct run {
     struct block_copy *copy;
     uint64_t total;
     size_t piece, granule; // constant: of reading, of looking for zeros
+    int target_fd;         // constant: of a target that is a plain file, else -1
+    atomic_bool no_sharing;
     pthread_mutex_t lock;
     uint64_t cursor;                // under lock
     struct block_extent extent;     // under lock: what lies from `extent_at` on
@@ -37,6 +42,8 @@ struct piece {
     uint64_t offset;
     size_t length;
     bool zero; // known to be zeros, which must be written
+    int fd;    // of the file in which it lies in one piece, at `place`, or -1
+    uint64_t place;
 };
 
 // ---- The cursor
@@ -71,6 +78,22 @@ static void tell(struct run *r)
         r->result = -ECANCELED;
 }
 
+// Where the bytes at `at` lie, as far as the extent goes. Filters between an image and its file would be passed by: then nowhere.
+static void locate(const struct run *r, uint64_t at, struct piece *piece)
+{
+    const struct block_node *node = block_disk_node(r->copy->source);
+    piece->fd = -1;
+    if (!r->extent.host_valid || r->target_fd < 0)
+        return;
+    for (unsigned depth = r->extent.depth; depth && node; depth--)
+        node = node->backing;
+    if (node && node->next && !node->ops->filter)
+        node = node->next;
+    if (node)
+        piece->fd = block_file_fd(node);
+    piece->place = r->extent.host_offset + (at - r->extent_at);
+}
+
 // Move the cursor on; true when what it passed is to be copied. When compressing, a piece is always one whole
 // cluster, because it is written once.
 static bool step(struct run *r, struct piece *piece)
@@ -89,7 +112,9 @@ static bool step(struct run *r, struct piece *piece)
     bool zero = r->extent.zero && (covered || !whole);
     if (!zero || whole)
         end = whole || limit < end ? limit : end;
-    *piece = (struct piece){at, end - at, zero};
+    *piece = (struct piece){at, end - at, zero, -1, 0};
+    if (!zero && end <= r->extent_end)
+        locate(r, at, piece);
     r->cursor = end;
     return true;
 }
@@ -161,20 +186,38 @@ static int put_piece(struct run *r, const struct piece *piece, const uint8_t *by
     return rc;
 }
 
+// Did the file system let the target have the source's blocks?
+static bool share(struct run *r, const struct piece *piece)
+{
+    if (piece->fd < 0 || atomic_load_explicit(&r->no_sharing, memory_order_relaxed))
+        return false;
+    int rc =
+        os_file_share_range(piece->fd, piece->place, r->target_fd, piece->offset, piece->length);
+    if (rc)
+        atomic_store(&r->no_sharing, true);
+    else
+        atomic_fetch_add(&r->copy->shared_bytes, piece->length);
+    return !rc;
+}
+
+static int copy_piece(struct run *r, const struct piece *piece, uint8_t *bytes)
+{
+    if (piece->zero)
+        return block_write_zeroes(r->copy->target, piece->offset, piece->length, BLOCK_UNMAP);
+    if (share(r, piece))
+        return 0;
+    int rc = block_read(r->copy->source, piece->offset, bytes, piece->length);
+    return rc ? rc : put_piece(r, piece, bytes);
+}
+
 static void *work(void *argument)
 {
     struct run *r = argument;
     uint8_t *bytes = os_aligned_alloc(r->piece);
     struct piece piece;
     int rc = bytes ? 0 : -ENOMEM;
-    while (!rc && next_piece(r, &piece)) {
-        if (piece.zero)
-            rc = block_write_zeroes(r->copy->target, piece.offset, piece.length, BLOCK_UNMAP);
-        else
-            rc = block_read(r->copy->source, piece.offset, bytes, piece.length);
-        if (!rc && !piece.zero)
-            rc = put_piece(r, &piece, bytes);
-    }
+    while (!rc && next_piece(r, &piece))
+        rc = copy_piece(r, &piece, bytes);
     if (rc)
         failed(r, rc);
     os_aligned_free(bytes);
@@ -186,6 +229,7 @@ int block_copy_run(struct block_copy *copy)
     struct run r = {.copy = copy, .total = block_disk_size(copy->source)};
     size_t cluster = block_disk_limits(copy->target)->optimal_io_size;
     r.granule = cluster ? cluster : 4096;
+    r.target_fd = copy->no_sharing ? -1 : block_file_fd(block_disk_node(copy->target));
     // Compression takes time: the pieces are single clusters, so that all workers have some.
     r.piece = copy->compress || r.granule > PIECE_BYTES ? r.granule : PIECE_BYTES;
     pthread_t thread[WORKERS_MAX];

@@ -12,11 +12,13 @@ struct block_copy {
     bool target_is_zero;                // a new image: what is zeros need not be written
     bool top_only;                      // only what the source's first image holds itself
     bool compress;                      // whole clusters, compressed
+    bool no_sharing; // the target has blocks of its own, or the source changes meanwhile
     // Told from time to time by one of the workers, at most ten times a second; false: stop.
     bool (*progress)(void *user, uint64_t done, uint64_t total);
     void *user;
     // Result: bytes written as data.
     _Atomic uint64_t data_bytes;
+    _Atomic uint64_t shared_bytes; // that both have in common now, and nobody wrote
 };
 
 // 0, or the first error of a worker; -ECANCELED when progress said stop. Does not flush.
