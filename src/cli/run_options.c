@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cli/run_options.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -151,7 +152,7 @@ static int apply_timeout(struct option_context *c, struct err *err)
 {
     uint64_t n;
     if (!units_parse_number(c->value, 1, 31536000, &n))
-        return refuse(c, err, "a whole number of seconds, at least 1");
+        return refuse(c, err, "a whole number of seconds from 1 to 31536000");
     json_object_set_new(c->config, "timeout", json_integer((json_int_t)n));
     return 0;
 }
@@ -280,7 +281,9 @@ static int disk_limit(struct option_context *c, json_t *disk, const char *word, 
                                           value <= limits[i].max
                                     : units_parse_number(word + length, 1, limits[i].max, &value);
         if (!right)
-            return refuse(c, err, limits[i].size ? "bytes a second, as 100M" : "a number");
+            return refuse(c, err,
+                          limits[i].size ? "bytes a second, at least 1, as in 100M"
+                                         : "a number from 1 to 1000000000");
         json_object_set_new(disk, limits[i].member, json_integer((json_int_t)value));
         return 0;
     }
@@ -364,6 +367,36 @@ static int apply_net(struct option_context *c, struct err *err)
     return result;
 }
 
+// What src/launch puts in, descriptors above all, is nothing that a file may say.
+static int refuse_launchers(const json_t *value, const char *path, struct err *err)
+{
+    static const char *const names[] = {"fd", "status_fd", "backing", "kvm", "launched_ns"};
+    char inner[256];
+    const char *key;
+    size_t index;
+    json_t *member;
+    json_array_foreach(value, index, member)
+    {
+        snprintf(inner, sizeof(inner), "%.200s[%zu]", path, index);
+        if (refuse_launchers(member, inner, err))
+            return -1;
+    }
+    json_object_foreach((json_t *)(uintptr_t)value, key, member)
+    {
+        snprintf(inner, sizeof(inner), "%.200s%s%.40s", path, *path ? "." : "", key);
+        for (size_t i = 0; i < ARRAY_LENGTH(names); i++)
+            if (!strcmp(key, names[i]))
+                return err_set(err, ERR_USAGE, "%s: is set by wirt itself; leave it out", inner);
+        if (refuse_launchers(member, inner, err))
+            return -1;
+    }
+    const char *kind = json_string_value(json_object_get(value, "kind"));
+    if (kind && !strcmp(kind, "attached"))
+        return err_set(err, ERR_USAGE, "%s.kind: \"attached\" is set by wirt itself, not by people",
+                       path);
+    return 0;
+}
+
 // Members of the file are replaced whole by later options of the same name, lists are appended to.
 static int apply_config(struct option_context *c, struct err *err)
 {
@@ -373,6 +406,8 @@ static int apply_config(struct option_context *c, struct err *err)
         return err_set(err, ERR_USAGE, "%s %s: line %d: %s", c->flag, c->value, error.line,
                        error.text);
     int result = schema_check(&schema_config, file, "", err);
+    if (!result)
+        result = refuse_launchers(file, "", err);
     if (result)
         err_wrap(err, "%s %s", c->flag, c->value);
     else
@@ -427,6 +462,62 @@ static int parse_one(struct option_context *c, int argc, char **argv, int *index
     return option->apply(c, err);
 }
 
+// Each object's member must be there, and different from those of the others. `what`: the path of the list, or of the object.
+static int check_named(const json_t *objects, const char *member, const char *what, bool unique,
+                       struct err *err)
+{
+    size_t index;
+    json_t *object;
+    json_array_foreach(objects, index, object)
+    {
+        const char *name = json_string_value(json_object_get(object, member));
+        if (!name || !*name)
+            return err_set(err, ERR_USAGE, "%s[%zu].%s: is missing", what, index, member);
+        for (size_t i = 0; unique && i < index; i++)
+            if (!strcmp(name,
+                        json_string_value(json_object_get(json_array_get(objects, i), member))))
+                return err_set(err, ERR_USAGE, "%s[%zu].%s: there is \"%.60s\" already", what,
+                               index, member, name);
+    }
+    return 0;
+}
+
+static int check_one(const json_t *object, const char *member, const char *what, struct err *err)
+{
+    const char *name = json_string_value(json_object_get(object, member));
+    return !object || (name && *name) ? 0
+                                      : err_set(err, ERR_USAGE, "%s.%s: is missing", what, member);
+}
+
+// What a configuration names must have a name. Members that wirt-vm does not need are not required by the schema.
+static int check_names(const json_t *config, struct err *err)
+{
+    const json_t *boot = json_object_get(config, "boot"),
+                 *console = json_object_get(config, "console");
+    const char *kind = json_string_value(json_object_get(console, "kind"));
+    bool leads = kind && (!strcmp(kind, "file") || !strcmp(kind, "socket"));
+    size_t index;
+    json_t *net;
+    json_array_foreach(json_object_get(config, "nets"), index, net)
+    {
+        const char *net_kind = json_string_value(json_object_get(net, "kind"));
+        if (net_kind && !strcmp(net_kind, "tap") && check_one(net, "interface", "nets", err))
+            return -1;
+    }
+    return check_one(json_object_get(boot, "kernel"), "file", "boot.kernel", err) ||
+                   check_one(json_object_get(boot, "firmware"), "file", "boot.firmware", err) ||
+                   check_named(json_object_get(boot, "initrds"), "file", "boot.initrds", false,
+                               err) ||
+                   check_named(json_object_get(config, "disks"), "file", "disks", false, err) ||
+                   check_named(json_object_get(config, "ports"), "name", "ports", true, err) ||
+                   check_named(json_object_get(config, "ports"), "path", "ports", true, err) ||
+                   check_one(json_object_get(config, "control"), "file", "control", err) ||
+                   check_one(json_object_get(config, "gdb"), "file", "gdb", err) ||
+                   (leads && check_one(console, "path", "console", err))
+               ? -1
+               : 0;
+}
+
 // Relations between members that the schema cannot express.
 static int check_relations(const json_t *config, struct err *err)
 {
@@ -452,7 +543,7 @@ json_t *run_options_parse(int argc, char **argv, struct err *err)
             goto failed;
     if (context.json)
         json_object_set_new(context.config, "stats", json_string("json"));
-    if (schema_check(&schema_config, context.config, "", err) ||
+    if (schema_check(&schema_config, context.config, "", err) || check_names(context.config, err) ||
         check_relations(context.config, err))
         goto failed;
     return context.config;

@@ -4,6 +4,7 @@
 #include <assert.h>
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define PATH_BYTES 160
@@ -30,6 +31,16 @@ static bool has_type(const json_t *value, enum schema_type type)
         break;
     }
     return false;
+}
+
+// The value, cut short, and what it should be.
+static int refuse_type(const json_t *value, const char *right, const char *path, struct err *err)
+{
+    char *text = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
+    err_set(err, ERR_USAGE, "%s%s%.60s is not %s", path, *path ? ": " : "", text ? text : "this",
+            right);
+    free(text);
+    return -1;
 }
 
 static int check_values(const struct schema_member *member, const char *text, const char *path,
@@ -63,7 +74,7 @@ static int check_value(const struct schema_member *member, enum schema_type type
 {
     assert(type < SCHEMA_TYPE_COUNT);
     if (!has_type(value, type))
-        return err_set(err, ERR_USAGE, "%s: must be %s", path, type_names[type]);
+        return refuse_type(value, type_names[type], path, err);
     if (type == SCHEMA_OBJECT)
         return member->object ? schema_check(member->object, value, path, err) : 0;
     if (type == SCHEMA_STRING)
@@ -113,7 +124,7 @@ int schema_check(const struct schema_object *schema, const json_t *value, const 
                  struct err *err)
 {
     if (!json_is_object(value))
-        return err_set(err, ERR_USAGE, "%s%smust be an object", path, *path ? ": " : "");
+        return refuse_type(value, type_names[SCHEMA_OBJECT], path, err);
     const char *key;
     json_t *member_value;
     json_object_foreach((json_t *)value, key, member_value)

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """refusal_test.py WIRT: every flag and file of `wirt run` that is wrong is refused with status 2 and a message that
 names the flag, the value, and what would be right."""
+import json
 import os
 import socket
 import subprocess
@@ -63,6 +64,21 @@ FLAGS = [
     (["--stats=yes"], ["--stats", "no value"]),
     (["--cpus"], ["--cpus", "needs a value"]),
     (["--colour", "red"], ["--colour", "no such option"]),
+    (["--trace", "states=9-3"], ["--trace states=9-3", "states=FIRST-LAST"]),
+    (["--cpu", "x86-64,+"], ["--cpu x86-64,+", "+NAME or -NAME"]),
+    (["--cpu", "host,+pku"], ["--cpu host,+pku", "not supported"]),
+    (["--disk", "a,format=iso"], ["--disk a,format=iso", "qcow2|vmdk"]),
+    (["--disk", "a,bandwidth=0"], ["--disk a,bandwidth=0", "100M"]),
+    (["--disk", "a,bandwidth-burst=much"], ["--disk a,bandwidth-burst=much", "100M"]),
+    (["--disk", "a,iops=x"], ["--disk a,iops=x", "1 to 1000000000"]),
+    (["--disk", "a,iops-burst=0"], ["--disk a,iops-burst=0", "1 to 1000000000"]),
+    (["--disk", "a,on-error=panic"], ["--disk a,on-error=panic", "report|stop"]),
+    (["--disk", "nbd://host.invalid/x"], ["--disk nbd://host.invalid/x", "cannot use"]),
+    (["--memory", "-1"], ["--memory -1", "16M to 64G"]),
+    (["--memory", "512X"], ["--memory 512X", "16M to 64G"]),
+    (["--timeout", "99999999999"], ["--timeout 99999999999", "31536000"]),
+    (["--json=1"], ["--json", "no value"]),
+    (["--deterministic=1"], ["--deterministic", "no value"]),
     (["words"], ["words", "no such option"]),
 ]
 
@@ -89,7 +105,19 @@ def files(folder):
     config = make("config.json", b'{"cpus": 99}')
     broken = make("broken.json", b'{"cpus": ')
     missing = os.path.join(folder, "missing")
+    kinds = {"qcow2": "not a qcow2 image", "vmdk": "VMDK", "vhdx": "VHDX", "vdi": "not a VDI image"}
+    disks = []
+    for kind, text in kinds.items():
+        for name, contents in (("empty", b""), ("noise", bytes(range(256)) * 64)):
+            path = make(f"{name}.{kind}", contents)
+            disks.append((["--disk", path + ",readonly"], ["--disk " + path, text]))
     return [
+        *disks,
+        (["--disk", noise + ",format=qcow2"], ["--disk " + noise, "not a qcow2 image"]),
+        (["--disk", os.path.join(folder, "noise.vhdx")], ["--disk", "noise.vhdx", "only be read"]),
+        (["--disk", folder], ["--disk " + folder, "directory"]),
+        (["--firmware", empty], ["firmware", empty, "128 KiB"]),
+        (["--firmware", folder], ["firmware", folder]),
         (["--kernel", missing], ["--kernel " + missing, "No such file"]),
         (["--kernel", folder], ["--kernel", folder]),
         (["--kernel", empty], ["kernel", empty, "bzImage"]),
@@ -109,12 +137,98 @@ def files(folder):
     ]
 
 
+with open(f"{os.path.dirname(__file__)}/../../src/wire/protocol.json", encoding="utf-8") as schema_file:
+    OBJECTS = json.load(schema_file)["objects"]
+# A valid value of each object, in which one member at a time is made wrong.
+VALID = {"net": {"kind": "none"}, "port": {"name": "a", "path": "/x"}, "console": {"kind": "none"}, "forward": {"host_port": 1, "guest_port": 1}}
+BY_WIRT = ("fd", "status_fd", "backing", "kvm", "launched_ns")
+KINDS = {"string": "a string", "integer": "a whole number", "boolean": "true or false", "array": "a list"}
+
+
+# What the schema cannot express.
+RELATIONS = [
+    ({"console": {"kind": "attached"}}, ["console.kind", "set by wirt"]),
+    ({"console": {"kind": "file"}}, ["console.path", "is missing"]),
+    ({"console": {"kind": "socket", "path": ""}}, ["console.path", "is missing"]),
+    ({"control": {}}, ["control.file", "is missing"]),
+    ({"gdb": {"file": ""}}, ["gdb.file", "is missing"]),
+    ({"boot": {"kernel": {}}}, ["boot.kernel.file", "is missing"]),
+    ({"boot": {"firmware": {}}}, ["boot.firmware.file", "is missing"]),
+    ({"boot": {"kernel": {"file": "x"}, "initrds": [{}]}}, ["boot.initrds[0].file", "is missing"]),
+    ({"boot": {"initrds": [{"file": "x"}]}}, ["--initrd needs --kernel"]),
+    ({"disks": [{}]}, ["disks[0].file", "is missing"]),
+    ({"nets": [{"kind": "tap"}]}, ["nets.interface", "is missing"]),
+    ({"nets": [{"kind": "none", "mac": "52:54:00:12:34:5x"}]}, ["mac", "52:54:00:12:34:5x", "52:54:00:12:34:56"]),
+    ({"nets": [{"kind": "none", "mac": "01:00:5e:00:00:01"}]}, ["mac", "01:00:5e:00:00:01", "multicast"]),
+    ({"nets": [{"kind": "none", "id": "a"}, {"kind": "none", "id": "a"}]}, ["a device a already"]),
+    ({"ports": [{"name": "a", "path": "/x"}, {"name": "a", "path": "/y"}]}, ["ports[1].name", '"a" already']),
+    ({"cpu": "pentium"}, ["--cpu pentium", "x86-64-v3"]),
+    ({"trace": ["states=9-3"]}, ["--trace states=9-3", "states=FIRST-LAST"]),
+    ({"deterministic": True, "cpus": 2}, ["--deterministic needs --cpus 1"]),
+    ([], ["[] is not an object"]),
+]
+
+
+def wrong_number(member):
+    for value in (member["min"] - 1, member["max"] + 1):
+        if -(1 << 63) <= value < 1 << 63:
+            yield value, [f"{value} is not in {member['min']} to {member['max']}"]
+
+
+def wrong_string(member):
+    if "enum" in member:
+        yield "no-such", ['"no-such" is none of', *member["enum"]]
+        return
+    most, least = member["max"], member.get("min", 0)
+    yield "x" * (most + 1), [f"has {most + 1} bytes", f"to {most}"]
+    if least:
+        yield "x" * (least - 1), [f"has {least - 1} bytes", f"not {least} to"]
+
+
+def wrong_list(member):
+    yield [None] * (member["max"] + 1), [f"has {member['max'] + 1} entries", f"{member['max']} at most"]
+    yield [[]], ["[0]: [] is not"]
+
+
+def wrong_values(member):
+    """Values of a member that the schema forbids, each with what the message must say of it."""
+    right = KINDS.get(member["type"], "an object")
+    yield None, [f": null is not {right}"]
+    yield from {"integer": wrong_number, "string": wrong_string, "array": wrong_list}.get(member["type"], lambda _: ())(member)
+
+
+def wrong_configs(name="config", path="", wrap=lambda value: value):
+    """Every member of every object of a configuration made wrong: (configuration, what the message must say)."""
+    def whole(key, value):
+        return wrap({**VALID.get(name, {}), key: value})
+    for key, member in OBJECTS[name]["members"].items():
+        here = path + key
+        if key in BY_WIRT:
+            yield whole(key, {"integer": 3, "array": []}.get(member["type"], {})), [here, "set by wirt"]
+            continue
+        for value, texts in wrong_values(member):
+            yield whole(key, value), [here, *texts]
+        if member.get("of") in OBJECTS:
+            yield from wrong_configs(member["of"], f"{here}[0].", lambda value, key=key: whole(key, [value]))
+        elif member["type"] in OBJECTS:
+            yield from wrong_configs(member["type"], f"{here}.", lambda value, key=key: whole(key, value))
+    yield whole("no-such-member", 1), [f"{path}no-such-member", f"no such member in {name}"]
+
+
+def configurations(folder):
+    for number, (value, texts) in enumerate([*wrong_configs(), *RELATIONS]):
+        path = os.path.join(folder, f"wrong-{number}.json")
+        with open(path, "w", encoding="utf-8") as file:
+            json.dump(value, file)
+        yield ["--config", path], texts
+
+
 def main():
     passed = failed = 0
     with tempfile.TemporaryDirectory() as folder, socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ports = [(["--net", f"user,forward=tcp:{port}:22"], ["--net user", f"127.0.0.1:{port}", "in use"])]
-        for words, texts in FLAGS + ports + files(folder):
+        for words, texts in FLAGS + ports + files(folder) + list(configurations(folder)):
             command = [WIRT, "run", "--timeout", "20"] + words
             run = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
             wrong = [text for text in texts if text not in run.stderr]

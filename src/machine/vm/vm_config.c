@@ -248,11 +248,11 @@ static int parse_trace(struct vm_config *config, const json_t *trace, struct err
             if (!strcmp(trace_names[i], json_string_value(value)))
                 bit = 1u << i;
         if (!bit)
-            return err_set(
-                err, ERR_USAGE,
-                "trace: \"%.40s\" is none of exits, interrupts, faults, modes, translate, hash, "
-                "states=FIRST-LAST",
-                json_string_value(value));
+            return err_set(err, ERR_USAGE,
+                           "--trace %.40s: should be one of exits, interrupts, faults, modes, "
+                           "translate, hash, "
+                           "states=FIRST-LAST",
+                           json_string_value(value));
         config->trace |= bit;
     }
     return 0;

@@ -31,7 +31,7 @@ static void a_full_configuration_passes(void **state)
 
 static void what_is_wrong_is_named(void **state)
 {
-    expect_refused("{\"cpu\": 1}", "cpu: must be a string");
+    expect_refused("{\"cpu\": 1}", "cpu: 1 is not a string");
     expect_refused("{\"cpus\": 9}", "cpus: 9 is not in 1 to 8");
     expect_refused("{\"colour\": 1}", "colour: there is no such member in config");
     expect_refused("{\"disks\": [{\"file\": \"a\"}, {\"queues\": 99}]}",
@@ -39,7 +39,7 @@ static void what_is_wrong_is_named(void **state)
     expect_refused("{\"nets\": [{}]}", "nets[0].kind: is missing");
     expect_refused("{\"accel\": \"magic\"}",
                    "accel: \"magic\" is none of auto, kvm, engine, interpreter");
-    expect_refused("{\"trace\": [3]}", "trace[0]: must be a string");
+    expect_refused("{\"trace\": [3]}", "trace[0]: 3 is not a string");
     expect_refused("{\"name\": \"\"}", "name: has 0 bytes, not 1 to 63");
 }
 
