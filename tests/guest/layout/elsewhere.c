@@ -1,38 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Preloaded into wirt-vm (LD_PRELOAD): takes up all of the slot that src/os/layout.h wants, as a kernel does that randomizes by more. What the
-// environment's WIRT_LAYOUT says decides when: "random" with randomization only, "always" without it, too.
-#include <stdint.h>
+// Preloaded into wirt-vm (LD_PRELOAD): what it maps lies outside of the slot that src/os/layout.h wants, as under a kernel that randomizes by
+// more. What the environment's WIRT_LAYOUT says decides when: "random" with randomization only, "always" without it, too.
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
-#define SLOT_SHIFT 41
-#define SLOT       0x15u
-#define LARGEST    (1ull << 40)
-#define PAGE       4096u
+#define OUTSIDE 0x100000000000ul
 
-static void fill(size_t length)
-{
-    for (;;) {
-        void *at =
-            mmap(NULL, length, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (at == MAP_FAILED)
-            return;
-        if ((uintptr_t)at >> SLOT_SHIFT == SLOT &&
-            ((uintptr_t)at + length - 1) >> SLOT_SHIFT == SLOT)
-            continue;
-        munmap(at, length);
-        return;
-    }
-}
-
-__attribute__((constructor)) static void take_slot(void)
+void *mmap(void *address, size_t length, int protection, int flags, int fd, off_t offset)
 {
     const char *when = getenv("WIRT_LAYOUT");
-    if (!when || (strcmp(when, "always") && personality(0xFFFFFFFF) & ADDR_NO_RANDOMIZE))
-        return;
-    for (size_t length = LARGEST; length >= PAGE; length /= 2)
-        fill(length);
+    bool random = !(personality(0xFFFFFFFF) & ADDR_NO_RANDOMIZE);
+    if (!address && when && (random || !strcmp(when, "always")))
+        address = (void *)OUTSIDE; // a wish, which the kernel grants while the place is free
+    return (void *)syscall(SYS_mmap, address, length, protection, flags, fd, offset);
 }
