@@ -14,9 +14,13 @@
 
 void *mmap(void *address, size_t length, int protection, int flags, int fd, off_t offset)
 {
-    const char *when = getenv("WIRT_LAYOUT");
-    bool random = !(personality(0xFFFFFFFF) & ADDR_NO_RANDOMIZE);
-    if (!address && when && (random || !strcmp(when, "always")))
+    static int away = -1; // decided by the first call: later ones may be within the sandbox
+    if (away < 0) {
+        const char *when = getenv("WIRT_LAYOUT");
+        bool random = !(personality(0xFFFFFFFF) & ADDR_NO_RANDOMIZE);
+        away = when && (random || !strcmp(when, "always"));
+    }
+    if (!address && away)
         address = (void *)OUTSIDE; // a wish, which the kernel grants while the place is free
     return (void *)syscall(SYS_mmap, address, length, protection, flags, fd, offset);
 }
