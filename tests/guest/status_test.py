@@ -42,6 +42,7 @@ ends("ro", 0)                                              # a reset restarts
 ends("ko", 0, "--on-reboot", "restart")
 ends("to", 0)
 ends("", 124, "--timeout", "1")                                     # nobody ends it
+ends("o", 0, "--memory", "16M")                                      # the least
 
 # A kernel's own panic, through the driver that Debian's has.
 with Console(busybox("cloud", 'wirt.end=panic wirt.cmd="modprobe pvpanic-mmio"'), 60) as vm:

@@ -1,0 +1,104 @@
+# SPDX-License-Identifier: Apache-2.0
+"""tap_test: a stock guest on a TAP interface: 64 MiB each way, intact, in segments far larger than the cable's (checksums and segmentation are left to
+the other side both ways, large frames come in several of the guest's buffers).
+
+The interface stands in a network namespace of the test's own, for which no right is needed.
+"""
+import ctypes
+import fcntl
+import hashlib
+import os
+import re
+import socket
+import struct
+import sys
+import threading
+
+from wirt_guest import BUSYBOX_PROMPT, Console, busybox, check_quiet
+
+NEW_USER, NEW_NET = 0x10000000, 0x40000000
+TUNSETIFF, TUNSETPERSIST, TUNSETOWNER = 0x400454CA, 0x400454CB, 0x400454CC
+IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_UP = 2, 0x1000, 0x4000, 1
+SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK = 0x8914, 0x8916, 0x891C
+NAME, HOST, GUEST = b"wirt0", "10.77.0.1", "10.77.0.2"
+MIB = 64
+BLOCK = os.urandom(1 << 20)
+
+
+def write(path, text):
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+
+
+def enter_namespace():
+    """As root a network of our own; as somebody else in a user namespace, in which we stay who we are."""
+    user, group = os.getuid(), os.getgid()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(NEW_NET if user == 0 else NEW_USER | NEW_NET):
+        print(f"skipped: the kernel refuses a network namespace: {os.strerror(ctypes.get_errno())}")
+        sys.exit(77)
+    if user:
+        write("/proc/self/setgroups", "deny")
+        write("/proc/self/uid_map", f"{user} {user} 1")
+        write("/proc/self/gid_map", f"{group} {group} 1")
+
+
+def make_interface():
+    with open("/dev/net/tun", "r+b", buffering=0) as tun, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(tun, TUNSETIFF, struct.pack("16sH22x", NAME, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
+        fcntl.ioctl(tun, TUNSETOWNER, os.getuid())
+        fcntl.ioctl(tun, TUNSETPERSIST, 1)
+        for request, address in ((SIOCSIFADDR, HOST), (SIOCSIFNETMASK, "255.255.255.0")):
+            fcntl.ioctl(control, request, struct.pack("16sHH4s20x", NAME, socket.AF_INET, 0, socket.inet_aton(address)))
+        fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH22x", NAME, IFF_UP))
+
+
+class Server(threading.Thread):
+    """Sends to the first connection, takes what the second sends and keeps its sum."""
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.listener = socket.create_server((HOST, 0))
+        self.port = self.listener.getsockname()[1]
+        self.received = hashlib.sha256()
+
+    def run(self):
+        down, _ = self.listener.accept()
+        with down:
+            for _ in range(MIB):
+                down.sendall(BLOCK)
+        up, _ = self.listener.accept()
+        with up:
+            while piece := up.recv(1 << 16):
+                self.received.update(piece)
+
+
+def counters(vm):
+    """Bytes and frames received, bytes and frames sent."""
+    words = vm.run("grep eth0 /proc/net/dev", BUSYBOX_PROMPT).split(":")[-1].split()
+    return [int(words[i]) for i in (0, 1, 8, 9)]
+
+
+enter_namespace()
+make_interface()
+server = Server()
+server.start()
+expected = hashlib.sha256()
+for _ in range(MIB):
+    expected.update(BLOCK)
+with Console(busybox("cloud", "", "--net", f"tap={NAME.decode()}", "--memory", "512M"), 200) as guest:
+    guest.wait_for(BUSYBOX_PROMPT)
+    guest.run(f"ifconfig eth0 {GUEST} netmask 255.255.255.0 up", BUSYBOX_PROMPT)
+    total = guest.run(f"nc {HOST} {server.port} </dev/null >/tmp/down; sha256sum </tmp/down", BUSYBOX_PROMPT)
+    assert re.search(f"^{expected.hexdigest()}  -$", total, re.MULTILINE), total
+    between = counters(guest)
+    guest.run(f"nc {HOST} {server.port} </tmp/down", BUSYBOX_PROMPT)
+    server.join(60)
+    assert server.received.hexdigest() == expected.hexdigest(), "what came up differs"
+    end = counters(guest)
+    received, sent = between[0] / between[1], (end[2] - between[2]) / (end[3] - between[3])
+    print(f"mean frame: {received:.0f} bytes received, {sent:.0f} sent")
+    assert received > 4000 and sent > 4000, "segments were not joined"
+    guest.type("poweroff\n")
+    guest.finish(0)
+    check_quiet(guest)
