@@ -3,7 +3,7 @@
 // Hyper-V's VHDX, for reading. Two headers, of which the one with the higher sequence number and a right checksum
 // counts; a region table that says where the metadata and the block allocation table (BAT) lie; the metadata with the
 // disk's size. After every `ratio` entries of the BAT stands one for a sector bitmap, which only differencing
-// images use. An image whose log is not empty was not closed: what the log holds is not applied here.
+// images use. An image whose log is not empty was not closed: it is read as if the log had been applied (vhdx_log.h).
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,11 +11,13 @@
 #include "base/err.h"
 #include "machine/block/crc32c.h"
 #include "machine/block/mapped.h"
+#include "machine/block/vhdx_log.h"
 
 #define HEADER_BYTES   (4 * KIB)
 #define REGION_BYTES   (64 * KIB)
 #define METADATA_BYTES (64 * KIB)
 #define REGIONS_MAX    2047
+#define LOG_UNIT       MIB
 #define ITEMS_MAX      2047
 #define BAT_PLACE      0xfffffffffff00000ull // bits 20 and up: the offset
 
@@ -89,9 +91,11 @@ static bool read_checked(struct block_node *file, uint64_t offset, uint8_t *byte
     return right;
 }
 
-static int check_header(struct block_node *file, struct err *err)
+// The header that counts; `log` of no length: it is empty.
+static int check_header(struct block_node *file, struct vhdx_log *log, struct err *err)
 {
     static const uint8_t no_log[16];
+    *log = (struct vhdx_log){.length = 0};
     uint8_t one[HEADER_BYTES], two[HEADER_BYTES];
     bool have_one = read_checked(file, 64 * KIB, one, sizeof(one), "head");
     bool have_two = read_checked(file, 128 * KIB, two, sizeof(two), "head");
@@ -102,11 +106,17 @@ static int check_header(struct block_node *file, struct err *err)
     if (load_le16(header + 66) != 1)
         return err_set(err, ERR_UNSUPPORTED, "VHDX version %u is not known here",
                        load_le16(header + 66));
-    if (memcmp(header + 48, no_log, sizeof(no_log)) != 0)
-        return err_set(err, ERR_UNSUPPORTED,
-                       "the VHDX image was not closed and its log must be applied first; "
-                       "do so with 'qemu-img check -r all'");
-    return 0;
+    if (memcmp(header + 48, no_log, sizeof(no_log)) == 0)
+        return 0;
+    memcpy(log->guid, header + 48, sizeof(log->guid));
+    log->length = load_le32(header + 68);
+    log->offset = load_le64(header + 72);
+    if (!log->length || log->length % LOG_UNIT || log->offset % LOG_UNIT ||
+        !range_within(log->offset, log->length, file->size))
+        return err_set(err, ERR_INPUT, "malformed VHDX image: the place of its log");
+    return log->length <= file->memory_limit / 4
+               ? 0
+               : err_set(err, ERR_LIMIT, "its log is larger than the memory allowed for it");
 }
 
 static int find_regions(struct block_node *file, uint64_t bat[2], uint64_t metadata[2],
@@ -183,8 +193,7 @@ static int parse(struct vhdx *vhdx, struct err *err)
 {
     struct block_node *node = &vhdx->mapped.node;
     uint64_t bat[2] = {0, 0}, metadata[2] = {0, 0};
-    if (check_header(node->next, err) || find_regions(node->next, bat, metadata, err) ||
-        read_metadata(vhdx, metadata, err))
+    if (find_regions(node->next, bat, metadata, err) || read_metadata(vhdx, metadata, err))
         return -1;
     uint64_t blocks = (node->size + vhdx->mapped.block_bytes - 1) / vhdx->mapped.block_bytes;
     vhdx->entries = blocks + (blocks ? (blocks - 1) / vhdx->ratio : 0);
@@ -197,6 +206,14 @@ static int parse(struct vhdx *vhdx, struct err *err)
 
 static struct block_node *vhdx_open(struct block_node *file, bool read_only, struct err *err)
 {
+    struct vhdx_log log;
+    if (check_header(file, &log, err)) {
+        err_wrap(err, "'%s'", file->name);
+        block_node_close(file);
+        return NULL;
+    }
+    if (log.length && !(file = vhdx_log_replay(file, &log, err)))
+        return NULL;
     struct vhdx *vhdx = (void *)block_node_create(sizeof(*vhdx), &vhdx_ops, file);
     if (!vhdx) {
         err_set(err, ERR_LIMIT, "no memory for a disk");
