@@ -187,6 +187,10 @@ def test_configuration(person):
     assert person.json("show web1")["config"]["memory"] == 192
     person.run("set 101 --delete description")
     assert "description" not in person.json("show web1")["config"]
+    assert person.json("ls tags=edge") == []
+    person.run("set web1 tags=edge")
+    assert [row["vmid"] for row in person.json("ls tags=edge")] == [101]
+    person.run("set web1 tags=front")
     person.refused("set web1 memory=much", "memory")
     person.refused("set web1 memory", "KEY=VALUE")
     # The editor is what the user says; here one that changes a line.

@@ -25,6 +25,7 @@ struct rules {
     json_t *tokens; // {"user@realm!token": separated}
     json_t *pools;  // {"100": "poolid"}
     char **paths;   // unique, ends with NULL
+    privilege_set superuser;
 };
 
 static privilege_set role_privileges(struct store *store, const char *role)
@@ -133,6 +134,8 @@ struct rules *rules_load(struct store *store)
     load_groups(rules, store);
     load_pools(rules, store);
     list_paths(rules);
+    role_builtin_find("Administrator", &rules->superuser);
+    rules->superuser = privilege_widen(rules->superuser);
     return rules;
 }
 
@@ -236,10 +239,8 @@ privilege_set rules_privileges(const struct rules *rules, const char *id, const 
     char *mark = strchr(user, '!');
     if (mark)
         *mark = 0;
-    privilege_set all = 0;
-    role_builtin_find("Administrator", &all);
     privilege_set of_user =
-        strcmp(user, SUPERUSER) ? with_pool(rules, user, 'u', path) : privilege_widen(all);
+        strcmp(user, SUPERUSER) ? with_pool(rules, user, 'u', path) : rules->superuser;
     if (!mark)
         return of_user;
     const json_t *separated = json_object_get(rules->tokens, id);

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "node/auth/secret.h"
 #include "node/daemon/front.h"
+#include "node/rest/resource_rows.h"
 #include "os/clock.h"
 #include "os/detach.h"
 #include "os/directory.h"
@@ -114,6 +115,7 @@ static int open_base(struct daemon *daemon, struct err *err)
         !(node->store = store_open(below(daemon, "store.db"), err)))
         return -1;
     node->loop = daemon->loop;
+    node->rows = resource_rows_create();
     node->name = daemon->name;
     node->started_s = os_clock_wall_ns() / 1000000000u;
     node->fingerprint = daemon->fingerprint;
@@ -220,6 +222,7 @@ static void stop(struct daemon *daemon)
     work_pool_destroy(daemon->pool);
     http_destroy(daemon->http);
     api_destroy(daemon->api);
+    resource_rows_destroy(node->rows);
     guests_destroy(node->guests);
     storage_destroy(node->storage);
     tasks_destroy(node->tasks);

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "node/rest/resource_rows.h"
 #include "node/rest/rest.h"
 #include "os/node_facts.h"
 
@@ -17,6 +18,40 @@ static int get_version(struct api_call *call, struct err *err)
 }
 
 // ---- Resources.
+
+static json_t *make_row(struct node *node, const struct store_entry *guest, const char *pool)
+{
+    const char *id = guest->key + strlen("/guest/");
+    char text[64];
+    json_t *row = guest_row(node->guests, strtoll(id, NULL, 10), guest->value);
+    snprintf(text, sizeof(text), "qemu/%s", id);
+    json_object_set_new(row, "id", json_string(text));
+    json_object_set_new(row, "type", json_string("qemu"));
+    json_object_set_new(row, "node", json_string(node->name));
+    json_object_set(row, "maxcpu", json_object_get(row, "cpus"));
+    json_object_del(row, "cpus");
+    json_object_del(row, "pid");
+    json_object_del(row, "qmpstatus");
+    if (!json_object_get(row, "template"))
+        json_object_set_new(row, "template", json_integer(0));
+    if (pool)
+        json_object_set_new(row, "pool", json_string(pool));
+    return row;
+}
+
+// A guest's row, as it is kept when the guest does not run.
+static json_t *guest_resource(struct node *node, const struct store_entry *guest, const char *pool)
+{
+    struct guest_status status;
+    guest_status(node->guests, strtoll(guest->key + strlen("/guest/"), NULL, 10), &status);
+    json_t *row = status.running ? NULL : resource_rows_take(node->rows, guest, pool);
+    if (row)
+        return row;
+    row = make_row(node, guest, pool);
+    if (!strcmp(json_string_value(json_object_get(row, "status")), "stopped"))
+        resource_rows_keep(node->rows, guest, row);
+    return row;
+}
 
 static void add_guests(struct api_call *call, json_t *rows)
 {
@@ -33,27 +68,20 @@ static void add_guests(struct api_call *call, json_t *rows)
     }
     store_list_free(&pools);
     store_list(node->store, "/guest/", &list);
+    privilege_set audit = privilege_find("VM.Audit");
+    resource_rows_begin(node->rows, list.count);
     for (size_t i = 0; i < list.count; i++) {
-        const char *id = list.entries[i].key + strlen("/guest/");
+        const struct store_entry *guest = &list.entries[i];
+        const char *id = guest->key + strlen("/guest/");
         char path[64];
         snprintf(path, sizeof(path), "/vms/%s", id);
-        if (!rest_may(call, path, "VM.Audit"))
-            continue;
-        json_t *row = guest_row(node->guests, strtoll(id, NULL, 10), list.entries[i].value);
-        snprintf(path, sizeof(path), "qemu/%s", id);
-        json_object_set_new(row, "id", json_string(path));
-        json_object_set_new(row, "type", json_string("qemu"));
-        json_object_set_new(row, "node", json_string(node->name));
-        json_object_set(row, "maxcpu", json_object_get(row, "cpus"));
-        json_object_del(row, "cpus");
-        json_object_del(row, "pid");
-        json_object_del(row, "qmpstatus");
-        if (!json_object_get(row, "template"))
-            json_object_set_new(row, "template", json_integer(0));
-        if (json_object_get(pool_of, id))
-            json_object_set(row, "pool", json_object_get(pool_of, id));
-        json_array_append_new(rows, row);
+        const char *pool = json_string_value(json_object_get(pool_of, id));
+        json_t *row = guest_resource(node, guest, pool);
+        if (auth_privileges(node->auth, &call->who, path) & audit)
+            json_array_append(rows, row);
+        json_decref(row);
     }
+    resource_rows_end(node->rows);
     store_list_free(&list);
     json_decref(pool_of);
 }

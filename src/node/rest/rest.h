@@ -20,6 +20,7 @@ struct node {
     struct tasks *tasks;
     struct storage *storage;
     struct guests *guests;
+    struct resource_rows *rows;
     const char *fingerprint; // of the certificate
     uint64_t started_s;
 };
