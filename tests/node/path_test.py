@@ -23,7 +23,7 @@ class Path:
     def __init__(self, prefix):
         self.prefix = prefix
         self.begun = time.monotonic()
-        self.environment = {**os.environ, "PATH": f"{prefix}/bin:{os.environ['PATH']}", "HOME": f"{prefix}/home"}
+        self.environment = {**os.environ, "PATH": f"{prefix}/bin:{prefix}/sbin:{os.environ['PATH']}", "HOME": f"{prefix}/home"}
         os.makedirs(f"{prefix}/home")
 
     def step(self, line, typed=None):
@@ -87,7 +87,7 @@ def main():
         subprocess.run(["make", "-C", TOP, "install", f"BUILD={BUILD}", f"DESTDIR={folder}"], check=True, stdout=subprocess.DEVNULL)
         print(f"{time.monotonic() - begun:7.1f} s  make install", flush=True)
         path = Path(f"{folder}/usr/local")
-        os.environ["WIRTD"] = f"{path.prefix}/bin/wirtd"
+        os.environ["WIRTD"] = f"{path.prefix}/sbin/wirtd"
         with Node() as node:
             path.environment["WIRT_SOCKET"] = f"{node.state}/wirtd.sock"
             try:
