@@ -12,7 +12,7 @@
 #include "base/err.h"
 #include "machine/block/block_image.h"
 
-#define DISK_OPERANDS_MAX 3
+#define DISK_OPERANDS_MAX 4
 
 struct block_bitmap;
 struct block_node;

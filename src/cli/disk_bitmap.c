@@ -82,25 +82,44 @@ static int change(struct block_node *node, const char *verb, const char *name, s
     return 0;
 }
 
+// What the one has marked the other has then, too.
+static int merge(struct block_node *node, const struct disk_words *w, struct err *err)
+{
+    struct block_bitmap *to = block_bitmap_find(node->bitmaps, w->operand[2]),
+                        *from = block_bitmap_find(node->bitmaps, w->operand[3]);
+    if (!to || !from)
+        return err_set(err, ERR_NOT_FOUND, "there is no bitmap '%s'", w->operand[to ? 3 : 2]);
+    if (to->inconsistent || from->inconsistent)
+        return err_set(err, ERR_INPUT, "bitmap '%s' was not saved; it can only be removed",
+                       to->inconsistent ? to->name : from->name);
+    if (to != from)
+        block_bitmap_merge(to, from);
+    return 0;
+}
+
 int disk_bitmap(const struct disk_words *w, int *status, struct err *err)
 {
-    static const char *const verbs[] = {"list", "create", "remove", "clear", "enable", "disable"};
-    static const char *const done[] = {"", "created", "removed", "cleared", "enabled", "disabled"};
+    static const char *const verbs[] = {"list",   "create",  "remove", "clear",
+                                        "enable", "disable", "merge"};
+    static const char *const done[] = {"",        "created",  "removed", "cleared",
+                                       "enabled", "disabled", "merged"};
+    enum { LIST, CREATE, MERGE = 6 };
     const char *name = w->operand[2];
     size_t verb = 0;
     while (verb < ARRAY_LENGTH(verbs) && strcmp(verbs[verb], w->operand[0]) != 0)
         verb++;
     if (verb == ARRAY_LENGTH(verbs))
         return err_set(err, ERR_USAGE,
-                       "'%s': it must be list, create, remove, clear, enable or disable",
+                       "'%s': it must be list, create, remove, clear, enable, disable or merge",
                        w->operand[0]);
-    if ((verb == 0) != (w->operands == 2))
+    if (w->operands != (verb == LIST ? 2 : verb == MERGE ? 4 : 3))
         return err_set(err, ERR_USAGE,
-                       verb ? "give the bitmap's name after the file"
-                            : "list takes a file and no name");
+                       verb == LIST    ? "list takes a file and no name"
+                       : verb == MERGE ? "give the names of two bitmaps: merge FILE INTO FROM"
+                                       : "give the bitmap's name after the file");
     struct block_chain chain;
     struct disk_opening how = {
-        .format = w->format, .read_only = verb == 0, .alone = true, .no_lock = w->no_lock};
+        .format = w->format, .read_only = verb == LIST, .alone = true, .no_lock = w->no_lock};
     struct block_disk *disk = disk_open(w->operand[1], &how, &chain, err);
     if (!disk)
         return -1;
@@ -109,17 +128,21 @@ int disk_bitmap(const struct disk_words *w, int *status, struct err *err)
     if (!node->ops->keeps_bitmaps || !node->ops->keeps_bitmaps(node))
         rc =
             err_set(err, ERR_UNSUPPORTED, "this image keeps no bitmaps; only qcow2 version 3 does");
-    else if (verb == 0 && w->json)
+    else if (verb == LIST && w->json)
         disk_print_json(disk_bitmaps_json(node));
-    else if (verb == 0)
+    else if (verb == LIST)
         print_list(node);
     else
-        rc = verb == 1 ? create(node, w, err) : change(node, verbs[verb], name, err);
+        rc = verb == CREATE  ? create(node, w, err)
+             : verb == MERGE ? merge(node, w, err)
+                             : change(node, verbs[verb], name, err);
     int closed = block_disk_close(disk);
     block_chain_close(&chain);
     if (!rc && closed)
         return err_set_errno(err, -closed, "cannot write '%s'", w->operand[1]);
-    if (!rc && verb)
+    if (!rc && verb && w->json)
+        disk_print_json(json_pack("{s:s, s:s}", "file", w->operand[1], done[verb], name));
+    else if (!rc && verb)
         printf("%s: bitmap '%s' %s\n", w->operand[1], name, done[verb]);
     return rc;
 }

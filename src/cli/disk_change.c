@@ -55,10 +55,14 @@ int disk_resize(const struct disk_words *w, int *status, struct err *err)
     if (!rc)
         rc = block_disk_resize(disk, size, err);
     char from[UNITS_SIZE_TEXT_BYTES], to[UNITS_SIZE_TEXT_BYTES];
-    if (!rc)
+    rc = finish(disk, &chain, rc, err);
+    if (!rc && w->json)
+        disk_print_json(json_pack("{s:s, s:I, s:I}", "file", w->operand[0], "size",
+                                  (json_int_t)size, "was", (json_int_t)old));
+    else if (!rc)
         printf("%s: %s, was %s\n", w->operand[0], units_format_size(size, to),
                units_format_size(old, from));
-    return finish(disk, &chain, rc, err);
+    return rc;
 }
 
 // ---- commit: what the image holds goes into its backing file
@@ -117,7 +121,9 @@ int disk_commit(const struct disk_words *w, int *status, struct err *err)
     if (base)
         rc = finish(base, &base_chain, rc, err);
     rc = finish(disk, &chain, rc, err);
-    if (!rc)
+    if (!rc && w->json)
+        disk_print_json(json_pack("{s:s, s:s}", "file", w->operand[0], "committed to", path));
+    else if (!rc)
         printf("%s: committed to %s\n", w->operand[0], path);
     return rc;
 }
@@ -221,7 +227,9 @@ int disk_rebase(const struct disk_words *w, int *status, struct err *err)
     block_disk_close(base);
     block_chain_close(&base_chain);
     rc = finish(disk, &chain, rc, err);
-    if (!rc)
+    if (!rc && w->json)
+        disk_print_json(json_pack("{s:s, s:s}", "file", w->operand[0], "backing", w->backing));
+    else if (!rc)
         printf("%s: %s%s\n", w->operand[0], w->backing[0] ? "now on " : "stands alone", w->backing);
     return rc;
 }
@@ -299,10 +307,10 @@ int disk_snapshot(const struct disk_words *w, int *status, struct err *err)
     else
         rc = apply ? ops->snapshot_apply(node, name, err) : ops->snapshot_delete(node, name, err);
     rc = finish(disk, &chain, rc, err);
-    if (!rc && !list)
-        printf("%s: snapshot '%s' %s\n", w->operand[1], name,
-               create  ? "created"
-               : apply ? "applied"
-                       : "deleted");
+    const char *done = create ? "created" : apply ? "applied" : "deleted";
+    if (!rc && !list && w->json)
+        disk_print_json(json_pack("{s:s, s:s}", "file", w->operand[1], done, name));
+    else if (!rc && !list)
+        printf("%s: snapshot '%s' %s\n", w->operand[1], name, done);
     return rc;
 }
