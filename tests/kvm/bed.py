@@ -99,7 +99,7 @@ def fill(share, commands, seconds):
 
 
 def qemu(share):
-    return ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-M", "q35", "-smp", "2", "-m", "2048",
+    return ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max,-smap", "-M", "q35", "-smp", "2", "-m", "2048",
             "-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{share}.log",
             "-kernel", image("vmlinuz-cloud"), "-initrd", image("bed.cpio"),
             "-append", "console=ttyS0 quiet mitigations=off panic=-1",

@@ -54,18 +54,23 @@ int kvm_put_apic(struct vcpu *vcpu)
     return told(failed, vcpu, "given to KVM");
 }
 
-// The kernel has acknowledged this vector and not delivered it: it waits again.
-int kvm_unacknowledge(struct vcpu *vcpu, uint8_t vector)
+// An interrupt that the kernel has acknowledged and not delivered waits again.
+int kvm_unacknowledge(struct vcpu *vcpu)
 {
-    int fd = kvm_vcpu_of(vcpu)->fd;
+    struct kvm_vcpu *kvm = kvm_vcpu_of(vcpu);
+    int fd = kvm->fd;
+    if (kvm->injected < 0)
+        return 0;
+    unsigned vector = (unsigned)kvm->injected;
     struct kvm_lapic_state page;
     struct kvm_vcpu_events events;
     int failed = os_kvm(fd, KVM_GET_LAPIC, &page);
     uint8_t *isr = (uint8_t *)page.regs + 0x100 + vector / 32 * 16 + vector % 32 / 8;
     if (failed || !(*isr >> vector % 8 & 1)) {
         // It came from the PIC, which cannot take it back.
-        vcpu->state.pending_exception = failed ? EXC_NONE : vector;
-        return failed;
+        if (!failed)
+            vcpu->state.pending_exception = (uint8_t)vector;
+        return told(failed, vcpu, "read from KVM");
     }
     *isr &= (uint8_t) ~(1u << vector % 8);
     isr[0x100] |= (uint8_t)(1u << vector % 8); // the request register
@@ -73,5 +78,9 @@ int kvm_unacknowledge(struct vcpu *vcpu, uint8_t vector)
     events.interrupt.injected = 0;
     if (!failed)
         failed = os_kvm(fd, KVM_SET_VCPU_EVENTS, &events);
-    return failed ? failed : os_kvm(fd, KVM_SET_LAPIC, &page);
+    if (!failed)
+        failed = os_kvm(fd, KVM_SET_LAPIC, &page);
+    if (!failed)
+        kvm->injected = -1;
+    return told(failed, vcpu, "given to KVM");
 }

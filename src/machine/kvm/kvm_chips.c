@@ -141,7 +141,8 @@ void kvm_fetch_chips(struct cpu_system *system)
     fetch_pic(machine, system->pic, 1);
     fetch_ioapic(machine, system->eoi_context);
     for (unsigned i = 0; i < system->vcpu_count; i++)
-        if (!(kvm_vcpu_of(system->vcpus[i])->dirty & KVM_DIRTY_APIC))
+        if (!(kvm_vcpu_of(system->vcpus[i])->dirty & KVM_DIRTY_APIC) &&
+            !kvm_unacknowledge(system->vcpus[i]))
             kvm_fetch_apic(system->vcpus[i]);
 }
 
@@ -163,4 +164,6 @@ void kvm_put_chips(struct cpu_system *system)
             os_kvm(machine->vm_fd, KVM_IRQ_LINE, &request);
     }
     machine->levels = levels;
+    for (unsigned i = 0; i < system->vcpu_count; i++)
+        kvm_vcpu_of(system->vcpus[i])->injected = -1; // of what was there before
 }

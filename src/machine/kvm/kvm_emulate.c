@@ -35,9 +35,10 @@ void kvm_emulate_fini(struct vcpu *vcpu)
 bool kvm_emulate_one(struct vcpu *vcpu, enum vcpu_exit *exit)
 {
     struct kvm_vcpu *kvm = kvm_vcpu_of(vcpu);
-    *exit = VCPU_EXIT_HOST_FAILURE;
-    if (kvm_fetch_state(vcpu) || kvm_fetch_apic(vcpu) || !make_tier0(vcpu))
+    if (kvm_fetch_state(vcpu) || kvm_fetch_apic(vcpu) || !make_tier0(vcpu)) {
+        *exit = VCPU_EXIT_HOST_FAILURE;
         return true;
+    }
     // An older KVM has made up a #UD by now.
     if (vcpu->state.pending_exception == EXC_UD)
         vcpu->state.pending_exception = EXC_NONE;
@@ -46,6 +47,8 @@ bool kvm_emulate_one(struct vcpu *vcpu, enum vcpu_exit *exit)
     enum interp_step step = interp_step(vcpu);
     kvm->emulated++;
     kvm->dirty |= KVM_DIRTY_STATE;
+    if (step != INTERP_STEP_SHUTDOWN)
+        return false;
     *exit = VCPU_EXIT_SHUTDOWN;
-    return step == INTERP_STEP_SHUTDOWN;
+    return true;
 }

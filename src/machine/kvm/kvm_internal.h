@@ -55,6 +55,7 @@ struct kvm_vcpu {
     unsigned dirty;  // enum kvm_dirty: the machine's form is newer than the kernel's
     bool has_tier0;  // the engine's context is made
     bool io_pending; // the exit's instruction is finished by the next KVM_RUN
+    int injected;    // vector of an interrupt that the kernel has acknowledged and not delivered; -1: none
     uint64_t exits[KVM_REASON_COUNT];
     uint64_t emulated;           // instructions, by tier 0
     uint32_t msrs[KVM_MSRS_MAX]; // those that this KVM has
@@ -103,7 +104,7 @@ int kvm_filter_msrs(const struct kvm_machine *machine);
 // kvm_apic.c
 int kvm_fetch_apic(struct vcpu *vcpu);
 int kvm_put_apic(struct vcpu *vcpu);
-int kvm_unacknowledge(struct vcpu *vcpu, uint8_t vector);
+int kvm_unacknowledge(struct vcpu *vcpu);
 
 // kvm_routes.c, kvm_chips.c
 extern const struct irq_controller_ops kvm_interrupts;
@@ -120,7 +121,7 @@ void kvm_put_chips(struct cpu_system *system);
 enum vcpu_exit kvm_run(struct vcpu *vcpu);
 void kvm_kick(struct vcpu *vcpu);
 
-// kvm_emulate.c: the instruction at RIP by tier 0. `state` is fetched and put back. False: it cannot.
+// kvm_emulate.c: the instruction at RIP by tier 0. `state` is fetched, and put back before the guest goes on. True: leave the run loop with *exit.
 bool kvm_emulate_one(struct vcpu *vcpu, enum vcpu_exit *exit);
 void kvm_emulate_fini(struct vcpu *vcpu);
 

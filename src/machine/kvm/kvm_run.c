@@ -5,7 +5,7 @@
 // ends the present one.
 //
 // The instruction of a port or MMIO exit is finished by the next KVM_RUN; so before anybody looks at the registers, KVM is entered once more with
-// immediate_exit set.
+// immediate_exit set, and again as long as the instruction has more to access: KVM asks for eight bytes at a time.
 #define LOG_MODULE "kvm"
 #include <errno.h>
 #include <string.h>
@@ -113,13 +113,16 @@ static bool handle(struct vcpu *vcpu, struct kvm_run *run, enum vcpu_exit *exit)
 }
 
 // Only finishes the last exit's instruction.
-static void finish_access(struct kvm_vcpu *kvm)
+static void finish_access(struct vcpu *vcpu, enum vcpu_exit *exit)
 {
-    if (!kvm->io_pending)
-        return;
-    kvm->run->immediate_exit = 1;
-    os_kvm_value(kvm->fd, KVM_RUN, 0);
-    kvm->io_pending = false;
+    struct kvm_vcpu *kvm = kvm_vcpu_of(vcpu);
+    bool leave = false;
+    while (kvm->io_pending && !leave) {
+        kvm->io_pending = false;
+        __atomic_store_n(&kvm->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
+        if (os_kvm_value(kvm->fd, KVM_RUN, 0) == 0)
+            leave = handle(vcpu, kvm->run, exit);
+    }
 }
 
 static bool enter(struct vcpu *vcpu, enum vcpu_exit *exit)
@@ -157,7 +160,7 @@ enum vcpu_exit kvm_run(struct vcpu *vcpu)
         if (atomic_load(&vcpu->events) & LEAVE)
             break;
     } while (!enter(vcpu, &exit));
-    finish_access(kvm);
+    finish_access(vcpu, &exit);
     atomic_store(&kvm->running, false);
     if (exit != VCPU_EXIT_HOST_FAILURE && !(kvm->dirty & KVM_DIRTY_STATE) && kvm_fetch_state(vcpu))
         exit = VCPU_EXIT_HOST_FAILURE;
@@ -190,6 +193,7 @@ static int vcpu_init(struct vcpu *vcpu, struct err *err)
     struct kvm_vcpu *kvm = kvm_vcpu_of(vcpu);
     const struct kvm_machine *machine = kvm_machine_of(vcpu->system);
     kvm->dirty = KVM_DIRTY_STATE | KVM_DIRTY_APIC;
+    kvm->injected = -1;
     kvm->fd = os_kvm_value(machine->vm_fd, KVM_CREATE_VCPU, vcpu->index);
     if (kvm->fd < 0)
         return err_set_errno(err, -kvm->fd, "KVM cannot make vCPU %u", vcpu->index);

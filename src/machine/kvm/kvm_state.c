@@ -2,8 +2,9 @@
 //
 // Registers and pending events of a vCPU between the architecture's form and KVM's.
 //
-// An interrupt that KVM has taken from the local APIC and not yet delivered is given back when the state is fetched: its vector returns from
-// the in-service to the request register, so that whoever runs the CPU next delivers it (kvm_apic.c does that part).
+// An interrupt that KVM has taken from the local APIC and not yet delivered is remembered when the state is fetched, and put back with it. The saved form
+// has no place for it: it is given back when the machine is saved and every CPU stands still (kvm_apic.c). While another CPU or a device can still send
+// interrupts, the APIC's page must not be read and written: what came in between would be lost.
 #define LOG_MODULE "kvm"
 #include <errno.h>
 #include <string.h>
@@ -13,7 +14,8 @@
 #include "machine/cpu/lapic.h"
 #include "machine/kvm/kvm_internal.h"
 
-#define XSAVE_HEADER 512
+#define XSAVE_HEADER      512
+#define EXCEPTION_VECTORS 32
 
 static void segment_to_kvm(const struct segment *from, struct kvm_segment *to)
 {
@@ -178,8 +180,7 @@ static int fetch_events(struct vcpu *vcpu, int fd)
     state->nmi_blocked = events.nmi.masked && !events.nmi.injected;
     state->sipi_vector = (uint8_t)events.sipi_vector;
     state->run_state = run_state_of(mp.mp_state);
-    if (events.interrupt.injected)
-        return kvm_unacknowledge(vcpu, events.interrupt.nr);
+    kvm_vcpu_of(vcpu)->injected = events.interrupt.injected ? events.interrupt.nr : -1;
     return 0;
 }
 
@@ -257,9 +258,12 @@ static uint32_t mp_state_of(uint8_t run_state)
                                             : KVM_MP_STATE_RUNNABLE;
 }
 
-static int put_events(int fd, const struct cpu_state *state)
+// A pending vector beyond the exceptions is an interrupt that was acknowledged by a PIC.
+static int put_events(const struct kvm_vcpu *kvm, const struct cpu_state *state)
 {
-    bool exception = state->pending_exception != EXC_NONE;
+    bool pending = state->pending_exception != EXC_NONE;
+    bool exception = pending && state->pending_exception < EXCEPTION_VECTORS;
+    int vector = pending && !exception ? state->pending_exception : kvm->injected;
     struct kvm_vcpu_events events = {
         .flags = KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_NMI_PENDING,
         .exception = {.injected = exception,
@@ -267,13 +271,15 @@ static int put_events(int fd, const struct cpu_state *state)
                       .has_error_code = state->pending_has_error,
                       .error_code = state->pending_error},
         .nmi = {.pending = state->nmi_pending, .masked = state->nmi_blocked},
+        .interrupt.injected = vector >= 0,
+        .interrupt.nr = vector >= 0 ? (uint8_t)vector : 0,
         .interrupt.shadow = state->interrupt_shadow == SHADOW_STI      ? KVM_X86_SHADOW_INT_STI
                             : state->interrupt_shadow == SHADOW_MOV_SS ? KVM_X86_SHADOW_INT_MOV_SS
                                                                        : 0,
     };
     struct kvm_mp_state mp = {.mp_state = mp_state_of(state->run_state)};
-    int failed = os_kvm(fd, KVM_SET_VCPU_EVENTS, &events);
-    return failed ? failed : os_kvm(fd, KVM_SET_MP_STATE, &mp);
+    int failed = os_kvm(kvm->fd, KVM_SET_VCPU_EVENTS, &events);
+    return failed ? failed : os_kvm(kvm->fd, KVM_SET_MP_STATE, &mp);
 }
 
 int kvm_put_state(struct vcpu *vcpu)
@@ -287,7 +293,7 @@ int kvm_put_state(struct vcpu *vcpu)
     if (!failed)
         failed = kvm_put_msrs(vcpu);
     if (!failed)
-        failed = put_events(kvm->fd, &vcpu->state);
+        failed = put_events(kvm, &vcpu->state);
     kvm->dirty &= ~(unsigned)KVM_DIRTY_STATE;
     if (failed)
         log_error("KVM does not take the state of vCPU %u: %s", vcpu->index, strerror(-failed));

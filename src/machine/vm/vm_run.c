@@ -120,7 +120,8 @@ static void handle_requests(void *context)
     if (!requests || vm->state == VM_STOPPED)
         return;
     vm_threads_park(vm);
-    if (requests & VM_REQUEST_END) {
+    // The end stays the end: another CPU may ask for a reset on its way to the park.
+    if (atomic_load(&vm->end) != VM_END_NONE) {
         os_loop_stop(vm->loop);
         return;
     }
