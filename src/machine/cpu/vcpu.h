@@ -65,9 +65,12 @@ struct vcpu_backend_ops {
     enum os_sandbox_thread sandbox; // what the vCPUs' threads may call
 
     // ---- The machine, on the main thread.
-    // Before the vCPUs are made; `accel_fd` of the system is taken over.
+    // Before clock, CPU model and vCPUs are made; `accel_fd` of the system is taken over.
     int (*machine_init)(struct cpu_system *system, struct err *err);
     void (*machine_fini)(struct cpu_system *system); // after the vCPUs have gone
+    uint64_t (*tsc_hz)(
+        struct cpu_system
+            *system); // what the guest's TSC counts in a second; 0 or NULL: to be measured
     // All memory is there; before the first vCPU's thread is started.
     int (*machine_start)(struct cpu_system *system, struct err *err);
     // The vCPUs stand still. save_begin: bring the state of interrupt controllers that the backend keeps into the machine's own.
@@ -91,6 +94,11 @@ struct vcpu_backend_ops {
     void (*lapic_changed)(struct vcpu *vcpu); // likewise the local APIC (load, reset)
     // Make a running vcpu notice its events soon. Any thread. NULL: it polls.
     void (*kick)(struct vcpu *vcpu);
+
+    // ---- The debugger. How many breakpoints there may be at a time; 0: as many as it likes. inspect: it is about to read memory through the vCPU's page
+    // tables, which the engine does (engine/mmu.h). While the vCPU stands still.
+    unsigned breakpoints;
+    void (*inspect)(struct vcpu *vcpu);
 
     // ---- Counters of a vCPU: exits by reason, and the instructions that a tier of the engine has executed.
     unsigned exit_reasons;

@@ -174,12 +174,44 @@ static bool is_amd_configuration(uint32_t msr)
            !(msr >= MSR_AMD_COUNTERS && msr <= MSR_AMD_COUNTERS_LAST);
 }
 
-// ---- Reading ----
+// ---- Registers that hold nothing of the guest's ----
 
 static uint64_t read_amd_configuration(uint32_t msr)
 {
     return msr == MSR_AMD_HWCR ? HWCR_TSC_FREQ_SEL : msr == MSR_AMD_DE_CFG ? DE_CFG_LFENCE : 0;
 }
+
+static bool is_last_branch(uint32_t msr)
+{
+    return msr >= MSR_LAST_BRANCH_FIRST && msr <= MSR_LAST_BRANCH_LAST;
+}
+
+bool msr_fixed_read(uint32_t msr, uint64_t *value)
+{
+    switch (msr) {
+    case MSR_MTRR_CAP:
+        *value = MTRR_CAP;
+        return true;
+    case MSR_PATCH_LEVEL:
+        *value = PATCH_LEVEL;
+        return true;
+    case MSR_MCG_CAP:
+    case MSR_DEBUG_CTL:
+        *value = 0;
+        return true;
+    default:
+        *value = read_amd_configuration(msr);
+        return is_amd_configuration(msr) || is_last_branch(msr);
+    }
+}
+
+bool msr_fixed_write(uint32_t msr)
+{
+    return msr == MSR_PATCH_LEVEL || msr == MSR_DEBUG_CTL || is_amd_configuration(msr) ||
+           is_last_branch(msr);
+}
+
+// ---- Reading ----
 
 static bool read_range(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 {
@@ -189,15 +221,7 @@ static bool read_range(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
         *value = *variable_mtrr(&vcpu->state, msr);
         return true;
     }
-    if (is_amd_configuration(msr)) {
-        *value = read_amd_configuration(msr);
-        return true;
-    }
-    if (msr >= MSR_LAST_BRANCH_FIRST && msr <= MSR_LAST_BRANCH_LAST) {
-        *value = 0;
-        return true;
-    }
-    return pvclock_msr_read(vcpu, msr, value);
+    return msr_fixed_read(msr, value) || pvclock_msr_read(vcpu, msr, value);
 }
 
 static bool read_msr(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
@@ -214,18 +238,6 @@ static bool read_msr(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
         return true;
     case MSR_EFER:
         *value = vcpu->state.efer;
-        return true;
-    case MSR_MTRR_CAP:
-        *value = MTRR_CAP;
-        return true;
-    case MSR_PATCH_LEVEL:
-        *value = PATCH_LEVEL;
-        return true;
-    case MSR_MCG_CAP:
-        *value = 0;
-        return true;
-    case MSR_DEBUG_CTL:
-        *value = 0;
         return true;
     case MSR_APIC_BASE:
     case MSR_TSC_DEADLINE:
@@ -245,15 +257,21 @@ int system_read_msr(struct vcpu *vcpu, uint32_t msr, uint64_t *value)
 
 // ---- Writing ----
 
-static bool write_efer(struct vcpu *vcpu, uint64_t value)
+bool msr_efer_allows(const struct vcpu *vcpu, uint64_t cr0, uint64_t old, uint64_t value)
 {
-    struct cpu_state *cpu = &vcpu->state;
     uint64_t allowed = EFER_SCE | EFER_LMA | EFER_FFXSR |
                        (offers(vcpu, CPU_FEATURE_LM) ? EFER_LME : 0) |
                        (offers(vcpu, CPU_FEATURE_NX) ? EFER_NXE : 0) | EFER_AUTOIBRS;
+
+    return !(value & ~allowed) && !(((value ^ old) & EFER_LME) && (cr0 & CR0_PG));
+}
+
+static bool write_efer(struct vcpu *vcpu, uint64_t value)
+{
+    struct cpu_state *cpu = &vcpu->state;
     uint64_t changed = value ^ cpu->efer;
 
-    if ((value & ~allowed) || ((changed & EFER_LME) && (cpu->cr0 & CR0_PG)))
+    if (!msr_efer_allows(vcpu, cpu->cr0, cpu->efer, value))
         return false;
     cpu->efer = (value & ~(uint64_t)EFER_LMA) | (cpu->efer & EFER_LMA);
     if (changed & EFER_NXE)
@@ -270,9 +288,7 @@ static bool write_range(struct vcpu *vcpu, uint32_t msr, uint64_t value)
         *variable_mtrr(&vcpu->state, msr) = value;
         return true;
     }
-    if (is_amd_configuration(msr) || (msr >= MSR_LAST_BRANCH_FIRST && msr <= MSR_LAST_BRANCH_LAST))
-        return true;
-    return pvclock_msr_write(vcpu, msr, value);
+    return msr_fixed_write(msr) || pvclock_msr_write(vcpu, msr, value);
 }
 
 static bool write_msr(struct vcpu *vcpu, uint32_t msr, uint64_t value)
@@ -291,9 +307,6 @@ static bool write_msr(struct vcpu *vcpu, uint32_t msr, uint64_t value)
         return true;
     case MSR_EFER:
         return write_efer(vcpu, value);
-    case MSR_PATCH_LEVEL:
-    case MSR_DEBUG_CTL:
-        return true;
     case MSR_APIC_BASE:
         if (!lapic_msr_write(vcpu->lapic, msr, value))
             return false;

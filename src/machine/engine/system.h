@@ -19,6 +19,12 @@ int system_write_dr(struct vcpu *vcpu, unsigned number, uint64_t value);
 int system_write_xcr(struct vcpu *vcpu, uint32_t number, uint64_t value);
 int system_read_msr(struct vcpu *vcpu, uint32_t msr, uint64_t *value);
 int system_write_msr(struct vcpu *vcpu, uint32_t msr, uint64_t value);
+// MSRs that hold nothing of the guest's: what reading gives, and which a guest may write without effect. False: #GP, or another MSR. KVM leaves them to
+// us, so that they are the same there.
+bool msr_fixed_read(uint32_t msr, uint64_t *value);
+bool msr_fixed_write(uint32_t msr);
+// May EFER become `value` where it is `old`?
+bool msr_efer_allows(const struct vcpu *vcpu, uint64_t cr0, uint64_t old, uint64_t value);
 int system_invlpg(struct vcpu *vcpu, struct gva address);
 int system_invpcid(struct vcpu *vcpu, uint64_t type, uint64_t pcid, struct gva address);
 

@@ -27,6 +27,7 @@ static const struct {
     {KVM_CAP_ADJUST_CLOCK, "kvmclock"},
     {KVM_CAP_TSC_DEADLINE_TIMER, "the TSC-deadline timer"},
     {KVM_CAP_X86_MSR_FILTER, "MSR filter"},
+    {KVM_CAP_X86_USER_SPACE_MSR, "exits for filtered MSRs"},
 };
 
 int kvm_check_capabilities(int kvm_fd, struct err *err)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// CPUID under KVM is the machine's CPU model (cpu/cpu_model.h) with two changes. A feature must be one that KVM supports. And the bits that say which
-// attacks the processor is immune to, or how to be safe from them, are the host's own: here the guest's processes run on the real CPU.
+// CPUID under KVM is the machine's CPU model (cpu/cpu_model.h) with three changes. A feature must be one that KVM supports. And the bits that say which
+// attacks the processor is immune to, or how to be safe from them, are the host's own: here the guest's processes run on the real CPU. So is the promise
+// that the TSC counts evenly.
 #include <errno.h>
 #include <stdlib.h>
 
@@ -16,6 +17,8 @@
 #define SAFETY_EAX                                                                                 \
     (1u << 8 | 1u << 27 | 1u << 28 | 1u << 29) // AutoIBRS, SBPB, IBPB_BRTYPE, SRSO_NO
 #define SAFETY_ECX    (1u << 1 | 1u << 2)      // TSA_SQ_NO, TSA_L1_NO
+#define POWER_LEAF    0x80000007u
+#define POWER_TSC     (1u << 8)
 #define FEATURES_LEAF 1u
 #define ECX_X2APIC    (1u << 21)
 #define ECX_DEADLINE  (1u << 24)
@@ -79,6 +82,8 @@ static void take_safety(const struct kvm_cpuid2 *supported, uint32_t leaf,
                         struct cpuid_leaf *answer)
 {
     struct cpuid_leaf own = find(supported, leaf, 0);
+    if (leaf == POWER_LEAF)
+        replace(&answer->edx, POWER_TSC, own.edx);
     if (leaf == SIZES_LEAF)
         replace(&answer->ebx, SIZES_SAFETY, own.ebx);
     if (leaf == SAFETY_LEAF) {

@@ -10,7 +10,7 @@
 
 #define CACHE_BITS 6 // decoded instructions: few come here
 
-static bool make_tier0(struct vcpu *vcpu)
+bool kvm_make_tier0(struct vcpu *vcpu)
 {
     struct kvm_vcpu *kvm = kvm_vcpu_of(vcpu);
     struct err err;
@@ -35,7 +35,7 @@ void kvm_emulate_fini(struct vcpu *vcpu)
 bool kvm_emulate_one(struct vcpu *vcpu, enum vcpu_exit *exit)
 {
     struct kvm_vcpu *kvm = kvm_vcpu_of(vcpu);
-    if (kvm_fetch_state(vcpu) || kvm_fetch_apic(vcpu) || !make_tier0(vcpu)) {
+    if (kvm_fetch_state(vcpu) || kvm_fetch_apic(vcpu) || !kvm_make_tier0(vcpu)) {
         *exit = VCPU_EXIT_HOST_FAILURE;
         return true;
     }

@@ -14,6 +14,7 @@
 #define KVM_CPUID_ENTRIES 128u
 #define KVM_MSRS_MAX      64u
 #define KVM_ROUTES        512u // of messages; their numbers follow the lines'
+#define KVM_BREAKPOINTS   4u
 
 struct kvm_route {
     int fd; // owned: an event counter that sends the message; -1: free
@@ -38,6 +39,7 @@ struct kvm_machine {
     size_t run_bytes;
     unsigned slots; // in use, in the order of guest_memory_region()
     bool has_tsc_offset, has_x2apic_ids;
+    bool can_hold_interrupts; // while the debugger steps
     struct kvm_cpuid2 *supported; // owned: what KVM_GET_SUPPORTED_CPUID says
     // Any thread: levels of the interrupt lines as devices set them.
     _Atomic uint32_t levels;
@@ -54,6 +56,7 @@ struct kvm_vcpu {
     // Owned by the vCPU's thread while it runs, else by the main thread.
     unsigned dirty;  // enum kvm_dirty: the machine's form is newer than the kernel's
     bool has_tier0;  // the engine's context is made
+    bool debugged;   // KVM knows breakpoints or a step
     bool io_pending; // the exit's instruction is finished by the next KVM_RUN
     int injected;    // vector of an interrupt that the kernel has acknowledged and not delivered; -1: none
     uint64_t exits[KVM_REASON_COUNT];
@@ -84,6 +87,7 @@ static inline struct kvm_machine *kvm_machine_of(const struct cpu_system *system
 // kvm_machine.c
 int kvm_machine_init(struct cpu_system *system, struct err *err);
 void kvm_machine_fini(struct cpu_system *system);
+uint64_t kvm_tsc_hz(struct cpu_system *system);
 int kvm_machine_start(struct cpu_system *system, struct err *err);
 void kvm_machine_resume(struct cpu_system *system);
 
@@ -100,6 +104,7 @@ void kvm_find_msrs(struct vcpu *vcpu);
 int kvm_fetch_msrs(struct vcpu *vcpu);
 int kvm_put_msrs(struct vcpu *vcpu);
 int kvm_filter_msrs(const struct kvm_machine *machine);
+void kvm_answer_msr(struct vcpu *vcpu, struct kvm_run *run);
 
 // kvm_apic.c
 int kvm_fetch_apic(struct vcpu *vcpu);
@@ -124,5 +129,11 @@ void kvm_kick(struct vcpu *vcpu);
 // kvm_emulate.c: the instruction at RIP by tier 0. `state` is fetched, and put back before the guest goes on. True: leave the run loop with *exit.
 bool kvm_emulate_one(struct vcpu *vcpu, enum vcpu_exit *exit);
 void kvm_emulate_fini(struct vcpu *vcpu);
+bool kvm_make_tier0(struct vcpu *vcpu); // told in the log when it cannot
+
+// kvm_debug.c: before the guest goes on; at KVM_EXIT_DEBUG, true: leave the run loop with *exit; before the debugger reads memory.
+int kvm_debug_begin(struct vcpu *vcpu);
+bool kvm_debug_exit(struct vcpu *vcpu, enum vcpu_exit *exit);
+void kvm_inspect(struct vcpu *vcpu);
 
 #endif

@@ -50,6 +50,8 @@ static int create_vm(struct kvm_machine *machine, struct err *err)
     // Also for user code, which an older KVM gives #UD instead.
     enable(machine, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1);
     machine->has_x2apic_ids = !enable(machine, KVM_CAP_X2APIC_API, KVM_X2APIC_API_USE_32BIT_IDS);
+    machine->can_hold_interrupts =
+        os_kvm_value(fd, KVM_CHECK_EXTENSION, KVM_CAP_SET_GUEST_DEBUG2) & KVM_GUESTDBG_BLOCKIRQ;
     failed = kvm_filter_msrs(machine);
     if (failed)
         return err_set_errno(err, -failed, "KVM does not take the MSR filter");
@@ -93,6 +95,14 @@ void kvm_machine_fini(struct cpu_system *system)
     free(machine->supported);
     free(machine);
     system->backend_data = NULL;
+}
+
+// The kernel scales the guest's clock by this: measured anew it would be another, and the guest would see its clocks drift apart. Older kernels than 5.16 do not
+// tell.
+uint64_t kvm_tsc_hz(struct cpu_system *system)
+{
+    int khz = os_kvm_value(kvm_machine_of(system)->vm_fd, KVM_GET_TSC_KHZ, 0);
+    return khz > 0 ? (uint64_t)khz * 1000 : 0;
 }
 
 static int set_slot(const struct kvm_machine *machine, unsigned slot,

@@ -2,13 +2,15 @@
 //
 // MSRs: which are part of the saved state, and which the guest may touch at all.
 //
-// The guest sees those that the machine's CPU has under every backend (engine/msr.c), and those that go with a feature that it is offered; any other is
-// #GP. The kernel answers them itself, nothing comes here.
+// The guest sees those that the machine's CPU has under every backend (engine/msr.c), and those that go with a feature that it is offered. What holds state
+// the kernel answers; all others come here, for those that say something about the processor and hold nothing, and any other is #GP. So do writes of EFER,
+// of which KVM lets bits through that go with features that the guest is not offered. A kernel does all this at its start and never again.
 #include <errno.h>
 #include <string.h>
 
 #include "base/bits.h"
 #include "machine/device/vm_clock.h"
+#include "machine/engine/system.h"
 #include "machine/kvm/kvm_internal.h"
 
 // ---- Saved ones, in the order in which they are put: the clock's follow what they depend on.
@@ -136,35 +138,33 @@ int kvm_put_msrs(struct vcpu *vcpu)
 // ---- The filter: a bit is set for an MSR that the guest may read and write. x2APIC's are never filtered.
 
 #define FILTER_BITS 0x2000u
+#define MSR_EFER    0xC0000080u
 
 struct allowed {
     uint32_t first, last;
 };
-// From 0, from C000_0000, from C001_0000, from 4B56_4D00: KVM takes sixteen ranges of bits.
+// From 0, from C000_0000, from 4B56_4D00: KVM takes sixteen ranges of bits.
 static const struct allowed allowed[] = {
     {0x10, 0x12},   // TSC, and the paravirtual clock's old numbers
     {0x1B, 0x1B},   // APIC base
     {0x48, 0x49},   // SPEC_CTRL, PRED_CMD: with their features
-    {0x8B, 0x8B},   // patch level
-    {0xFE, 0xFE},   // MTRR capabilities
-    {0x174, 0x17A}, // SYSENTER, machine check
-    {0x1D9, 0x1DE}, // debug control
+    {0x174, 0x176}, // SYSENTER
+    {0x17A, 0x17A}, // machine check status
     {0x200, 0x20F}, // MTRRs
     {0x250, 0x26F},
     {0x277, 0x277}, // PAT
     {0x2FF, 0x2FF},
-    {0x6E0, 0x6E0}, // TSC deadline
-    {0xC0000080, 0xC0000084},
+    {0x6E0, 0x6E0},           // TSC deadline
+    {0xC0000080, 0xC0000084}, // of EFER only to read
     {0xC0000100, 0xC0000103},
-    {0xC0010008, 0xC00101FF}, // configuration of an AMD processor, without counters
-    {0xC0010210, 0xC0011FFF},
     {0x4B564D00, 0x4B564D01}, // paravirtual clock
     {0x4B564D04, 0x4B564D04}, // paravirtual EOI
 };
-static const uint32_t bases[] = {0, 0xC0000000, 0xC0010000, 0x4B564D00};
+static const uint32_t bases[] = {0, 0xC0000000, 0x4B564D00};
 
 int kvm_filter_msrs(const struct kvm_machine *machine)
 {
+    static uint8_t no_efer[sizeof(long)];
     static uint8_t bitmaps[ARRAY_LENGTH(bases)][FILTER_BITS / 8]; // KVM copies them
     struct kvm_msr_filter filter = {.flags = KVM_MSR_FILTER_DEFAULT_DENY};
     memset(bitmaps, 0, sizeof(bitmaps));
@@ -173,12 +173,43 @@ int kvm_filter_msrs(const struct kvm_machine *machine)
             for (uint32_t msr = allowed[i].first; msr <= allowed[i].last; msr++)
                 if (msr - bases[b] < FILTER_BITS)
                     bitmaps[b][(msr - bases[b]) / 8] |= (uint8_t)(1u << (msr - bases[b]) % 8);
-        filter.ranges[b] = (struct kvm_msr_filter_range){
+        filter.ranges[b + 1] = (struct kvm_msr_filter_range){
             .flags = KVM_MSR_FILTER_READ | KVM_MSR_FILTER_WRITE,
             .nmsrs = FILTER_BITS,
             .base = bases[b],
             .bitmap = bitmaps[b],
         };
     }
-    return os_kvm(machine->vm_fd, KVM_X86_SET_MSR_FILTER, &filter);
+    struct kvm_enable_cap ask = {.cap = KVM_CAP_X86_USER_SPACE_MSR,
+                                 .args = {KVM_MSR_EXIT_REASON_FILTER}};
+    // The first that holds the MSR counts.
+    filter.ranges[0] = (struct kvm_msr_filter_range){
+        .flags = KVM_MSR_FILTER_WRITE, .nmsrs = 1, .base = MSR_EFER, .bitmap = no_efer};
+    int failed = os_kvm(machine->vm_fd, KVM_ENABLE_CAP, &ask);
+    return failed ? failed : os_kvm(machine->vm_fd, KVM_X86_SET_MSR_FILTER, &filter);
+}
+
+static bool write_efer(struct vcpu *vcpu, uint64_t value)
+{
+    int fd = kvm_vcpu_of(vcpu)->fd;
+    struct kvm_sregs sregs;
+    struct msr_list list = {.nmsrs = 1, .entries = {{.index = MSR_EFER, .data = value}}};
+    return !os_kvm(fd, KVM_GET_SREGS, &sregs) &&
+           msr_efer_allows(vcpu, sregs.cr0, sregs.efer, value) &&
+           os_kvm(fd, KVM_SET_MSRS, &list) == 1;
+}
+
+void kvm_answer_msr(struct vcpu *vcpu, struct kvm_run *run)
+{
+    uint64_t value = 0;
+    bool known;
+    if (run->exit_reason == KVM_EXIT_X86_RDMSR) {
+        known = msr_fixed_read(run->msr.index, &value);
+        run->msr.data = value;
+    } else if (run->msr.index == MSR_EFER) {
+        known = write_efer(vcpu, run->msr.data);
+    } else {
+        known = msr_fixed_write(run->msr.index);
+    }
+    run->msr.error = !known;
 }

@@ -139,6 +139,11 @@ static int run_step(struct probe *probe, unsigned step, struct err *err)
     int result = os_kvm_value(probe->vcpu, KVM_RUN, 0);
     if (result)
         return failed_call(err, result, steps[step]);
+    if (run->exit_reason == KVM_EXIT_INTERNAL_ERROR)
+        return err_set(err, ERR_HOST,
+                       "%s: KVM fails inside (error %u): it does not run what every kernel needs, "
+                       "as on hosts that only look as if they had virtualization",
+                       steps[step], run->internal.suberror);
     if (run->exit_reason != KVM_EXIT_IO || run->io.port != PROBE_PORT)
         return err_set(err, ERR_HOST, "%s: KVM gives up with exit %u", steps[step],
                        run->exit_reason);

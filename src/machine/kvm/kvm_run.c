@@ -95,9 +95,16 @@ static bool handle(struct vcpu *vcpu, struct kvm_run *run, enum vcpu_exit *exit)
         mmio_access(vcpu, run);
         kvm->io_pending = true;
         return false;
+    case KVM_EXIT_X86_RDMSR:
+    case KVM_EXIT_X86_WRMSR:
+        kvm_answer_msr(vcpu, run);
+        kvm->io_pending = true;
+        return false;
     case KVM_EXIT_INTR:
     case KVM_EXIT_IRQ_WINDOW_OPEN:
         return false;
+    case KVM_EXIT_DEBUG:
+        return kvm_debug_exit(vcpu, exit);
     case KVM_EXIT_SHUTDOWN:
         *exit = VCPU_EXIT_SHUTDOWN;
         return true;
@@ -152,6 +159,10 @@ enum vcpu_exit kvm_run(struct vcpu *vcpu)
     if (!atomic_load(&kvm->running)) {
         os_kvm_kick_accept();
         kvm->thread = pthread_self();
+    }
+    if (kvm_debug_begin(vcpu)) {
+        log_error("vCPU %u: KVM does not take the debugger's wishes", vcpu->index);
+        return VCPU_EXIT_HOST_FAILURE;
     }
     atomic_store(&kvm->running, true);
     do {
@@ -238,6 +249,7 @@ const struct vcpu_backend_ops kvm_backend = {
     .sandbox = OS_SANDBOX_VCPU_KVM,
     .machine_init = kvm_machine_init,
     .machine_fini = kvm_machine_fini,
+    .tsc_hz = kvm_tsc_hz,
     .machine_start = kvm_machine_start,
     .save_begin = kvm_fetch_chips,
     .chips_changed = kvm_put_chips,
@@ -250,6 +262,8 @@ const struct vcpu_backend_ops kvm_backend = {
     .state_changed = state_changed,
     .lapic_changed = lapic_changed,
     .kick = kvm_kick,
+    .breakpoints = KVM_BREAKPOINTS,
+    .inspect = kvm_inspect,
     .exit_reasons = KVM_REASON_COUNT,
     .exit_name = exit_name,
     .exits = exits,

@@ -33,11 +33,24 @@ static int build_board(struct vm *vm, struct err *err)
     if (!(vm->loop = os_loop_create(err)) ||
         !(vm->memory = guest_memory_create(config->memory_bytes, -1, err)))
         return -1;
-    vm->tsc_hz = config->deterministic ? DETERMINISTIC_TSC_HZ : os_clock_tsc_hz();
-    vm->clock = vm_clock_create(config->deterministic, vm->tsc_hz, vm_clock_woken, vm);
     vm->ports = bus_create(BUS_PORT);
     vm->mmio = bus_create(BUS_MMIO);
-    if (!vm->clock || !vm->ports || !vm->mmio)
+    return vm->ports && vm->mmio ? 0 : err_set(err, ERR_LIMIT, "out of memory");
+}
+
+// A backend that lets the guest read the TSC by itself, and tells it the time in terms of it, knows its frequency best.
+static int build_clock(struct vm *vm, struct err *err)
+{
+    const struct vm_config *config = vm->config;
+    const struct vcpu_backend_ops *backend = vm->system.backend;
+    vm->tsc_hz = config->deterministic ? DETERMINISTIC_TSC_HZ
+                 : backend->tsc_hz     ? backend->tsc_hz(&vm->system)
+                                       : 0;
+    if (!vm->tsc_hz)
+        vm->tsc_hz = os_clock_tsc_hz();
+    vm->system.clock = vm->clock =
+        vm_clock_create(config->deterministic, vm->tsc_hz, vm_clock_woken, vm);
+    if (!vm->clock)
         return err_set(err, ERR_LIMIT, "out of memory");
     vm_clock_pause(vm->clock);
     return 0;
@@ -49,7 +62,8 @@ static int build_model(struct vm *vm, struct err *err)
     struct cpu_offer *offer = NULL;
     if (config->accel == VM_ACCEL_KVM && !(offer = kvm_offer_create(config->kvm_fd, err)))
         return -1;
-    vm->model = cpu_model_create(config->cpu, NULL, config->cpus, vm->tsc_hz, offer, err);
+    vm->system.model = vm->model =
+        cpu_model_create(config->cpu, NULL, config->cpus, vm->tsc_hz, offer, err);
     kvm_offer_destroy(offer);
     return vm->model ? 0 : err_wrap(err, "--cpu %s", config->cpu);
 }
@@ -58,8 +72,6 @@ static int build_cpus(struct vm *vm, struct err *err)
 {
     const struct vm_config *config = vm->config;
     const struct vcpu_backend_ops *backend = choose_backend(config);
-    if (build_model(vm, err))
-        return -1;
     vm->system = (struct cpu_system){
         .owner = vm,
         .memory = vm->memory,
@@ -68,13 +80,12 @@ static int build_cpus(struct vm *vm, struct err *err)
         .code_cache_bytes = config->code_cache_bytes,
         .ports = vm->ports,
         .mmio = vm->mmio,
-        .clock = vm->clock,
-        .model = vm->model,
         .vcpus = vm->vcpus,
         .backend = backend,
         .accel_fd = config->kvm_fd,
     };
-    if (backend->machine_init && backend->machine_init(&vm->system, err))
+    if ((backend->machine_init && backend->machine_init(&vm->system, err)) ||
+        build_clock(vm, err) || build_model(vm, err))
         return -1;
     for (unsigned i = 0; i < config->cpus; i++) {
         if (!(vm->vcpus[i] = vcpu_create(&vm->system, i, err)))

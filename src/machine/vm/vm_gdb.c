@@ -49,6 +49,12 @@ static struct vcpu *selected(const struct vm_gdb *gdb)
 
 // ---- Stopping and going on ----
 
+static unsigned most_breakpoints(const struct vm_gdb *gdb)
+{
+    unsigned most = gdb->vm->system.backend->breakpoints;
+    return most ? most : MAX_BREAKPOINTS;
+}
+
 static void set_breakpoints(struct vm_gdb *gdb)
 {
     for (unsigned i = 0; i < gdb->vm->system.vcpu_count; i++) {
@@ -132,6 +138,9 @@ static void send_text(struct vm_gdb *gdb)
 static bool access_memory(struct vm_gdb *gdb, uint64_t address, uint8_t *bytes, size_t length,
                           bool write)
 {
+    const struct vcpu_backend_ops *backend = gdb->vm->system.backend;
+    if (backend->inspect)
+        backend->inspect(selected(gdb));
     while (length) {
         size_t piece = PAGE_BYTES - address % PAGE_BYTES;
         piece = piece < length ? piece : length;
@@ -264,7 +273,7 @@ static void change_breakpoint(struct vm_gdb *gdb, const char *text, bool insert)
     while (i < gdb->breakpoint_count && gdb->breakpoints[i] != address)
         i++;
     bool there = i < gdb->breakpoint_count;
-    if (insert && !there && gdb->breakpoint_count == MAX_BREAKPOINTS) {
+    if (insert && !there && gdb->breakpoint_count == most_breakpoints(gdb)) {
         fail(gdb);
         return;
     }
