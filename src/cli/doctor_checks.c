@@ -247,6 +247,14 @@ static void list_v1(const char *mounts, char *names, size_t bytes)
     }
 }
 
+// "cpuset" is none that gives time.
+static bool has_controllers(const char *names)
+{
+    char padded[260];
+    snprintf(padded, sizeof(padded), " %s ", names);
+    return strstr(padded, " memory ") && strstr(padded, " cpu ");
+}
+
 static void check_cgroups(struct doctor_finding *f)
 {
     char mounts[TEXT_BYTES] = "", v2[256] = "", v1[256];
@@ -254,8 +262,7 @@ static void check_cgroups(struct doctor_finding *f)
     bool has_v2 = os_host_read("/sys/fs/cgroup/cgroup.controllers", v2, sizeof(v2)) ||
                   os_host_read("/sys/fs/cgroup/unified/cgroup.controllers", v2, sizeof(v2));
     list_v1(mounts, v1, sizeof(v1));
-    const char *names = has_v2 && v2[0] ? v2 : v1;
-    bool enough = strstr(names, "memory") && strstr(names, "cpu");
+    bool enough = has_controllers(v2) || has_controllers(v1);
     f->name = "cgroups";
     f->state = enough ? DOCTOR_GOOD : has_v2 || v1[0] ? DOCTOR_PARTLY : DOCTOR_MISSING;
     FOUND(f, "%s%s%s%s%s", has_v2 ? "version 2: " : "",
