@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 
-from wirt_guest import BUSYBOX_PROMPT, Console, WIRT, check_quiet, image
+from wirt_guest import BUSYBOX_PROMPT, CPU, Console, WIRT, check_quiet, image
 
 backend = sys.argv[1]
 with tempfile.TemporaryDirectory(prefix="wirt-auto-") as here:
@@ -18,7 +18,7 @@ with tempfile.TemporaryDirectory(prefix="wirt-auto-") as here:
     with open(disk, "wb") as file:
         file.truncate(16 << 20)
     command = [WIRT, "run", "--kernel", image("vmlinuz-cloud"), "--initrd", image("busybox-cloud.cpio"), "--append",
-               "console=ttyS0 quiet panic=-1 wirt.net=dhcp", "--cpus", "2", "--disk", disk, "--net", "user", "--control", control]
+               "console=ttyS0 quiet panic=-1 wirt.net=dhcp", "--cpus", "2", "--cpu", CPU, "--disk", disk, "--net", "user", "--control", control]
     with Console(command, 110) as guest:
         guest.wait_for(BUSYBOX_PROMPT)
         status = json.loads(subprocess.run([WIRT, "ctl", control, "status", "--json"], stdout=subprocess.PIPE, check=True).stdout)

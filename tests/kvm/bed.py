@@ -99,6 +99,7 @@ def fill(share, commands, seconds):
 
 
 def qemu(share):
+    # Without SMAP: TCG 7.2 reads the stack of an IRET in user mode, which wirt's tier 0 executes, with the kernel's rights, and faults.
     return ["qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max,-smap", "-M", "q35", "-smp", "2", "-m", "2048",
             "-nodefaults", "-display", "none", "-no-reboot", "-serial", f"file:{share}.log",
             "-kernel", image("vmlinuz-cloud"), "-initrd", image("bed.cpio"),

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-from wirt_guest import WIRT, image
+from wirt_guest import CPU, WIRT, image
 
 MEMORY_LIMIT = 6 << 20
 APPEND = 'console=ttyS0 quiet panic=-1 reboot=t wirt.cmd="true"'
@@ -30,13 +30,13 @@ def run(command):
 
 
 def wirt_run():
-    stderr = run([WIRT, "run", "--accel", "kvm", "--kernel", kernel, "--initrd", initrd, "--append", APPEND, "--stats", "--json"])
+    stderr = run([WIRT, "run", "--accel", "kvm", "--cpu", CPU, "--kernel", kernel, "--initrd", initrd, "--append", APPEND, "--stats", "--json"])
     return json.loads(stderr[stderr.index("{"):])
 
 
 def qemu_exits():
     with tempfile.NamedTemporaryFile() as log:
-        run(["qemu-system-x86_64", "-accel", "kvm", "-cpu", "host", "-M", "microvm,acpi=on,pcie=on", "-m", "512", "-nodefaults", "-display", "none",
+        run(["qemu-system-x86_64", "-accel", "kvm", "-cpu", CPU, "-M", "microvm,acpi=on,pcie=on", "-m", "512", "-nodefaults", "-display", "none",
              "-no-reboot", "-serial", "stdio", "-device", "virtio-rng-pci", "-device", "virtio-balloon-pci,free-page-reporting=on",
              "-kernel", kernel, "-initrd", initrd, "-append", APPEND, "-trace", "kvm_run_exit", "-D", log.name])
         reasons = re.findall(r"kvm_run_exit.*reason (\d+)", log.read().decode())

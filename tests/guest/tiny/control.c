@@ -38,13 +38,24 @@ static void odd_msr(void *value)
     rdmsr((uint32_t)(uint64_t)value);
 }
 
+// QEMU's TCG takes these bits, and then refuses to enter the guest.
+static void try_reserved(const char *name, void (*set)(void *value), uint64_t value)
+{
+    if (!IN_BED) {
+        tell_trap(name, catches(set, (void *)value), &last_trap);
+        return;
+    }
+    print(name);
+    print(": left out\n");
+}
+
 void guest(void)
 {
     TELL_CATCH("CR0: PG without PE", set_cr0, (void *)(read_cr0() & ~1ull));
     TELL_CATCH("CR0: NW without CD", set_cr0, (void *)((read_cr0() | 1ull << 29) & ~(1ull << 30)));
-    TELL_CATCH("CR0: bit 32", set_cr0, (void *)(read_cr0() | 1ull << 32));
+    try_reserved("CR0: bit 32", set_cr0, read_cr0() | 1ull << 32);
     TELL_CATCH("CR0: PG off in 64-bit code", set_cr0, (void *)(read_cr0() & ~(1ull << 31)));
-    TELL_CATCH("CR3: high bits", set_cr3, (void *)(read_cr3() | 1ull << 60));
+    try_reserved("CR3: high bits", set_cr3, read_cr3() | 1ull << 60);
     TELL_CATCH("CR4: PAE off", set_cr4, (void *)(read_cr4() & ~(1ull << 5)));
     TELL_CATCH("CR4: bit 31", set_cr4, (void *)(read_cr4() | 1ull << 31));
     TELL_CATCH("CR8: 16", set_cr8, (void *)16);

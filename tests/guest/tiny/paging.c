@@ -18,6 +18,9 @@
 #define CR4_SMAP (1ull << 21)
 #define FLAG_AC  (1ull << 18)
 
+#define EBX_SMAP   (1u << 20)
+#define SMAP_LINES 8
+
 #define PAGE  (USER_PAGES + 0x100000)
 #define ENTRY user_table[256]
 #define FRAME SCRATCH
@@ -135,6 +138,20 @@ static void across_pages(void *unused)
     *(volatile uint64_t *)(PAGE + 0xFFC) = 0x1111111122222222;
 }
 
+static void supervisor_access_prevention(void)
+{
+    if (!(cpuid(7, 0).ebx & EBX_SMAP)) {
+        for (unsigned i = 0; i < SMAP_LINES; i++)
+            print("no SMAP here\n");
+        return;
+    }
+    write_cr4(read_cr4() | CR4_SMAP);
+    try_all("SMAP, user page", P | RW | US);
+    TELL_CATCH("SMAP with AC", load_with_ac, (void *)PAGE);
+    TELL_CATCH("SMAP without AC again", load, (void *)PAGE);
+    write_cr4(read_cr4() & ~CR4_SMAP);
+}
+
 void guest(void)
 {
     try_all("present, writable", P | RW);
@@ -154,11 +171,8 @@ void guest(void)
     store((void *)PAGE);
     write_cr4(read_cr4() | CR4_SMEP);
     try_all("SMEP, user page", P | RW | US);
-    write_cr4((read_cr4() & ~CR4_SMEP) | CR4_SMAP);
-    try_all("SMAP, user page", P | RW | US);
-    TELL_CATCH("SMAP with AC", load_with_ac, (void *)PAGE);
-    TELL_CATCH("SMAP without AC again", load, (void *)PAGE);
-    write_cr4(read_cr4() & ~CR4_SMAP);
+    write_cr4(read_cr4() & ~CR4_SMEP);
+    supervisor_access_prevention();
     global_pages();
     large_pages();
     *(volatile uint64_t *)(FRAME + 0xFF8) = 0;

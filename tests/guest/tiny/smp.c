@@ -17,6 +17,8 @@
 #define FRAME      0x900000ull
 #define ROUNDS     200u
 
+#define LOOP_CYCLES 10000000000ull
+
 enum { VECTOR_PING = 0x50, VECTOR_SHOOTDOWN = 0x51, VECTOR_WAKE = 0x52 };
 enum { ICR_INIT = 0x4500, ICR_STARTUP = 0x4600, ICR_OTHERS = 0xC0000 };
 
@@ -36,6 +38,13 @@ static void prepare_apic(void)
 static void end_interrupt(void)
 {
     *apic_register(REG_EOI) = 0;
+}
+
+static uint64_t rdtsc(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
+    return (uint64_t)high << 32 | low;
 }
 
 static void pause_long(void)
@@ -331,7 +340,8 @@ static void cross_modify(void)
     tell("old code executed", wrong);
 }
 
-// A loop that never ends but for the byte that the other CPU changes in it: JMP to itself becomes a RET.
+// A loop that never ends but for the byte that the other CPU changes in it: JMP to itself becomes a RET. Some seconds must be enough; INIT gets the CPU out
+// of it in any case.
 static void spin_in_code(void)
 {
     ((void (*)(void))(FRAME + 0x3000))();
@@ -347,8 +357,10 @@ static void break_a_loop(void)
     pause_long();
     pause_long();
     code[0] = 0xC3;
-    wait_for_job();
-    print("the loop ended\n");
+    uint64_t start_tsc = rdtsc();
+    while (jobs_done != jobs_started && rdtsc() - start_tsc < LOOP_CYCLES)
+        __asm__ volatile("pause");
+    print(jobs_done == jobs_started ? "the loop ended\n" : "the loop goes on\n");
 }
 
 void guest(void)
