@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Which MSRs there are, and what those say that hold nothing of the guest's: the same machine whatever executes it. Those that go with a CPU feature which
-// not every host has (SPEC_CTRL and PRED_CMD, bit 21 of EFER) are left out.
+// not every host has (SPEC_CTRL and PRED_CMD, AutoIBRS and FFXSR in EFER) are left out.
 #include "tiny.h"
+
+enum { EFER_FFXSR = 14, EFER_AUTOIBRS = 21 };
 
 struct range {
     uint32_t first, last;
@@ -79,7 +81,7 @@ void guest(void)
     uint64_t efer = rdmsr(EFER), allowed = 0;
     for (unsigned bit = 0; bit < 64; bit++) {
         uint64_t value = efer ^ 1ull << bit;
-        if (bit != 21 && !catches(write_efer, &value))
+        if (bit != EFER_AUTOIBRS && bit != EFER_FFXSR && !catches(write_efer, &value))
             allowed |= 1ull << bit;
         wrmsr(EFER, efer);
     }
