@@ -26,6 +26,13 @@ uint64_t os_clock_wall_ns(void)
     return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
 }
 
+uint64_t os_clock_process_ns(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+    return (uint64_t)now.tv_sec * 1000000000ull + (uint64_t)now.tv_nsec;
+}
+
 void os_clock_sleep_until_ns(uint64_t monotonic_ns)
 {
     struct timespec until = {(time_t)(monotonic_ns / 1000000000ull),

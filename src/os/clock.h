@@ -10,6 +10,7 @@
 uint64_t os_clock_monotonic_ns(void);
 // Wall-clock time in nanoseconds since 1970, UTC; it may jump.
 uint64_t os_clock_wall_ns(void);
+uint64_t os_clock_process_ns(void); // processor time that this process has had
 void os_clock_sleep_until_ns(uint64_t monotonic_ns);
 
 // Take the first reading for the measurement below, so that it costs no time of its own when it is needed later. Before there are threads.

@@ -22,7 +22,7 @@ def tiny(name, cpus):
 
 TESTS = {
     "doctor": ["python3", f"{TOP}/tests/kvm/doctor_test.py", "kvm"],
-    "verdict": ["python3", f"{TOP}/tests/kvm/verdict_test.py", "kvm", f"{TINY}/canonical.elf"],
+    "verdict": ["python3", f"{TOP}/tests/kvm/verdict_test.py", "kvm"],
     "boot-1": guest("boot_test.py", "cloud", "1"),
     "boot-2": guest("boot_test.py", "cloud", "2"),
 }

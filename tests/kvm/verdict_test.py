@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""verdict_test BACKEND GUEST.elf: whether KVM is usable is found out once for this boot, kernel and CPU, and remembered where nobody else can write.
+"""verdict_test BACKEND: whether KVM is usable is found out once for this boot, kernel and CPU, and remembered where nobody else can write.
 
 What is remembered is changed here: a run that repeats the change has believed it, one that does not has asked KVM anew.
 """
@@ -14,7 +14,7 @@ import time
 
 LIMIT_MS = 200
 TOLD = "as the test says"
-backend, guest = sys.argv[1:3]
+backend = sys.argv[1]
 # Root's place is in /run: a private one.
 if os.geteuid() == 0 and sys.argv[-1] != "inside":
     os.execvp("unshare", ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /run && exec "$0" "$@"', sys.executable, *sys.argv, "inside"])
@@ -23,12 +23,12 @@ with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot_id:
 
 
 def run(where):
-    """(seconds, what it said) of a run that insists on KVM."""
+    """(seconds, what it said) of a run that insists on KVM, and has nothing to boot if it gets it."""
     start = time.monotonic()
-    done = subprocess.run([os.environ["WIRT"], "run", "--accel", "kvm", "--kernel", guest, "--timeout", "60"], stdin=subprocess.DEVNULL,
+    done = subprocess.run([os.environ["WIRT"], "run", "--accel", "kvm", "--kernel", "/dev/null"], stdin=subprocess.DEVNULL,
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False, text=True, env={**os.environ, "XDG_RUNTIME_DIR": where})
     refused = "KVM is not usable" in done.stderr
-    assert done.returncode == (2 if refused else 1), done
+    assert done.returncode == 2 and (refused or "/dev/null: cannot be read" in done.stderr), done
     assert refused == (backend != "kvm" or TOLD in done.stderr), done
     return time.monotonic() - start, done.stderr
 

@@ -20,7 +20,7 @@
 #define CACHE_NAME "kvm-verdict"
 // Making and preparing a VM is not the guest's time, but must end, too.
 #define PROCESS_LIMIT_MS 1500
-#define FORMAT           "1" // of the file; a changed probe gets another
+#define FORMAT           "2" // of the file; a changed probe gets another
 // The slowest turn of the loop of privileged operations that is still worth it: hardware takes under 1 µs, an emulated SVM 10, the engine 3.
 #define SLOWEST_NS 40000u
 
@@ -126,6 +126,10 @@ static int make_vcpu(struct probe *probe, struct err *err)
     }
     int result = os_kvm(probe->vcpu, KVM_SET_CPUID2, cpuid);
     free(cpuid);
+    // The guest sets it again; where a CPU under emulation does not tell KVM of that, it is not lost at the next exit.
+    struct kvm_xcrs extended = {.nr_xcrs = 1, .xcrs = {{.xcr = 0, .value = PROBE_XCR0}}};
+    if (!result)
+        result = os_kvm(probe->vcpu, KVM_SET_XCRS, &extended);
     if (!result)
         result = set_registers(probe);
     return result ? failed_call(err, result, "setting registers") : 0;
@@ -167,12 +171,12 @@ static uint64_t time_loop(struct probe *probe, struct err *err)
 
 static int run_guest(struct probe *probe, char *told, size_t bytes, struct err *err)
 {
-    uint64_t first = os_clock_monotonic_ns();
+    uint64_t first = os_clock_process_ns();
     os_child_limit(KVM_PROBE_LIMIT_MS);
     for (unsigned step = 1; step < PROBE_PRIVILEGED; step++)
         if (run_step(probe, step, err))
             return -1;
-    uint64_t each = time_loop(probe, err), end = os_clock_monotonic_ns();
+    uint64_t each = time_loop(probe, err), end = os_clock_process_ns();
     if (!each)
         return -1;
     if (each > SLOWEST_NS)
@@ -180,8 +184,10 @@ static int run_guest(struct probe *probe, char *told, size_t bytes, struct err *
             err, ERR_HOST,
             "%s: a turn of the loop takes %llu us, more than %u make KVM slower than the engine",
             steps[PROBE_PRIVILEGED], (unsigned long long)each / 1000, SLOWEST_NS / 1000);
-    snprintf(told, bytes, "a guest proved it in %.1f ms, %.2f us a turn of privileged instructions",
-             (double)(end - first) / 1e6, (double)each / 1e3);
+    snprintf(
+        told, bytes,
+        "a guest proved it in %.1f ms of processor time, %.2f us a turn of privileged instructions",
+        (double)(end - first) / 1e6, (double)each / 1e3);
     return 0;
 }
 

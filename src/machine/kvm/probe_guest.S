@@ -92,7 +92,7 @@ after_fault:
     movb $PROBE_XSAVE, %r8b
     xorl %ecx, %ecx
     xorl %edx, %edx
-    movl $3, %eax
+    movl $PROBE_XCR0, %eax
     xsetbv
     movabsq $0x123456789ABCDEF0, %rbx
     movq %rbx, %xmm7

@@ -20,6 +20,7 @@
 #define PROBE_ABSENT       0x40000000 // no page there
 #define PROBE_TIMER_VECTOR 0x40
 #define PROBE_PORT         0xE9
+#define PROBE_XCR0         3 // x87 and SSE
 #define PROBE_LOOPS                                                                                \
     50 // of each of these rounds, the fastest of which counts: a busy host interrupts some
 #define PROBE_ROUNDS 8
