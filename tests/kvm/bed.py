@@ -9,7 +9,7 @@ built, the tests, the tools and some guest images, and they stand in the bed und
 works there. Each command's output is shown with its status and seconds; the bed's status is 1 when one failed.
 
 Meson gives TOP and BUILD in the environment; by hand they follow from where this file stands and from ./build. BED_IMAGES names the guest images to take
-along, BED_SECONDS limits each command (120).
+along, BED_SECONDS limits each command (180).
 
 QEMU's TCG sometimes (once in a dozen boots) hangs before the bed is up: it is started once more then. Nothing is repeated once the bed is up.
 """
@@ -156,7 +156,7 @@ def follow(share, count, seconds, tell):
 
 def run_in_bed(commands, tell=print):
     """Runs [[name, [word...]]...] in the bed. {name: (status, seconds)}; missing names did not come to their end."""
-    seconds = int(os.environ.get("BED_SECONDS", "120"))
+    seconds = int(os.environ.get("BED_SECONDS", "180"))
     with tempfile.TemporaryDirectory(prefix="wirt-bed-") as here:
         share = f"{here}/share"
         os.mkdir(share)
