@@ -220,14 +220,13 @@ static int open_accel(struct launch *launch, json_t *config, struct err *err)
 {
     const char *accel = path_of(config, "accel");
     bool asked = !strcmp(accel, "kvm");
-    bool engine_only = json_is_true(json_object_get(config, "deterministic")) ||
-                       json_object_get(config, "trace");
+    bool engine_only =
+        json_is_true(json_object_get(config, "deterministic")) || json_object_get(config, "trace");
     struct kvm_verdict verdict;
     if (!asked && *accel && strcmp(accel, "auto"))
         return 0;
     if (asked && engine_only)
-        return err_set(err, ERR_USAGE,
-                       "--accel kvm: --deterministic and --trace need the engine");
+        return err_set(err, ERR_USAGE, "--accel kvm: --deterministic and --trace need the engine");
     if (!asked && engine_only)
         return 0;
     kvm_probe(false, &verdict);

@@ -39,7 +39,7 @@ struct kvm_machine {
     size_t run_bytes;
     unsigned slots; // in use, in the order of guest_memory_region()
     bool has_tsc_offset, has_x2apic_ids;
-    bool can_hold_interrupts; // while the debugger steps
+    bool can_hold_interrupts;     // while the debugger steps
     struct kvm_cpuid2 *supported; // owned: what KVM_GET_SUPPORTED_CPUID says
     // Any thread: levels of the interrupt lines as devices set them.
     _Atomic uint32_t levels;
@@ -58,7 +58,7 @@ struct kvm_vcpu {
     bool has_tier0;  // the engine's context is made
     bool debugged;   // KVM knows breakpoints or a step
     bool io_pending; // the exit's instruction is finished by the next KVM_RUN
-    int injected;    // vector of an interrupt that the kernel has acknowledged and not delivered; -1: none
+    int injected; // vector of an interrupt that the kernel has acknowledged and not delivered; -1: none
     uint64_t exits[KVM_REASON_COUNT];
     uint64_t emulated;           // instructions, by tier 0
     uint32_t msrs[KVM_MSRS_MAX]; // those that this KVM has
