@@ -70,6 +70,8 @@ with copy_of("debian.ext4") as disk:
         # bash's own TCP, kept in memory, so that nothing but the network is tested.
         total = guest.run(f"cat </dev/tcp/10.0.2.2/{server.port} >/dev/shm/down; sha256sum </dev/shm/down")
         assert re.search(f"^{expected.hexdigest()}  -$", total, re.MULTILINE), total  # the kernel may have said something, too
+        words = guest.run(f"grep {card} /proc/net/dev").split(":")[-1].split()
+        assert int(words[0]) / int(words[1]) > 4000, f"segments were not joined: {words}"
         guest.run(f"cat /dev/shm/down >/dev/tcp/10.0.2.2/{server.port}; rm /dev/shm/down")
         server.join(60)
         assert server.received.hexdigest() == expected.hexdigest(), "what came up differs"

@@ -98,7 +98,7 @@ with Console(busybox("cloud", "", "--net", f"tap={NAME.decode()}", "--memory", "
     end = counters(guest)
     received, sent = between[0] / between[1], (end[2] - between[2]) / (end[3] - between[3])
     print(f"mean frame: {received:.0f} bytes received, {sent:.0f} sent")
-    assert received > 4000 and sent > 4000, "segments were not joined"
+    assert received > 4000 and sent > 2000, "segments were not joined"
     guest.type("poweroff\n")
     guest.finish(0)
     check_quiet(guest)

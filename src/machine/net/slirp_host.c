@@ -13,6 +13,7 @@
 
 #include "base/bits.h"
 #include "machine/net/checksum.h"
+#include "machine/net/merge.h"
 #include "os/clock.h"
 #include "os/frame.h"
 #include "os/poll_set.h"
@@ -46,6 +47,10 @@ struct slirp_host {
     struct pollfd polls[POLL_MAX]; // [0] is the guest's socket
     unsigned poll_count;
     bool gone;
+    bool joins; // the guest takes TCP segments joined
+    struct net_merge merge;
+    bool stuck; // what is merged is finished, and the guest did not take it yet
+    struct net_header merged_header;
     // Frames that the guest did not take yet.
     unsigned queue_first, queue_count;
     uint16_t queue_length[QUEUE_FRAMES];
@@ -62,8 +67,27 @@ static int send_now(struct slirp_host *host, const void *frame, size_t length)
     return os_frame_send(host->socket, iov, 2);
 }
 
+// What is joined goes before everything behind it.
+static void flush_merge(struct slirp_host *host)
+{
+    struct net_merge *merge = &host->merge;
+    if (!merge->length)
+        return;
+    if (!host->stuck)
+        net_merge_finish(merge, &host->merged_header);
+    const struct iovec iov[2] = {{&host->merged_header, sizeof(host->merged_header)},
+                                 {merge->frame, merge->length}};
+    host->stuck = os_frame_send(host->socket, iov, 2) == -EAGAIN;
+    if (!host->stuck)
+        merge->length = 0;
+}
+
 static void flush_queue(struct slirp_host *host)
 {
+    if (host->stuck)
+        flush_merge(host);
+    if (host->stuck)
+        return;
     while (host->queue_count) {
         unsigned first = host->queue_first;
         if (send_now(host, host->queue[first], host->queue_length[first]) == -EAGAIN)
@@ -78,7 +102,16 @@ static ssize_t send_packet(const void *frame, size_t length, void *opaque)
     struct slirp_host *host = opaque;
     if (length > FRAME_BYTES)
         return -1;
-    if (!host->queue_count && send_now(host, frame, length) != -EAGAIN)
+    bool waiting = host->queue_count || host->stuck;
+    if (host->joins && !waiting) {
+        if (net_merge_add(&host->merge, frame, length))
+            return (ssize_t)length;
+        flush_merge(host);
+        if (!host->stuck && net_merge_add(&host->merge, frame, length))
+            return (ssize_t)length;
+        waiting = host->stuck;
+    }
+    if (!waiting && send_now(host, frame, length) != -EAGAIN)
         return (ssize_t)length;
     if (host->queue_count == QUEUE_FRAMES)
         return -1; // only what answers the guest's own frames comes here: lost, as on a wire
@@ -100,6 +133,8 @@ static void receive(struct slirp_host *host)
             host->gone = true;
             return;
         }
+        if (length == 1) // what the guest accepts (net/user.c)
+            host->joins = host->input[0] & NET_OFFLOAD_TSO4;
         if ((size_t)length < NET_HEADER_BYTES + NET_FRAME_BYTES_MIN)
             continue;
         struct net_header header;
@@ -226,7 +261,8 @@ static int get_revents(int index, void *opaque)
 static int turn(struct slirp_host *host, struct err *err)
 {
     uint32_t timeout = timers_timeout(host);
-    bool full = host->queue_count;
+    flush_merge(host); // nothing more comes before the next wait
+    bool full = host->queue_count || host->stuck;
     host->polls[0] =
         (struct pollfd){.fd = host->socket, .events = (short)(POLLIN | (full ? POLLOUT : 0))};
     host->poll_count = 1;

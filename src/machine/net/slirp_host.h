@@ -4,7 +4,8 @@
 //
 // The guest is on 10.0.2.0/24 and fec0::/64: the host is .2, names are served at .3, DHCP gives .15. The socket carries
 // packets of a net_header and a frame each; the first packet from here is one byte long and says that all forwards stand, or
-// it is a byte, the number of an error's code, and the error's text.
+// it is a byte, the number of an error's code, and the error's text. A packet of one byte to here says what the guest accepts (enum net_offload):
+// with NET_OFFLOAD_TSO4 consecutive TCP segments come joined (merge.h).
 //
 // Threads: one. slirp_host_run() returns when the other side of the socket is gone.
 #ifndef WIRT_MACHINE_NET_SLIRP_HOST_H
