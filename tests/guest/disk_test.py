@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""disk_test device | cache | full stop|report | error stop|report | clones NUMBER: a disk as the guest sees it.
+"""disk_test device | cache | full stop|report | error stop|report | gone stop|report | clones NUMBER: a disk as the guest sees it.
 
 device: a running guest sees queues, discard, write zeroes, cache mode and a new size; limits slow it down; statistics count.
 
@@ -11,11 +11,15 @@ cache: once the guest has switched its disk to write-through, the storage sees a
 error: the storage answers EIO to writes while the guest writes, a real server behind NBD. With "stop" the machine pauses and tells, and goes on
 when the storage is well again, as if nothing had been; with "report" the guest sees the error. What was synced is there.
 
+gone: the process that stands between the machine and a remote disk is killed while the guest writes. The machine tells that it has ended; then the disk's
+policy applies, and what was synced is on the server.
+
 clones: so many linked clones of a template, with the time and disk use of each.
 """
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -167,22 +171,32 @@ class FailingNbd(storage_servers.Nbd):
                 "error=EIO", "error-pwrite-rate=1", f"error-pwrite-file={self.trigger}"]
 
 
-def test_error(folder, policy):
+def needs_nbd(folder):
+    """An empty file system for a server to offer."""
     if not os.path.exists(f"{os.path.dirname(WIRT)}/wirt-io-nbd"):
         skip("this build has no wirt-io-nbd: its library is missing")
     raw = f"{folder}/raw"
     with open(raw, "wb") as file:
         file.truncate(64 << 20)
     shell("/sbin/mke2fs", "-q", "-t", "ext4", raw)
+    return raw
+
+
+def start_writing(guest, count, after):
+    guest.run("mkdir -p /mnt; mount -t ext4 /dev/vda /mnt", BUSYBOX_PROMPT)
+    guest.type(f"for n in $(seq 1 {count}); do yes file $n | dd of=/mnt/f$n bs=64k count=4 iflag=fullblock conv=fsync 2>/dev/null && "
+               "echo synced=$n; done; echo all $((1 + 1))\n")
+    guest.wait_for(f"synced={after}\r?\n")
+
+
+def test_error(folder, policy):
+    raw = needs_nbd(folder)
     with FailingNbd(folder, raw) as server:
         words = ["--disk", f"{server.url},format=raw,on-error={policy}", "--control", f"{folder}/control"]
         with Console(busybox("cloud", "", *words), 200) as guest:
             guest.wait_for(BUSYBOX_PROMPT)
             control = Control(f"{folder}/control")
-            guest.run("mkdir -p /mnt; mount -t ext4 /dev/vda /mnt", BUSYBOX_PROMPT)
-            guest.type("for n in $(seq 1 20); do yes file $n | dd of=/mnt/f$n bs=64k count=4 iflag=fullblock conv=fsync 2>/dev/null && "
-                       "echo synced=$n; done; echo all $((1 + 1))\n")
-            guest.wait_for("synced=5\r?\n")
+            start_writing(guest, 20, 5)
             with open(server.trigger, "wb"):
                 pass
             if policy == "stop":
@@ -202,6 +216,44 @@ def test_error(folder, policy):
                 assert 5 <= len(synced) < 20 and "I/O error" in guest.text, "the guest saw no error"
                 os.unlink(server.trigger)
             guest.type("poweroff -f\n")
+            guest.finish(0)
+    check_files(raw, synced, 1 << 18)
+    print(f"{policy}: {len(synced)} files synced, none lost")
+
+
+def process_for(url):
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", encoding="utf-8") as file:
+                words = file.read().split("\0")
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if words[0].endswith("wirt-io-nbd") and url in words:
+            return int(pid)
+    raise AssertionError(f"no process stands before {url}")
+
+
+def test_gone(folder, policy):
+    raw = needs_nbd(folder)
+    with storage_servers.Nbd(folder, raw) as server:
+        words = ["--disk", f"{server.url},format=raw,on-error={policy}", "--control", f"{folder}/control"]
+        with Console(busybox("cloud", "", *words), 200) as guest:
+            guest.wait_for(BUSYBOX_PROMPT)
+            control = Control(f"{folder}/control")
+            start_writing(guest, 20, 5)
+            os.kill(process_for(server.url), signal.SIGKILL)
+            told = control.wait_for("disk-connection")
+            assert told["state"] == "lost" and "its process has ended" in told["reason"], told
+            if policy == "stop":
+                told = control.wait_for("disk-error")
+                assert told["operation"] in ("write", "flush") and control.do("status")["state"] == "paused", told
+                synced = synced_files(guest, 20)
+                control.do("stop")
+            else:
+                guest.wait_for("all 2\r?\n")
+                synced = synced_files(guest, 20)
+                assert 5 <= len(synced) < 20 and "I/O error" in guest.text, "the guest saw no error"
+                guest.type("poweroff -f\n")
             guest.finish(0)
     check_files(raw, synced, 1 << 18)
     print(f"{policy}: {len(synced)} files synced, none lost")
@@ -302,9 +354,9 @@ with tempfile.TemporaryDirectory(prefix="wirt-disk-") as where:
         test_device(where)
     elif sys.argv[1] == "cache":
         test_cache(where)
-    elif sys.argv[1] == "error":
+    elif sys.argv[1] in ("error", "gone"):
         try:
-            test_error(where, sys.argv[2])
+            (test_error if sys.argv[1] == "error" else test_gone)(where, sys.argv[2])
         except storage_servers.Missing as missing:
             skip(str(missing))
     elif sys.argv[1] == "full":
