@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -89,6 +90,89 @@ void os_process_ignore_children(void)
 void os_process_heed_children(void)
 {
     signal(SIGCHLD, SIG_DFL);
+}
+
+// ---- Running to the end.
+
+static _Noreturn void run_child(const struct os_process_command *command, int in, int out)
+{
+    sigset_t none;
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    signal(SIGPIPE, SIG_DFL);
+    if (command->enter)
+        command->enter(command->user);
+    if (dup2(in, 0) == 0 && dup2(out, 1) == 1 && dup2(out, 2) == 2)
+        execv(command->program, command->arguments);
+    _exit(127);
+}
+
+// What it says, in one line.
+static void read_words(int fd, char *text, size_t size)
+{
+    size_t used = 0;
+    char rest[512];
+    for (;;) {
+        bool room = used + 1 < size;
+        ssize_t n = room ? read(fd, text + used, size - 1 - used) : read(fd, rest, sizeof(rest));
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0)
+            break;
+        if (room)
+            used += (size_t)n;
+    }
+    while (used && text[used - 1] == '\n')
+        used--;
+    text[used] = 0;
+    for (char *at = text; *at; at++)
+        if (*at == '\n')
+            *at = ' ';
+}
+
+static int run_to_end(const struct os_process_command *command, int in[2], int out[2], char *text,
+                      size_t size)
+{
+    int status = 0;
+    pid_t pid = fork();
+    if (pid == 0)
+        run_child(command, in[0], out[1]);
+    close(in[0]);
+    close(out[1]);
+    if (pid > 0 && command->input)
+        (void)!write(in[1], command->input, strlen(command->input));
+    close(in[1]);
+    if (pid > 0)
+        read_words(out[0], text, size);
+    close(out[0]);
+    while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    return pid > 0 ? status : -1;
+}
+
+int os_process_run(const struct os_process_command *command, struct err *err)
+{
+    int in[2], out[2];
+    char text[256] = "";
+    if (pipe2(in, O_CLOEXEC))
+        return err_set_errno(err, errno, "cannot run %s", command->program);
+    if (pipe2(out, O_CLOEXEC)) {
+        int reason = errno;
+        close(in[0]);
+        close(in[1]);
+        return err_set_errno(err, reason, "cannot run %s", command->program);
+    }
+    os_process_heed_children();
+    int status = run_to_end(command, in, out, text, sizeof(text));
+    os_process_ignore_children();
+    while (waitpid(-1, NULL, WNOHANG) > 0) // others that ended meanwhile
+        ;
+    if (status == 0)
+        return 0;
+    if (WIFEXITED(status) && WEXITSTATUS(status) == 127)
+        return err_set(err, ERR_NOT_FOUND, "%s is missing", command->program);
+    return err_set(err, ERR_HOST, "%s: %s", command->program,
+                   text[0] ? text : "failed without a word");
 }
 
 int os_process_watch(pid_t pid)
@@ -182,6 +266,11 @@ int os_process_become(uid_t uid, gid_t gid, struct err *err)
     if (setgroups(0, NULL) || setresgid(gid, gid, gid) || setresuid(uid, uid, uid))
         return err_set_errno(err, errno, "cannot become uid %u", uid);
     return 0;
+}
+
+void os_process_private_files(void)
+{
+    umask(077);
 }
 
 bool os_process_is_root(void)

@@ -24,6 +24,17 @@ struct os_process_detached {
 };
 int os_process_detach(const struct os_process_detached *what, pid_t *pid, struct err *err);
 
+// Runs a program of the system to its end, which must be soon: `input` is what it reads. `enter` as above. For a process that ignores its children otherwise.
+// 0, or -1 and *err with what the program said.
+struct os_process_command {
+    const char *program;
+    char *const *arguments;
+    const char *input; // at most some pages; NULL: nothing
+    void (*enter)(void *user);
+    void *user;
+};
+int os_process_run(const struct os_process_command *command, struct err *err);
+
 // Children that end leave nothing behind and are never waited for.
 void os_process_ignore_children(void);
 void os_process_heed_children(void); // as it was before
@@ -45,6 +56,7 @@ int os_process_run_forked(void (*work)(void *user), void *user, pid_t *pid, stru
 
 // Gives up root: groups, group, user, for good. No-op for somebody else than root.
 int os_process_become(uid_t uid, gid_t gid, struct err *err);
+void os_process_private_files(void); // what is made from now on is for its owner alone
 bool os_process_is_root(void);
 bool os_process_folder(char *path, size_t size); // where the running program lies
 // The ids of a user by name; false when there is none.
