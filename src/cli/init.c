@@ -58,9 +58,9 @@ static int read_hidden(const char *prompt, char password[PASSWORD_BYTES], struct
     struct os_tty_state tty;
     size_t used = 0;
     char key = 0;
-    fputs(prompt, stderr);
     os_tty_save(&tty, 0);
     os_tty_raw(&tty);
+    fputs(prompt, stderr); // now: what is typed as soon as it is read must not be shown
     while (os_stream_read_wait(0, &key, 1) == 1 && key != '\r' && key != '\n' && key != 3) {
         if (key == 127)
             used -= used > 0;
