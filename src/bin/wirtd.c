@@ -24,11 +24,13 @@ static const char usage[] =
     "  --accel HOW            how machines execute: auto, kvm, engine (auto)\n"
     "  --log-level LEVEL      error, warn, info or debug (info)\n"
     "  --check-replies        answers that break the interface's table are errors: for tests\n"
+    "  --stop-guests          have the wirtd that runs shut all guests down, wait, and end\n"
     "  --describe             print the interface's table as JSON and end\n"
     "Example: wirtd --state ~/wirt --listen 127.0.0.1:8006\n";
 
 struct words {
     struct daemon_options options;
+    bool stop_guests;
     char state[4096], address[256];
 };
 
@@ -100,6 +102,10 @@ int main(int argc, char **argv)
             words.options.check_replies = true;
             continue;
         }
+        if (!strcmp(argv[i], "--stop-guests")) {
+            words.stop_guests = true;
+            continue;
+        }
         if (i + 1 == argc || set_word(&words, argv[i], argv[i + 1])) {
             fprintf(stderr, "wirtd: %s: unknown, or its value is wrong; see wirtd --help\n",
                     argv[i]);
@@ -107,7 +113,10 @@ int main(int argc, char **argv)
         }
         i++;
     }
-    if (!daemon_run(&words.options, &err))
+    int failed = words.stop_guests
+                     ? daemon_stop_guests(words.options.state, words.options.socket, &err)
+                     : daemon_run(&words.options, &err);
+    if (!failed)
         return 0;
     fprintf(stderr, "wirtd: %s\n", err.text);
     return err_exit_status(err.code);

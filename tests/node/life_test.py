@@ -2,10 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The whole life of a VM, as a program written for Proxmox VE lives it: Debian's python3-proxmoxer, unmodified."""
 import os
-import socket
 
 from proxmoxer import ResourceException
-from wirt_node import Node, busybox_args, finish, proxmoxer_client
+from wirt_node import Node, busybox_args, console_says, finish, proxmoxer_client
 
 
 def refused(call, *words):
@@ -16,20 +15,6 @@ def refused(call, *words):
         assert all(word in text for word in words), f"{text} lacks {words}"
         return
     raise AssertionError(f"that was not refused: {words}")
-
-
-def console_says(node, vmid, word):
-    """What the guest prints on its console until `word` comes."""
-    connection = socket.socket(socket.AF_UNIX)
-    connection.settimeout(120)
-    connection.connect(f"{node.state}/run/{vmid}/console.sock")
-    connection.sendall(b"\n")
-    text = b""
-    while word not in text:
-        part = connection.recv(4096)
-        assert part, f"the console ended without {word}: {text[-500:]}"
-        text += part
-    return text
 
 
 def create(node, api):

@@ -42,11 +42,14 @@ def busybox_args(append=""):
 class Node:
     """A wirtd. Used with `with`; all its machines end with it."""
 
-    def __init__(self, *words, name="testnode", check_replies=True):
-        self.name = name
+    def __init__(self, *words, name="testnode", before=(), owner=None, check_replies=True):
+        """`before`: words before wirtd's own, as of a program that starts it elsewhere, or as `owner`."""
+        self.name, self.before = name, before
         self.check = ["--check-replies"] if check_replies else []
         self.folder = tempfile.mkdtemp(prefix="wirt-node-")
         os.chmod(self.folder, 0o755)  # wirtd gives up root and must still find its way in
+        if owner:
+            shutil.chown(self.folder, owner)
         self.state = f"{self.folder}/state"
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -65,14 +68,14 @@ class Node:
         return self
 
     def __exit__(self, *_):
+        self.end_machines()  # first: the network goes with wirtd when no machine is on it
         if self.process:
             self.stop()
-        self.end_machines()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def start(self):
         self.process = subprocess.Popen(
-            [os.environ["WIRTD"], "--state", self.state, "--listen", f"127.0.0.1:{self.port}", "--node", self.name,
+            [*self.before, os.environ["WIRTD"], "--state", self.state, "--listen", f"127.0.0.1:{self.port}", "--node", self.name,
              "--accel", ACCEL, *self.check, *self.words], stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT)
         deadline = time.monotonic() + 30
         while True:
@@ -120,7 +123,10 @@ class Node:
     def end_machines(self):
         for pid in self.machines():
             try:
-                os.kill(pid, signal.SIGKILL)
+                watch = os.pidfd_open(pid)
+                signal.pidfd_send_signal(watch, signal.SIGKILL)
+                select.select([watch], [], [], 30)
+                os.close(watch)
             except ProcessLookupError:
                 pass
 
@@ -167,3 +173,18 @@ def finish(client, node, upid, seconds=120):
     log = "\n".join(line["t"] for line in client.nodes(node.name).tasks(upid).log.get())
     assert status["exitstatus"] == "OK", f"{upid}: {status['exitstatus']}\n{log}\n{node.text()}"
     return log
+
+
+def console_says(node, vmid, word, typed=b"\n"):
+    """What the guest prints on its console until `word` comes, once this is typed."""
+    connection = socket.socket(socket.AF_UNIX)
+    connection.settimeout(120)
+    connection.connect(f"{node.state}/run/{vmid}/console.sock")
+    connection.sendall(typed)
+    text = b""
+    while word not in text:
+        part = connection.recv(4096)
+        assert part, f"the console ended without {word}: {text[-500:]}"
+        text += part
+    connection.close()
+    return text

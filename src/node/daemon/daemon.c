@@ -14,6 +14,7 @@
 #include "os/detach.h"
 #include "os/directory.h"
 #include "os/file.h"
+#include "os/host.h"
 #include "os/loop.h"
 #include "os/node_facts.h"
 
@@ -27,6 +28,7 @@ struct daemon {
     char paths[12][PATH_BYTES];
     size_t path_count;
     char name[64], fingerprint[96];
+    char instance[8]; // what the helper tells this node from others on the machine by
     int lock_fd;
     struct helper *helper;
     struct os_loop *loop;
@@ -59,10 +61,21 @@ void daemon_default_state(char *path, unsigned long size)
 
 // ---- Beginning, in the order of need.
 
-static int lock_state(struct daemon *daemon, struct err *err)
+// By the state directory, so that it is the same at each start.
+static int name_instance(struct daemon *daemon, struct err *err)
 {
+    char path[PATH_BYTES], hash[SECRET_HASH_BYTES];
     if (os_directory_make_all(daemon->options->state, 0700, err))
         return -1;
+    if (!os_file_real_path(daemon->options->state, path, sizeof(path)))
+        return err_set(err, ERR_HOST, "where '%s' lies cannot be told", daemon->options->state);
+    secret_hash(path, hash);
+    snprintf(daemon->instance, sizeof(daemon->instance), "%.6s", hash);
+    return 0;
+}
+
+static int lock_state(struct daemon *daemon, struct err *err)
+{
     daemon->lock_fd = os_file_open(below(daemon, "lock"), OS_FILE_WRITE | OS_FILE_CREATE, err);
     if (daemon->lock_fd < 0)
         return -1;
@@ -86,6 +99,7 @@ static int give_up_root(struct daemon *daemon, struct err *err)
 {
     uid_t uid;
     gid_t gid;
+    os_process_private_files(); // the Unix socket first of all
     if (!os_process_is_root())
         return 0;
     find_user(&uid, &gid);
@@ -204,9 +218,47 @@ static void tell_first_steps(struct daemon *daemon)
     log_info("listens on https://%s:%d/, certificate %s",
              daemon->options->address ? daemon->options->address : daemon->name,
              daemon->options->port, daemon->fingerprint);
-    if (!auth_has_admin(daemon->node.auth))
-        log_warn("there is no administrator yet: wirt init --state %s --admin root@wirt",
-                 daemon->options->state);
+    if (auth_has_admin(daemon->node.auth))
+        return;
+    secret_uuid(daemon->node.setup_token);
+    log_warn("there is no administrator yet: wirt init --state %s --admin root@wirt, or POST "
+             "/access/setup with the one-time token %s",
+             daemon->options->state, daemon->node.setup_token);
+}
+
+// ---- Guests that start with the node: once after each start of the machine, whenever wirtd comes up. A restart of wirtd alone starts nobody.
+
+#define BOOT_KEY "/boot"
+
+static bool boot_id(char id[64])
+{
+    return os_host_read("/proc/sys/kernel/random/boot_id", id, 64);
+}
+
+static int work_autostart(struct task *task, void *argument, struct err *err)
+{
+    char id[64];
+    struct node *node = argument;
+    struct guest_all all = {.tasks = node->tasks};
+    int result = guests_start_all(node->guests, task, &all, err);
+    // Only now: when we are killed in between, those that are left are started later.
+    if (boot_id(id) && task_wanted(task))
+        store_put_now(node->store, BOOT_KEY, json_pack("{s:s}", "id", id), NULL);
+    return result;
+}
+
+static void autostart(struct node *node)
+{
+    char id[64], upid[TASK_UPID_BYTES];
+    struct err err = {0};
+    json_t *last = store_get(node->store, BOOT_KEY, NULL);
+    const char *last_id = json_string_value(json_object_get(last, "id"));
+    bool again = boot_id(id) && last_id && !strcmp(id, last_id);
+    json_decref(last);
+    struct task_start start = {
+        .type = "startall", .id = "", .user = "root@pam", .work = work_autostart, .argument = node};
+    if (!again && tasks_start(node->tasks, &start, upid, &err))
+        log_error("guests are not started: %s", err.text);
 }
 
 // ---- End, in the opposite order.
@@ -245,11 +297,13 @@ int daemon_run(const struct daemon_options *options, struct err *err)
     else
         os_node_name(daemon->name, sizeof(daemon->name));
     int result = -1;
-    // The helper first: it must not inherit the lock.
-    if ((daemon->helper = helper_start(err)) && !lock_state(daemon, err) &&
-        !give_up_root(daemon, err) && !open_base(daemon, err) && !open_parts(daemon, err) &&
-        !open_front(daemon, err)) {
+    // The helper before the lock: it must not inherit it.
+    if (!name_instance(daemon, err) &&
+        (daemon->helper = helper_start(daemon->instance, below(daemon, "helper.lock"), err)) &&
+        !lock_state(daemon, err) && !give_up_root(daemon, err) && !open_base(daemon, err) &&
+        !open_parts(daemon, err) && !open_front(daemon, err)) {
         tell_first_steps(daemon);
+        autostart(&daemon->node);
         http_run(daemon->http);
         result = 0;
     }

@@ -3,7 +3,7 @@
 // wirtd, put together: what it owns is made here in order and taken apart in the opposite one; the folders above know nothing of each other but
 // through what this gives them.
 //
-// In the state directory: `lock` (held while wirtd runs), store.db, auth.key, cert.pem and key.pem, audit.log, tasks/, run/, storage/local/.
+// In the state directory: `lock` (held while wirtd runs), `helper.lock` (while its helper does), store.db, auth.key, cert.pem and key.pem, audit.log, tasks/, run/, storage/local/.
 #ifndef WIRT_NODE_DAEMON_DAEMON_H
 #define WIRT_NODE_DAEMON_DAEMON_H
 
@@ -28,6 +28,8 @@ int daemon_run(const struct daemon_options *options, struct err *err);
 // `wirt init`: makes the first administrator, in the state directory while nobody runs on it, else by asking who does.
 int daemon_init(const char *state, const char *socket, const char *admin, const char *password,
                 struct err *err);
+// Asks the wirtd of the state directory to shut all guests down and waits for it: before the machine itself goes down.
+int daemon_stop_guests(const char *state, const char *socket, struct err *err);
 // The folder that is meant when none is named: /var/lib/wirt for root, else below the user's data.
 void daemon_default_state(char *path, unsigned long size);
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// `wirt init`. A store belongs to one process: while wirtd runs it is asked, by its Unix socket; else the store is opened here.
+// `wirt init`, and `wirtd --stop-guests`: short requests to a wirtd that runs, by its Unix socket. A store belongs to one process: only while nobody runs on it
+// it is opened here.
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,12 +9,15 @@
 
 #include "node/auth/auth.h"
 #include "node/daemon/daemon.h"
+#include "node/task/task.h"
 #include "os/directory.h"
 #include "os/file.h"
+#include "os/poll_set.h"
 #include "os/unix_socket.h"
 
 #define PATH_BYTES   4096
 #define ANSWER_BYTES 65536
+#define ASK_AGAIN_MS 500
 
 static int init_here(const char *state, const char *admin, const char *password, struct err *err)
 {
@@ -29,46 +33,53 @@ static int init_here(const char *state, const char *admin, const char *password,
     return result;
 }
 
-// One request and its whole answer, as the owner of the socket.
-static int ask(const char *socket, const char *path, json_t *body, int *status, struct err *err)
+// One request and its whole answer, as the owner of the socket: its `data`, or NULL and *err. Takes the body's reference.
+static json_t *ask(const char *socket, const char *method, const char *path, json_t *body,
+                   struct err *err)
 {
-    char head[512], *text = json_dumps(body, JSON_COMPACT), *answer = malloc(ANSWER_BYTES);
+    char head[768], *text = json_dumps(body, JSON_COMPACT), *answer = malloc(ANSWER_BYTES);
     json_decref(body);
     int fd = os_unix_connect(socket, err);
-    int length = snprintf(head, sizeof(head),
-                          "POST /api2/json%s HTTP/1.1\r\nHost: local\r\nConnection: close\r\n"
-                          "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
-                          path, text ? strlen(text) : 0);
+    bool bare = !strcmp(method, "GET");
+    size_t length = !bare && text ? strlen(text) : 0;
+    int head_length = snprintf(head, sizeof(head),
+                               "%s /api2/json%s HTTP/1.1\r\nHost: local\r\nConnection: close\r\n"
+                               "Content-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
+                               method, path, length);
     size_t used = 0, none;
     ssize_t n = -1;
-    if (fd >= 0 && text && answer && os_unix_send(fd, head, (size_t)length, NULL, 0) == length &&
-        os_unix_send(fd, text, strlen(text), NULL, 0) == (ssize_t)strlen(text))
+    if (fd >= 0 && text && answer && !os_unix_send_all(fd, head, (size_t)head_length) &&
+        !os_unix_send_all(fd, text, length))
         while (used < ANSWER_BYTES - 1 &&
                (n = os_unix_receive(fd, answer + used, ANSWER_BYTES - 1 - used, NULL, 0, &none)) >
                    0)
             used += (size_t)n;
-    int result = -1;
-    if (used) {
-        answer[used] = 0;
-        result = sscanf(answer, "HTTP/1.1 %d", status) == 1 ? 0 : -1;
-        const char *reason = answer + strcspn(answer, " ");
-        if (!result && *status != 200)
-            result =
-                err_set(err, ERR_HOST, "wirtd says:%.*s", (int)strcspn(reason, "\r\n"), reason);
-    } else if (fd >= 0) {
+    if (fd >= 0 && !used)
         err_set(err, ERR_HOST, "wirtd does not answer on '%s'", socket);
-    }
     os_file_close(&fd);
     free(text);
+    json_t *data = NULL;
+    int status;
+    if (used) {
+        answer[used] = 0;
+        const char *reason = answer + strcspn(answer, " "), *rest = strstr(answer, "\r\n\r\n");
+        json_t *whole = rest ? json_loads(rest + 4, 0, NULL) : NULL;
+        if (sscanf(answer, "HTTP/1.1 %d", &status) == 1 && status == 200)
+            data = json_incref(json_object_get(whole, "data"));
+        if (!data)
+            err_set(err, ERR_HOST, "wirtd says:%.*s", (int)strcspn(reason, "\r\n"), reason);
+        json_decref(whole);
+    }
     free(answer);
-    return result;
+    return data;
 }
 
 static int init_there(const char *socket, const char *admin, const char *password, struct err *err)
 {
-    int status = 0;
-    return ask(socket, "/access/init",
-               json_pack("{s:s, s:s}", "userid", admin, "password", password), &status, err);
+    json_t *data = ask(socket, "POST", "/access/init",
+                       json_pack("{s:s, s:s}", "userid", admin, "password", password), err);
+    json_decref(data);
+    return data ? 0 : -1;
 }
 
 int daemon_init(const char *state, const char *socket, const char *admin, const char *password,
@@ -93,5 +104,38 @@ int daemon_init(const char *state, const char *socket, const char *admin, const 
                      ? init_there(socket ? socket : socket_path, id, password, err)
                      : init_here(state, id, password, err);
     os_file_close(&lock);
+    return result;
+}
+
+// ---- Before the machine goes down.
+
+// How the task ended, once it has; NULL and *err when nobody tells any more.
+static json_t *wait_task(const char *socket, const char *upid, struct err *err)
+{
+    char path[TASK_UPID_BYTES + 64];
+    snprintf(path, sizeof(path), "/nodes/localhost/tasks/%s/status", upid);
+    for (;;) {
+        json_t *status = ask(socket, "GET", path, json_object(), err);
+        const char *state = json_string_value(json_object_get(status, "status"));
+        if (!status || (state && !strcmp(state, "stopped")))
+            return status;
+        json_decref(status);
+        os_poll(NULL, 0, ASK_AGAIN_MS);
+    }
+}
+
+int daemon_stop_guests(const char *state, const char *socket, struct err *err)
+{
+    char socket_path[PATH_BYTES];
+    snprintf(socket_path, sizeof(socket_path), "%.3000s/wirtd.sock", state);
+    const char *path = socket ? socket : socket_path;
+    json_t *upid = ask(path, "POST", "/nodes/localhost/stopall", json_object(), err);
+    json_t *status = upid ? wait_task(path, json_string_value(upid), err) : NULL;
+    const char *end = json_string_value(json_object_get(status, "exitstatus"));
+    int result = !status                     ? -1
+                 : end && !strcmp(end, "OK") ? 0
+                                             : err_set(err, ERR_HOST, "%s", end ? end : "unknown");
+    json_decref(status);
+    json_decref(upid);
     return result;
 }

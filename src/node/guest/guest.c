@@ -14,6 +14,7 @@
 #include "os/file.h"
 
 #define PROMISE_S 300
+#define SAMPLE_NS 1000000000u
 
 void guest_key(int64_t vmid, char key[40])
 {
@@ -104,27 +105,42 @@ int64_t guest_next_id(struct guests *guests, const char *who)
 
 // ---- What is known beside the records.
 
-struct live *guest_live(struct guests *guests, int64_t vmid)
+// Where it is, or belongs.
+static size_t live_place(const struct guests *guests, int64_t vmid)
 {
-    for (size_t i = 0; i < guests->live_count; i++)
-        if (guests->live[i]->vmid == vmid)
-            return guests->live[i];
-    struct live **more = realloc(guests->live, (guests->live_count + 1) * sizeof(struct live *));
-    struct live *live = calloc(1, sizeof(*live));
-    if (!more || !live)
-        abort();
-    *live = (struct live){.vmid = vmid, .guests = guests, .watch_fd = -1};
-    guests->live = more;
-    guests->live[guests->live_count++] = live;
-    return live;
+    size_t low = 0, high = guests->live_count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (guests->live[middle]->vmid < vmid)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
 }
 
 static struct live *find_live(struct guests *guests, int64_t vmid)
 {
-    for (size_t i = 0; i < guests->live_count; i++)
-        if (guests->live[i]->vmid == vmid)
-            return guests->live[i];
-    return NULL;
+    size_t at = live_place(guests, vmid);
+    return at < guests->live_count && guests->live[at]->vmid == vmid ? guests->live[at] : NULL;
+}
+
+struct live *guest_live(struct guests *guests, int64_t vmid)
+{
+    struct live *live = find_live(guests, vmid);
+    if (live)
+        return live;
+    struct live **more = realloc(guests->live, (guests->live_count + 1) * sizeof(struct live *));
+    live = calloc(1, sizeof(*live));
+    if (!more || !live)
+        abort();
+    *live = (struct live){.vmid = vmid, .guests = guests, .watch_fd = -1};
+    guests->live = more;
+    size_t at = live_place(guests, vmid);
+    memmove(more + at + 1, more + at, (guests->live_count - at) * sizeof(*more));
+    more[at] = live;
+    guests->live_count++;
+    return live;
 }
 
 static uint64_t deadline_ns(double seconds, struct timespec *until)
@@ -187,6 +203,21 @@ bool guest_wait_end(struct guests *guests, struct task *task, int64_t vmid, doub
     return !running;
 }
 
+// What it uses, by its scope or else its process; looked at once a second at most. Under the lock.
+static void sample(struct live *live)
+{
+    uint64_t cpu_ns = 0, now_ns = os_clock_monotonic_ns();
+    if (live->sampled_ns && now_ns - live->sampled_ns < SAMPLE_NS)
+        return;
+    bool known = live->in_scope && os_cgroup_usage(&live->place, &cpu_ns, &live->memory_bytes);
+    if (!known && os_process_usage(live->pid, &cpu_ns, &live->memory_bytes))
+        return;
+    if (live->sampled_ns && cpu_ns >= live->cpu_ns)
+        live->cpu = (double)(cpu_ns - live->cpu_ns) / (double)(now_ns - live->sampled_ns);
+    live->cpu_ns = cpu_ns;
+    live->sampled_ns = now_ns;
+}
+
 void guest_status(struct guests *guests, int64_t vmid, struct guest_status *status)
 {
     *status = (struct guest_status){0};
@@ -200,22 +231,16 @@ void guest_status(struct guests *guests, int64_t vmid, struct guest_status *stat
     if (live && live->running) {
         status->pid = live->pid;
         status->uptime_s = now_s() > live->started_s ? now_s() - live->started_s : 0;
-        uint64_t cpu_ns = 0, now_ns = os_clock_monotonic_ns();
-        if (!os_process_usage(live->pid, &cpu_ns, &status->memory_bytes) &&
-            now_ns - live->sampled_ns > 500000000u) {
-            if (live->sampled_ns && cpu_ns >= live->cpu_ns)
-                live->cpu = (double)(cpu_ns - live->cpu_ns) / (double)(now_ns - live->sampled_ns);
-            live->cpu_ns = cpu_ns;
-            live->sampled_ns = now_ns;
-        }
+        sample(live);
         status->cpu = live->cpu;
+        status->memory_bytes = live->memory_bytes;
     }
     pthread_mutex_unlock(&guests->lock);
 }
 
 // ---- Rows.
 
-static int64_t number(const json_t *config, const char *key, int64_t missing)
+int64_t guest_number(const json_t *config, const char *key, int64_t missing)
 {
     const json_t *value = json_object_get(config, key);
     if (json_is_string(value))
@@ -247,16 +272,16 @@ json_t *guest_row(struct guests *guests, int64_t vmid, const json_t *record)
     char fallback[32];
     snprintf(fallback, sizeof(fallback), "VM%lld", (long long)vmid);
     const char *name = json_string_value(json_object_get(config, "name"));
-    int64_t cpus = number(config, "cores", 1) * number(config, "sockets", 1);
+    int64_t cpus = guest_number(config, "cores", 1) * guest_number(config, "sockets", 1);
     json_t *row =
         json_pack("{s:I, s:s, s:s, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "vmid",
                   (json_int_t)vmid, "name", name ? name : fallback, "status",
                   status.running ? "running" : "stopped", "cpus", (json_int_t)cpus, "cpu",
                   status.cpu / (double)cpus, "mem", (json_int_t)status.memory_bytes, "maxmem",
-                  (json_int_t)number(config, "memory", 512) << 20, "disk", (json_int_t)0, "maxdisk",
-                  (json_int_t)first_disk_bytes(guests, config), "diskread", (json_int_t)0,
-                  "diskwrite", (json_int_t)0, "netin", (json_int_t)0, "netout", (json_int_t)0,
-                  "uptime", (json_int_t)status.uptime_s);
+                  (json_int_t)guest_number(config, "memory", 512) << 20, "disk", (json_int_t)0,
+                  "maxdisk", (json_int_t)first_disk_bytes(guests, config), "diskread",
+                  (json_int_t)0, "diskwrite", (json_int_t)0, "netin", (json_int_t)0, "netout",
+                  (json_int_t)0, "uptime", (json_int_t)status.uptime_s);
     if (status.running)
         json_object_set_new(row, "pid", json_integer(status.pid));
     json_object_set_new(row, "qmpstatus", json_string(status.state));
@@ -288,6 +313,7 @@ struct guests *guests_create(const struct guests_options *options, struct err *e
     pthread_cond_init(&guests->changed, &monotonic);
     pthread_condattr_destroy(&monotonic);
     pthread_mutex_init(&guests->lock, NULL);
+    guests_network_open(guests);
     guests_find_running(guests);
     guests_recover(guests);
     return guests;

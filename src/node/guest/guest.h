@@ -89,6 +89,10 @@ bool guest_is_unused_key(const char *key);
 // The volume of a disk's string, when it is a guest's own; false for CD-ROMs and "none".
 bool guest_disk_volume(const char *text, char volid[VOLUME_ID_BYTES], bool *cdrom);
 
+// ---- The node's network (guest_net.c), as lists of interfaces have it.
+#define GUEST_BRIDGE "vmbr0"
+json_t *guests_network(struct guests *guests);
+
 // ---- Life (guest_life.c, guest_clone.c, guest_snapshot.c). Each as a task, the lock is taken inside.
 int guest_claim(struct guests *guests, int64_t vmid, const char *lock, struct err *err);
 int guest_create(struct guests *guests, struct task *task, int64_t vmid, const json_t *config,
@@ -130,6 +134,18 @@ json_t *guest_control(struct guests *guests, int64_t vmid, json_t *request, doub
                       struct err *err);
 // A connection to the serial console or the agent's port; the descriptor is the caller's.
 int guest_connect(struct guests *guests, int64_t vmid, const char *what, struct err *err);
+
+// ---- All of them (guest_all.c), as tasks that start one for each guest and show a list of results.
+struct guest_all {
+    struct tasks *tasks;
+    const json_t *only; // numbers, or NULL
+    bool force; // starting: also those without `onboot`; stopping: pull the plug after the time
+    unsigned timeout_s; // stopping; 0: as each says
+};
+int guests_start_all(struct guests *guests, struct task *task, const struct guest_all *all,
+                     struct err *err);
+int guests_stop_all(struct guests *guests, struct task *task, const struct guest_all *all,
+                    struct err *err);
 
 // ---- The guest agent (guest_agent.c): one command, its `return`. NULL and "QEMU guest agent is not running".
 json_t *guest_agent(struct guests *guests, int64_t vmid, const char *command, json_t *arguments,

@@ -16,8 +16,11 @@ struct live {
     pid_t pid;
     int watch_fd; // becomes readable at its end; -1
     uint64_t started_s;
+    struct os_cgroup_place place; // what its scope uses is read there
+    bool in_scope;
     uint64_t cpu_ns, sampled_ns; // for the share of CPU
     double cpu;
+    uint64_t memory_bytes;
     bool exclusive;
     unsigned shared;
     char holder[64];
@@ -37,12 +40,18 @@ struct guests {
     char *node, *run_folder, *accel;
     pthread_mutex_t lock;
     pthread_cond_t changed;
-    struct live **live;
+    struct live **live; // in the order of their numbers
     size_t live_count;
     struct promise promises[64];
+    // Constant once guests_network_open() is done.
+    char bridge[16];     // the interface that is vmbr0
+    uint32_t subnet;     // its network; 0: there is none
+    char no_bridge[256]; // why
 };
 
 struct live *guest_live(struct guests *guests, int64_t vmid); // under the lock; made when missing
+int64_t guest_number(const json_t *config, const char *key,
+                     int64_t missing); // a number, or a string that is one
 void guest_key(int64_t vmid, char key[40]);
 void guest_folder(struct guests *guests, int64_t vmid, char path[4096]);
 // Puts a changed copy of the record, if it is still at `revision`. Takes the record over. Volumes' steps may be in txn already.
@@ -50,6 +59,12 @@ int guest_put(struct guests *guests, struct store_txn *txn, int64_t vmid, int64_
               json_t *record, struct err *err);
 json_t *guest_get_at(struct guests *guests, int64_t vmid, int64_t *revision);
 bool guest_wait_end(struct guests *guests, struct task *task, int64_t vmid, double seconds);
+// ---- guest_net.c
+void guests_network_open(struct guests *guests);
+// A card of a machine that is about to start, {"id", "mac", "bridge"}: its kind becomes "tap", with the descriptor (*tap too, to be closed when the machine has
+// it), or "user", said in the task's log. Without "bridge" nothing is done. -1 and *err.
+int guest_net_open(struct guests *guests, const char *name, json_t *net, struct task *task,
+                   int *tap, struct err *err);
 // guest_run.c, at the start of the daemon.
 void guests_find_running(struct guests *guests);
 // guest_life.c: by the locks in the records.

@@ -19,14 +19,6 @@ static const char *text_of(const json_t *config, const char *key)
     return json_string_value(json_object_get(config, key));
 }
 
-static int64_t number_of(const json_t *config, const char *key, int64_t missing)
-{
-    const json_t *value = json_object_get(config, key);
-    if (json_is_string(value))
-        return strtoll(json_string_value(value), NULL, 10);
-    return value ? json_integer_value(value) : missing;
-}
-
 // ---- Disks.
 
 static int add_disk(struct guests *guests, const char *key, const char *text, json_t *disks,
@@ -104,7 +96,7 @@ static json_t *make_disks(struct guests *guests, const json_t *config, struct er
     return NULL;
 }
 
-// ---- Networks. Without privileges every card has a user-mode network of its own.
+// ---- Networks. A card that names a bridge gets its end of it when the machine starts (guest_net.c).
 
 static json_t *make_nets(const json_t *config)
 {
@@ -118,9 +110,11 @@ static json_t *make_nets(const json_t *config)
             continue;
         const char *down = text_of(net, "link_down"), *bridge = text_of(net, "bridge");
         bool linked = bridge && !(down && !strcmp(down, "1"));
-        json_array_append_new(nets, json_pack("{s:s, s:s, s:O}", "id", key, "kind",
-                                              linked ? "user" : "none", "mac",
-                                              json_object_get(net, "macaddr")));
+        json_t *card = json_pack("{s:s, s:s, s:O}", "id", key, "kind", "none", "mac",
+                                 json_object_get(net, "macaddr"));
+        if (linked)
+            json_object_set(card, "bridge", json_object_get(net, "bridge"));
+        json_array_append_new(nets, card);
         json_decref(net);
     }
     return nets;
@@ -193,8 +187,8 @@ json_t *guest_machine(struct guests *guests, int64_t vmid, const json_t *config,
     char fallback[32];
     snprintf(fallback, sizeof(fallback), "VM%lld", (long long)vmid);
     const char *name = text_of(config, "name");
-    int64_t cpus = number_of(config, "cores", 1) * number_of(config, "sockets", 1);
-    int64_t memory = number_of(config, "memory", 512);
+    int64_t cpus = guest_number(config, "cores", 1) * guest_number(config, "sockets", 1);
+    int64_t memory = guest_number(config, "memory", 512);
     if (cpus > CPUS_MAX) {
         err_set(err, ERR_UNSUPPORTED, "a machine has at most %d CPUs, not %lld", CPUS_MAX,
                 (long long)cpus);

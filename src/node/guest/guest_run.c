@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bits.h"
 #include "base/log.h"
 #include "launch/launch.h"
 #include "node/guest/guest_internal.h"
@@ -21,6 +22,7 @@
 #include "os/unix_socket.h"
 
 #define FIRST_NUMBER  10
+#define NETS_MAX      16
 #define ANSWER_BYTES  65536
 #define START_SECONDS 60
 #define STOP_SECONDS  20
@@ -161,7 +163,10 @@ static void ended(void *context, unsigned events)
     struct live *live = context;
     struct guests *guests = live->guests;
     (void)events;
+    char scope[32];
+    snprintf(scope, sizeof(scope), "%lld", (long long)live->vmid);
     os_loop_unwatch(guests->options.loop, &live->watch);
+    helper_release(guests->options.helper, scope);
     pthread_mutex_lock(&guests->lock);
     os_file_close(&live->watch_fd);
     live->running = live->paused = false;
@@ -196,6 +201,7 @@ static bool adopt(struct guests *guests, int64_t vmid, pid_t pid, uint64_t start
     live->paused = paused;
     live->cpu = 0;
     live->cpu_ns = live->sampled_ns = 0;
+    live->in_scope = os_cgroup_find(pid, "wirt-", &live->place);
     live->post = (struct os_loop_post){.function = begin_watch, .context = live};
     pthread_mutex_unlock(&guests->lock);
     os_loop_post(guests->options.loop, &live->post);
@@ -207,14 +213,17 @@ static bool adopt(struct guests *guests, int64_t vmid, pid_t pid, uint64_t start
 struct spawn_context {
     struct guests *guests;
     int64_t vmid;
+    struct task *task;
     int log_fd;
+    struct os_cgroup_limits limits;
+    struct helper_spawned spawned; // the latest
 };
 
 // launch.h asks for descriptors from FIRST_NUMBER up; the log is number 1.
 static int spawn(void *user, const char *program, char *const words[], const int *fds, size_t count,
                  pid_t *pid, struct err *err)
 {
-    const struct spawn_context *context = user;
+    struct spawn_context *context = user;
     int all[256], numbers[256];
     char scope[32];
     if (count + 1 > 240)
@@ -231,8 +240,26 @@ static int spawn(void *user, const char *program, char *const words[], const int
                                    .fds = all,
                                    .numbers = numbers,
                                    .count = count + 1,
-                                   .scope = scope};
-    return helper_spawn(context->guests->options.helper, &request, pid, err);
+                                   .scope = scope,
+                                   .limits = context->limits};
+    if (helper_spawn(context->guests->options.helper, &request, &context->spawned, err))
+        return -1;
+    *pid = context->spawned.pid;
+    return 0;
+}
+
+// The machine's scope: cpuunits is its weight (100 is usual), cpulimit the CPUs that it may use, memory what the guest has and what the machine
+// needs beside it at most: translated code, tables that grow with RAM, disks' metadata.
+static struct os_cgroup_limits limits_of(const json_t *config)
+{
+    int64_t weight = guest_number(config, "cpuunits", 100);
+    const json_t *limit = json_object_get(config, "cpulimit");
+    double cpus =
+        json_is_string(limit) ? strtod(json_string_value(limit), NULL) : json_number_value(limit);
+    uint64_t memory = (uint64_t)guest_number(config, "memory", 512) * MIB;
+    return (struct os_cgroup_limits){.cpu_weight = (unsigned)(weight > 10000 ? 10000 : weight),
+                                     .cpu_percent = (unsigned)(cpus * 100 + 0.5),
+                                     .memory_bytes = memory + memory / 16 + 512 * MIB};
 }
 
 static int open_log(struct guests *guests, int64_t vmid, struct err *err)
@@ -256,24 +283,50 @@ static void add_log(struct guests *guests, int64_t vmid, struct task *task)
     free(text);
 }
 
-static int launch_machine(struct guests *guests, int64_t vmid, json_t *machine, pid_t *pid,
+// Every card's end of the network. `taps` is filled whatever happens.
+static int open_cards(struct spawn_context *context, json_t *machine, int taps[NETS_MAX],
+                      struct err *err)
+{
+    const char *name = json_string_value(json_object_get(machine, "name"));
+    size_t index;
+    json_t *net;
+    for (size_t i = 0; i < NETS_MAX; i++)
+        taps[i] = -1;
+    json_array_foreach(json_object_get(machine, "nets"), index, net)
+    {
+        if (index == NETS_MAX)
+            return err_set(err, ERR_LIMIT, "a machine has at most %d network cards", NETS_MAX);
+        if (guest_net_open(context->guests, name, net, context->task, &taps[index], err))
+            return -1;
+    }
+    return 0;
+}
+
+static int launch_machine(struct spawn_context *context, json_t *machine, pid_t *pid,
                           struct err *err)
 {
-    struct spawn_context context = {guests, vmid, open_log(guests, vmid, err)};
-    if (context.log_fd < 0)
+    struct guests *guests = context->guests;
+    context->log_fd = open_log(guests, context->vmid, err);
+    if (context->log_fd < 0)
         return -1;
     const char **folders = storage_image_folders(guests->options.storage);
     struct launch_how how = {
-        .start = spawn, .user = &context, .first_number = FIRST_NUMBER, .backing_folders = folders};
+        .start = spawn, .user = context, .first_number = FIRST_NUMBER, .backing_folders = folders};
     struct launch *launch = launch_create(machine, &how);
-    int result = launch_open(launch, err);
+    int taps[NETS_MAX];
+    size_t tap_count = json_array_size(json_object_get(machine, "nets"));
+    int result = open_cards(context, machine, taps, err);
+    if (!result)
+        result = launch_open(launch, err);
     if (!result)
         result = launch_start(launch, pid, err);
     if (result)
         launch_remove_sockets(launch);
     launch_destroy(launch);
+    for (size_t i = 0; i < tap_count && i < NETS_MAX; i++)
+        os_file_close(&taps[i]);
     free(folders);
-    os_file_close(&context.log_fd);
+    os_file_close(&context->log_fd);
     return result;
 }
 
@@ -308,7 +361,9 @@ static int start_locked(struct guests *guests, struct task *task, int64_t vmid, 
         result = os_directory_make(folder, 0700, err);
     if (!result)
         machine = guest_machine(guests, vmid, config, folder, err);
-    result = machine ? launch_machine(guests, vmid, machine, &pid, err) : -1;
+    struct spawn_context context = {
+        .guests = guests, .vmid = vmid, .task = task, .limits = limits_of(config)};
+    result = machine ? launch_machine(&context, machine, &pid, err) : -1;
     json_decref(machine);
     json_decref(record);
     if (result)
@@ -322,8 +377,8 @@ static int start_locked(struct guests *guests, struct task *task, int64_t vmid, 
         json_decref(hello);
         return err_set(err, ERR_HOST, "start failed: the machine did not come up; see the log");
     }
-    task_log(task, "machine runs as process %d, by %s", (int)pid,
-             json_string_value(json_object_get(hello, "accel")));
+    task_log(task, "machine runs as process %d, by %s; its scope: %s", (int)pid,
+             json_string_value(json_object_get(hello, "accel")), context.spawned.scope);
     json_decref(hello);
     return 0;
 }
@@ -440,6 +495,16 @@ static uint64_t started_of(struct guests *guests, int64_t vmid, pid_t *pid)
     return started ? started : now_s();
 }
 
+// Is the process there, and a machine? Its number may be somebody else's by now.
+static bool is_machine(pid_t pid)
+{
+    int watch = pid > 1 ? os_process_watch(pid) : -1;
+    bool is = watch >= 0 && os_process_is(pid, "wirt-vm");
+    os_file_close(&watch);
+    return is;
+}
+
+// Our predecessor's helper has ended (helper.h), so that nothing is started any more: a machine is there, or on its way to listen, or will never be.
 static bool find_one(void *user, const char *name)
 {
     struct guests *guests = user;
@@ -449,20 +514,23 @@ static bool find_one(void *user, const char *name)
     if (*end || vmid < GUEST_ID_MIN)
         return true;
     struct err err = {0};
-    json_t *status = control(guests, vmid, json_pack("{s:s}", "do", "status"), 5, &err);
     uint64_t started_s = started_of(guests, vmid, &pid);
+    bool there = is_machine(pid);
+    // Who is there is kept even when it is too busy to answer. Of a machine whose process nobody wrote down only its socket tells.
+    json_t *status =
+        control(guests, vmid, json_pack("{s:s}", "do", "status"), there ? 5 : START_SECONDS, &err);
     const char *state = json_string_value(json_object_get(status, "state"));
+    bool paused = state && !strcmp(state, "paused");
     if (status)
         pid = (pid_t)json_integer_value(json_object_get(status, "pid"));
-    json_decref(status);
-    if (status && adopt(guests, vmid, pid, started_s, state && !strcmp(state, "paused"))) {
+    if ((status || there) && adopt(guests, vmid, pid, started_s, paused)) {
         log_info("VM %lld runs as process %d", (long long)vmid, (int)pid);
-        return true;
+        if (!there)
+            write_machine_file(guests, vmid, pid, NULL);
+    } else {
+        empty_folder(guests, vmid);
     }
-    // Started, but not listening yet or hanging: nobody would ever see it again.
-    if (pid > 1)
-        helper_kill(guests->options.helper, pid, NULL);
-    empty_folder(guests, vmid);
+    json_decref(status);
     return true;
 }
 

@@ -7,7 +7,11 @@
 // the first of which is where the answer goes. The helper believes none of it: requests are checked against a table, it starts two
 // programs only, which it finds itself, and kills none but those. It ends when wirtd does; what it started does not.
 //
-//     {"do": "spawn", "program": "wirt-vm", "words": […], "numbers": […], "scope": "100"}  ->  {"pid": N}
+//     {"do": "spawn", "program": "wirt-vm", "words": […], "numbers": […], "scope": "100",
+//      "cpu_weight": 100, "cpu_percent": 0, "memory": 0}                                   ->  {"pid": N, "scope": "control group"}
+//     {"do": "bridge", "subnet": "10.64.16.0"}                                             ->  {"interface": "wbr-1a2b3c"}
+//     {"do": "tap", "mac": "bc:24:11:00:00:01", "address": "10.64.16.9", "name": "web1"}   ->  {"interface": "w1a2b3ct0"}, the descriptor beside it
+//     {"do": "release", "scope": "100"}                                                    ->  {}
 //     {"do": "kill", "pid": N}                                                             ->  {}
 //     {"do": "pam", "user": "root", "password": "…"}                                       ->  {}
 //     any failure                                                                          ->  {"error": {"code": "denied", "text": "…"}}
@@ -21,13 +25,16 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "os/cgroup.h"
 
 #define HELPER_MESSAGE_BYTES 65536
 
 struct helper;
 
-// Forks the helper. Before any thread exists.
-struct helper *helper_start(struct err *err);
+// Forks the helper. Before any thread exists. `instance` (letters and digits) is what this node's scopes and interfaces are told by from others'.
+// `lock_path` is a file that the helper holds a lock on until its end, also when wirtd is killed: the next one serves nobody before, so that what its predecessor
+// was asked has been done when it answers.
+struct helper *helper_start(const char *instance, const char *lock_path, struct err *err);
 void helper_stop(struct helper *helper);
 
 struct helper_spawn {
@@ -35,17 +42,27 @@ struct helper_spawn {
     char *const *words;  // words[0] is its name; ends with NULL
     const int *fds, *numbers;
     size_t count;
-    const char *scope; // name of its cgroup
+    const char *scope; // name of its scope (helper_scope.c), made with these limits
+    struct os_cgroup_limits limits;
 };
-int helper_spawn(struct helper *helper, const struct helper_spawn *spawn, pid_t *pid,
-                 struct err *err);
+struct helper_spawned {
+    pid_t pid;
+    char scope[24]; // "systemd", "control group", "none"
+};
+int helper_spawn(struct helper *helper, const struct helper_spawn *spawn,
+                 struct helper_spawned *spawned, struct err *err);
+// Nobody runs in the scope any more. Does not wait.
+void helper_release(struct helper *helper, const char *scope);
+// The node's network (helper_net.c): made in this subnet, or taken over. ERR_BUSY: its addresses are in use.
+#define HELPER_NET_PREFIX 20
+int helper_bridge(struct helper *helper, const char *subnet, char interface[16], struct err *err);
+// A card on it: the TAP interface's descriptor, or -1 and *err. The machine with this hardware address gets the address and is known by the name ("": by none).
+int helper_tap(struct helper *helper, const char *mac, const char *address, const char *name,
+               struct err *err);
 int helper_kill(struct helper *helper, pid_t pid, struct err *err);
 int helper_pam(void *helper, const char *user, const char *password, struct err *err);
 
-// ---- The other side. One packet, answered on fds[0]; for the helper's loop and for fuzzing.
-struct helper_server {
-    char vm_program[4096], net_program[4096]; // paths, found at the start
-};
+// ---- The other side.
 // Checks a packet against the table. NULL and *err for what is no request.
 json_t *helper_parse(const char *packet, size_t length, size_t fd_count, struct err *err);
 

@@ -2,6 +2,7 @@
 //
 // /nodes: this machine.
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -74,7 +75,7 @@ static bool add_interface(void *user, const struct os_node_interface *interface)
 static int get_network(struct api_call *call, struct err *err)
 {
     const char *type = api_string(call, "type");
-    json_t *rows = json_array();
+    json_t *rows = json_pack("[o]", guests_network(rest_node(call)->guests));
     (void)err;
     os_node_interfaces(add_interface, rows);
     call->data = json_array();
@@ -100,7 +101,87 @@ static int get_nothing(struct api_call *call, struct err *err)
     return 0;
 }
 
+// ---- All guests.
+
+// "100,101" as numbers; NULL: all.
+static json_t *numbers_of(const char *text)
+{
+    json_t *numbers = text ? json_array() : NULL;
+    while (text && *text) {
+        char *end;
+        long long number = strtoll(text, &end, 10);
+        if (end == text)
+            break;
+        json_array_append_new(numbers, json_integer(number));
+        text = end + strspn(end, ",; ");
+    }
+    return numbers;
+}
+
+static int work_all(struct task *task, void *user, const json_t *params, bool start,
+                    struct err *err)
+{
+    struct node *node = user;
+    json_t *only = numbers_of(api_param_string(params, "vms"));
+    struct guest_all all = {
+        .tasks = node->tasks,
+        .only = only,
+        .force = api_param_integer(params, start ? "force" : "force-stop", !start) != 0,
+        .timeout_s = (unsigned)api_param_integer(params, "timeout", 0)};
+    int result = start ? guests_start_all(node->guests, task, &all, err)
+                       : guests_stop_all(node->guests, task, &all, err);
+    json_decref(only);
+    return result;
+}
+
+static int work_start_all(struct task *task, void *node, const json_t *params, struct err *err)
+{
+    return work_all(task, node, params, true, err);
+}
+
+static int work_stop_all(struct task *task, void *node, const json_t *params, struct err *err)
+{
+    return work_all(task, node, params, false, err);
+}
+
+#define P_VMS                                                                                      \
+    {                                                                                              \
+        .name = "vms", .type = API_STRING, .optional = true, .max = 8192,                          \
+        .about = "only these, separated by commas"                                                 \
+    }
+
 const struct endpoint rest_nodes[] = {
+    {.method = "POST",
+     .path = "/nodes/{node}/startall",
+     .about = "Start all guests that start with the node, in their order.",
+     .permission = "/vms VM.PowerMgmt",
+     .task = "startall",
+     .work = work_start_all,
+     .params = (const struct api_param[]){P_VMS,
+                                          {.name = "force",
+                                           .type = API_BOOLEAN,
+                                           .optional = true,
+                                           .about = "also those that do not start with the node"},
+                                          {.name = NULL}}},
+    {.method = "POST",
+     .path = "/nodes/{node}/stopall",
+     .about = "Shut all guests down, in the opposite order.",
+     .permission = "/vms VM.PowerMgmt",
+     .task = "stopall",
+     .work = work_stop_all,
+     .params =
+         (const struct api_param[]){P_VMS,
+                                    {.name = "force-stop",
+                                     .type = API_BOOLEAN,
+                                     .optional = true,
+                                     .about = "pull the plug of those that take too long; 1"},
+                                    {.name = "timeout",
+                                     .type = API_INTEGER,
+                                     .optional = true,
+                                     .min = 0,
+                                     .max = 7200,
+                                     .about = "seconds for each; as its startup says, or 180"},
+                                    {.name = NULL}}},
     {.method = "GET",
      .path = "/nodes",
      .about = "The nodes.",

@@ -8,6 +8,7 @@
 #define WIRT_NODE_REST_REST_H
 
 #include "node/api/api.h"
+#include "node/auth/secret.h"
 #include "node/guest/guest.h"
 #include "node/storage/storage.h"
 
@@ -23,6 +24,8 @@ struct node {
     struct resource_rows *rows;
     const char *fingerprint; // of the certificate
     uint64_t started_s;
+    char setup_token
+        [SECRET_UUID_BYTES]; // good for making the first administrator, once; "" when there is one
 };
 
 extern const struct endpoint *const rest_tables[]; // ends with NULL

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // /access/users, /access/groups, /access/tfa: users with their tokens and second factors, groups.
+#include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -442,6 +443,29 @@ static int post_init(struct api_call *call, struct err *err)
     return auth_make_admin(rest_node(call)->auth, id, api_string(call, "password"), err);
 }
 
+// The first administrator, made by whoever can read the node's log, where the token was printed.
+static int post_setup(struct api_call *call, struct err *err)
+{
+    static pthread_mutex_t once = PTHREAD_MUTEX_INITIALIZER;
+    struct node *node = rest_node(call);
+    char id[AUTH_ID_BYTES];
+    if (auth_canonical(api_string(call, "userid"), "wirt", id, err))
+        return -1;
+    if (strcmp(strchr(id, '@'), "@wirt") != 0)
+        return api_refuse(call, err, "userid", "it is of the realm wirt, as root@wirt");
+    pthread_mutex_lock(&once);
+    int result = -1;
+    if (!node->setup_token[0] || auth_has_admin(node->auth) ||
+        !secret_equal(node->setup_token, api_string(call, "onetime")))
+        api_refuse(call, err, "onetime", "it is wrong, or was used");
+    else
+        result = auth_make_admin(node->auth, id, api_string(call, "password"), err);
+    if (!result)
+        node->setup_token[0] = 0;
+    pthread_mutex_unlock(&once);
+    return result;
+}
+
 // ---- Second factors.
 
 static int get_tfa(struct api_call *call, struct err *err)
@@ -679,6 +703,24 @@ const struct endpoint rest_access_users[] = {
      .handler = post_init,
      .params =
          (const struct api_param[]){
+             {.name = "userid",
+              .type = API_STRING,
+              .max = 120,
+              .format = &rest_format_userid,
+              .about = "name@wirt"},
+             {.name = "password", .type = API_STRING, .min = 8, .max = 64, .about = "its password"},
+             {.name = NULL}}},
+    {.method = "POST",
+     .path = "/access/setup",
+     .about = "Make the first administrator, with the one-time token that is printed to the log "
+              "while there is none.",
+     .permission = "world",
+     .returns = "null",
+     .slow = true,
+     .handler = post_setup,
+     .params =
+         (const struct api_param[]){
+             {.name = "onetime", .type = API_STRING, .max = 64, .about = "the token"},
              {.name = "userid",
               .type = API_STRING,
               .max = 120,
