@@ -13,7 +13,7 @@ BUILD ?= build
 PREFIX ?= /usr/local
 export BUILD
 
-.PHONY: all build web setup demo test test-kvm soak lint bench fuzz install fresh fresh-user clean help
+.PHONY: all build web setup demo test test-kvm soak lint bench fuzz install deb fresh fresh-user clean help
 .DEFAULT_GOAL := all
 
 all: build ## build everything (release); the programs run from the build directory
@@ -56,6 +56,9 @@ fuzz: setup ## fuzz each target (FUZZ_SECONDS in all, 240)
 
 install: build web ## install to PREFIX (/usr/local), below DESTDIR when set
 	@meson install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir $(DESTDIR))
+
+deb: build web ## make a Debian package of what install installs; prints its path
+	@tools/deb
 
 fresh: ## prove make demo and make test on a fresh minimal Debian 12
 	@tools/fresh
