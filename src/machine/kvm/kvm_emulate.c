@@ -2,6 +2,9 @@
 //
 // Instructions that KVM meets where it must emulate (an access to a device, real mode on some CPUs) and does not know: tier 0 of the engine, which knows
 // them all, executes them on the fetched state. Its memory is only made when the first comes.
+//
+// Of the local APIC it sees what KVM has at that moment. What such an instruction writes there is lost: giving the whole page back would lose what others
+// sent meanwhile, and no kernel writes to its APIC with anything but a MOV.
 #define LOG_MODULE "kvm"
 #include "base/log.h"
 #include "machine/engine/exception.h"
