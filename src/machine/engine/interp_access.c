@@ -76,6 +76,14 @@ int memory_write_slow(struct vcpu *vcpu, unsigned segment, uint64_t offset, unsi
     return memory_write_bytes(vcpu, segment, offset, &value, bytes);
 }
 
+// Across two pages, or where there is no RAM, locked operations exclude each other; on RAM they are atomic beside all others, too.
+static void open_across(struct vcpu *vcpu, struct open_memory *open)
+{
+    memory_lock_globally();
+    open->holds_global_lock = true;
+    open->host = mmu_pointer_across(vcpu, open->linear, open->bytes);
+}
+
 int memory_open(struct vcpu *vcpu, unsigned segment, uint64_t offset, unsigned bytes, bool locked,
                 struct open_memory *open, uint64_t *value)
 {
@@ -87,18 +95,17 @@ int memory_open(struct vcpu *vcpu, unsigned segment, uint64_t offset, unsigned b
         if (memory_linear(vcpu, segment, offset, bytes, true, &open->linear))
             return -1;
         open->host = mmu_pointer(vcpu, open->linear, bytes, MMU_READ_WRITE);
+        if (open->host == NULL && locked && engine_cpu_of(vcpu)->exception.vector == EXC_NONE)
+            open_across(vcpu, open);
     }
     if (open->host != NULL) {
         *value = host_load(open->host, bytes);
         return 0;
     }
-    if (engine_cpu_of(vcpu)->exception.vector != EXC_NONE)
+    if (engine_cpu_of(vcpu)->exception.vector != EXC_NONE ||
+        mmu_probe(vcpu, open->linear, bytes, MMU_READ_WRITE, MMU_NORMAL)) {
+        memory_drop(vcpu, open);
         return -1;
-    if (mmu_probe(vcpu, open->linear, bytes, MMU_READ_WRITE, MMU_NORMAL))
-        return -1;
-    if (locked) {
-        memory_lock_globally();
-        open->holds_global_lock = true;
     }
     *value = 0;
     if (mmu_read(vcpu, open->linear, value, bytes, MMU_NORMAL)) {
@@ -150,8 +157,12 @@ int memory_close(struct vcpu *vcpu, struct open_memory *open, uint64_t *value, u
         memory_drop(vcpu, open);
         return result;
     }
-    if (open->locked)
-        return !compare_exchange(open->host, open->bytes, value, new_value);
+    if (open->locked) {
+        if (!compare_exchange(open->host, open->bytes, value, new_value))
+            return 1;
+        memory_drop(vcpu, open);
+        return 0;
+    }
     host_store(open->host, open->bytes, new_value);
     return 0;
 }

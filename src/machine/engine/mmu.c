@@ -474,6 +474,27 @@ void *mmu_pointer(struct vcpu *vcpu, struct gva address, unsigned size, enum mmu
     return spot.host;
 }
 
+void *mmu_pointer_across(struct vcpu *vcpu, struct gva address, unsigned size)
+{
+    struct guest_memory *memory = vcpu->system->memory;
+    struct span span;
+
+    if (locate_span(vcpu, address.at, size, MMU_READ_WRITE, MMU_NORMAL, &span) != 0 ||
+        !span.bytes[1] || span.spot[0].kind != PAGE_RAM || span.spot[1].kind != PAGE_RAM)
+        return NULL;
+    struct gpa pages[2];
+    for (unsigned i = 0; i < 2; i++)
+        pages[i] = gpa(span.spot[i].physical.at & ~PAGE_OFFSET_MASK);
+    char *host = guest_memory_join(memory, pages[0], pages[1]);
+    if (!host)
+        return NULL;
+    for (unsigned i = 0; i < 2; i++) // as in mmu_pointer()
+        guest_memory_wrote(memory, pages[i], PAGE_BYTES);
+    if (engine_cpu_of(vcpu)->data_breakpoints)
+        debug_check_data(vcpu, address, size, true);
+    return host + (address.at & PAGE_OFFSET_MASK);
+}
+
 // ---- Instructions ----
 
 static int locate_fetch(struct vcpu *vcpu, uint64_t linear, struct spot *spot)

@@ -38,6 +38,10 @@ int mmu_probe(struct vcpu *vcpu, struct gva address, unsigned size, enum mmu_acc
 // page holds no translations (they were dropped) and its dirty bits are set.
 void *mmu_pointer(struct vcpu *vcpu, struct gva address, unsigned size, enum mmu_access access);
 
+// The same for reading and writing where the access crosses into another page of RAM: locked operations on both are then one to every vCPU. For whoever has
+// locked globally (interp_access.h).
+void *mmu_pointer_across(struct vcpu *vcpu, struct gva address, unsigned size);
+
 // Instruction bytes: up to 15 from `address`, but never past the end of its page, so that the next page is not looked at unless the instruction
 // needs it: then fetch again from there. Returns how many, or -1 (fault).
 int mmu_fetch(struct vcpu *vcpu, struct gva address, uint8_t bytes[15]);

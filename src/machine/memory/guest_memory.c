@@ -38,6 +38,7 @@ struct guest_memory {
     uint64_t ram_bytes, low_bytes, reserved_bytes, flag_bytes;
     uint64_t rom_bytes; // used of the room for ROMs
     int fd;             // owned
+    uint8_t *window;    // two pages, owned: guest_memory_join()
     unsigned region_count;
     struct region regions[REGION_LIMIT];
     guest_code_watcher *watcher;
@@ -46,6 +47,8 @@ struct guest_memory {
     void *dirty_context;
     // Any thread.
     _Atomic bool tracks_dirty;
+    // Of whoever may join.
+    uint64_t joined[2]; // offsets of the pages in the window
 };
 
 static void add_region(struct guest_memory *memory, uint64_t start, uint64_t length,
@@ -67,7 +70,9 @@ static int map_ram(struct guest_memory *memory, struct err *err)
         return -1;
     memory->base = os_memory_reserve(memory->reserved_bytes, err);
     memory->flags = os_memory_reserve(memory->flag_bytes, err);
-    if (!memory->base || !memory->flags)
+    memory->window = os_memory_reserve(2ull * PAGE_BYTES, err);
+    memory->joined[0] = memory->joined[1] = UINT64_MAX;
+    if (!memory->base || !memory->flags || !memory->window)
         return -1;
     if (os_memory_place_zeroed(memory->flags, memory->flag_bytes, OS_MEMORY_READ | OS_MEMORY_WRITE,
                                err) != 0)
@@ -114,6 +119,7 @@ void guest_memory_destroy(struct guest_memory *memory)
         return;
     os_memory_release(memory->base, memory->reserved_bytes);
     os_memory_release(memory->flags, memory->flag_bytes);
+    os_memory_release(memory->window, 2ull * PAGE_BYTES);
     os_file_close(&memory->fd);
     free(memory);
 }
@@ -292,6 +298,29 @@ void guest_memory_wrote(struct guest_memory *memory, struct gpa start, size_t le
     assert(n == length); // it was mapped
     if (n)
         note_write(memory, start.at, offset, n);
+}
+
+void *guest_memory_join(struct guest_memory *memory, struct gpa first, struct gpa second)
+{
+    uint64_t offsets[2];
+    struct err err;
+
+    if (resolve(memory, first.at, PAGE_BYTES, true, &offsets[0]) != PAGE_BYTES ||
+        resolve(memory, second.at, PAGE_BYTES, true, &offsets[1]) != PAGE_BYTES)
+        return NULL;
+    if (offsets[1] == offsets[0] + PAGE_BYTES)
+        return memory->base + offsets[0];
+    for (unsigned i = 0; i < 2; i++) {
+        if (offsets[i] == memory->joined[i])
+            continue;
+        memory->joined[i] = UINT64_MAX;
+        if (os_memory_place_file(memory->window + (size_t)i * PAGE_BYTES, PAGE_BYTES,
+                                 OS_MEMORY_READ | OS_MEMORY_WRITE, memory->fd, offsets[i],
+                                 &err) != 0)
+            return NULL;
+        memory->joined[i] = offsets[i];
+    }
+    return memory->window;
 }
 
 enum page_kind guest_memory_page(struct guest_memory *memory, struct gpa page, void **host,

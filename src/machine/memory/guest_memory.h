@@ -92,6 +92,10 @@ int guest_memory_load(struct guest_memory *memory, struct gpa to, int fd, uint64
 void *guest_memory_map(struct guest_memory *memory, struct gpa start, size_t length, bool writable);
 void guest_memory_wrote(struct guest_memory *memory, struct gpa start, size_t length);
 
+// Two pages of RAM side by side, wherever they lie: for an access across both that is one access to everybody. NULL: not both are RAM. Valid until the
+// next call; one thread at a time. As with guest_memory_map(), writes are to be told.
+void *guest_memory_join(struct guest_memory *memory, struct gpa first, struct gpa second);
+
 // For the engine's page walks and TLB fills: the page's host address and kind.
 enum page_kind { PAGE_ABSENT, PAGE_RAM, PAGE_ROM };
 enum page_kind guest_memory_page(struct guest_memory *memory, struct gpa page, void **host,
