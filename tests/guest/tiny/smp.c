@@ -2,55 +2,22 @@
 //
 // Two CPUs: INIT and SIPI, IPIs both ways, atomic instructions under contention, store ordering, TLB shootdown, code that one CPU changes
 // and the other executes.
-#include "tiny.h"
+#include "cpus.h"
 
-#define APIC      0xFEE00000ull
-#define REG_EOI   0xB0
-#define REG_SVR   0xF0
-#define REG_ICR   0x300
-#define REG_ICR2  0x310
-#define REG_LINT0 0x350
-
-#define TRAMPOLINE 0x8000u
-#define PAGE       (USER_PAGES + 0x100000)
-#define ENTRY      user_table[256]
-#define FRAME      0x900000ull
-#define ROUNDS     200u
+#define PAGE   (USER_PAGES + 0x100000)
+#define ENTRY  user_table[256]
+#define FRAME  0x900000ull
+#define ROUNDS 200u
 
 #define LOOP_CYCLES 10000000000ull
 
 enum { VECTOR_PING = 0x50, VECTOR_SHOOTDOWN = 0x51, VECTOR_WAKE = 0x52 };
-enum { ICR_INIT = 0x4500, ICR_STARTUP = 0x4600, ICR_OTHERS = 0xC0000 };
-
-extern const uint8_t ap_start[], ap_start_end[];
-void ap_main(void);
-
-static volatile uint32_t *apic_register(unsigned offset)
-{
-    return (volatile uint32_t *)(SCRATCH + offset);
-}
-
-static void prepare_apic(void)
-{
-    *apic_register(REG_SVR) = 0x1FF;
-}
-
-static void end_interrupt(void)
-{
-    *apic_register(REG_EOI) = 0;
-}
 
 static uint64_t rdtsc(void)
 {
     uint32_t low, high;
     __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
     return (uint64_t)high << 32 | low;
-}
-
-static void pause_long(void)
-{
-    for (unsigned i = 0; i < 20000; i++)
-        __asm__ volatile("pause");
 }
 
 // ---- What the other CPU does: a job at a time ----
@@ -85,17 +52,6 @@ static void wait_for_job(void)
 {
     while (jobs_done != jobs_started)
         __asm__ volatile("pause");
-}
-
-static void start_others(void)
-{
-    memcpy((void *)(uint64_t)TRAMPOLINE, ap_start, (size_t)(ap_start_end - ap_start));
-    *apic_register(REG_ICR) = ICR_OTHERS | ICR_INIT;
-    pause_long();
-    *apic_register(REG_ICR) = ICR_OTHERS | ICR_STARTUP | TRAMPOLINE >> 12;
-    pause_long();
-    *apic_register(REG_ICR) =
-        ICR_OTHERS | ICR_STARTUP | TRAMPOLINE >> 12; // the second one is ignored
 }
 
 // ---- IPIs ----
@@ -365,12 +321,7 @@ static void break_a_loop(void)
 
 void guest(void)
 {
-    extern uint64_t page_directory[512];
-
-    page_directory[SCRATCH >> 21] = APIC | 0x83;
-    invlpg(SCRATCH);
-    prepare_apic();
-    *apic_register(REG_LINT0) = 0x10000;
+    map_apic();
     start_others();
     while (!alive)
         __asm__ volatile("pause");

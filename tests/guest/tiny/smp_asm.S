@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Where a started CPU begins: copied to 8000, real mode, CS 0800. On to 64-bit mode with the tables of the first CPU.
+// Where a started CPU begins: copied to 8000, real mode, CS 0800. On to 64-bit mode with the tables of the first CPU, and the next of the stacks.
 
         .section .rodata
         .balign 16
@@ -39,7 +39,9 @@ ap_start_end:
         .text
         .code64
 ap_start64:
-        mov $ap_stack_top, %rsp
+        mov $8192, %eax
+        lock xadd %eax, ap_stacks_used(%rip)
+        lea ap_stacks + 8192(%rax), %rsp
         lidt idt_pointer(%rip)
         lgdt gdt_pointer(%rip)
         call ap_main
@@ -47,7 +49,8 @@ ap_start64:
 
         .bss
         .balign 16
-        .skip 8192
-ap_stack_top:
+ap_stacks_used:
         .skip 16
+ap_stacks:
+        .skip 8192 * 8
         .section .note.GNU-stack, "", @progbits
