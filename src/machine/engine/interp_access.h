@@ -3,9 +3,9 @@
 // Tier 0's way to guest memory: segment, alignment check, TLB, bytes.
 //
 // The inline part serves what nearly every access is: 64-bit code, no alignment checking, a hit in the soft TLB. All else
-// goes through segment_linear() and the MMU. A locked operand is a host atomic on the mapped address; where there is
-// none (MMIO, or across two pages) one lock of the whole process is held from open to close, which makes such accesses atomic among
-// themselves.
+// goes through segment_linear() and the MMU. A locked operand is a host atomic on the mapped address, also
+// across two pages of RAM, which are mapped side by side for it (guest_memory_join()). Such an operand, and one of MMIO, holds one lock of the whole
+// process from open to close: the window of the two pages is one, and accesses to MMIO are atomic among themselves.
 #ifndef WIRT_MACHINE_ENGINE_INTERP_ACCESS_H
 #define WIRT_MACHINE_ENGINE_INTERP_ACCESS_H
 

@@ -2,6 +2,11 @@
 //
 // A block from first to last: gather instructions up to a branch, the end of the page or the limit; plan each, and what becomes of the status
 // flags; emit near code instruction by instruction, and the far code last.
+//
+// A block lies in one page, so an instruction that crosses into the next is tier 0's. It stays so on purpose: a block is found by the linear and the
+// physical address of one page, and dropped with that. The bytes behind the boundary belong to a page whose mapping may change alone; a block
+// that has them would have to compare that mapping each time it is entered, be in the lists of two pages, and have both watched. That is one
+// instruction of a page at most, and the code around it is translated.
 #include "machine/engine/translate.h"
 
 #include <assert.h>

@@ -9,9 +9,10 @@
 #ifndef FACTOR
 #define FACTOR 1u
 #endif
-#define ATOMIC_ROUNDS    (1500u * FACTOR)
-#define SHOOTDOWN_ROUNDS (60u * FACTOR)
-#define CHANGE_ROUNDS    (1500u * FACTOR)
+#define ATOMIC_ROUNDS    (1000u * FACTOR)
+#define CROSSING_ROUNDS  (20000u * FACTOR) // so many that they do not pass within one slice of time
+#define SHOOTDOWN_ROUNDS (40u * FACTOR)
+#define CHANGE_ROUNDS    (300u * FACTOR)
 
 #define VECTOR_SHOOTDOWN 0x51
 #define POISON           0xDEADu
@@ -116,20 +117,34 @@ static void straddle(unsigned me, uint64_t boundary)
     }
 }
 
-static uint64_t crossing_expected(void)
-{
-    uint64_t each = CPUS * ATOMIC_ROUNDS + CPUS / 2 * ATOMIC_ROUNDS;
-    return each << 32 | each;
-}
-
 static void atomics(unsigned me)
 {
     for (unsigned i = 0; i < ATOMIC_ROUNDS; i++) {
         add_one_each(i);
         straddle(me, (uint64_t)shared.lines + 64);
-        straddle(me, CROSSING + 4096);
         LOCKED("addw", AT(uint16_t, WORD_ACROSS), (uint16_t)0x0101);
     }
+}
+
+// The even ones add across the boundary, as long as that takes the odd ones add to its halves.
+static volatile uint32_t straddlers_done;
+static uint64_t halves_added;
+
+static void straddle_pages(unsigned me)
+{
+    uint64_t boundary = CROSSING + 4096, added = 0;
+
+    if (me % 2 == 0) {
+        for (unsigned i = 0; i < CROSSING_ROUNDS; i++)
+            LOCKED("addq", AT(uint64_t, boundary - 4), 0x0000000100000001ull);
+        __atomic_fetch_add(&straddlers_done, 1, __ATOMIC_SEQ_CST);
+        return;
+    }
+    for (; straddlers_done < CPUS / 2; added++) {
+        LOCKED("addl", AT(uint32_t, boundary - 4), 1u);
+        LOCKED("addl", AT(uint32_t, boundary), 1u);
+    }
+    __atomic_fetch_add(&halves_added, added, __ATOMIC_SEQ_CST);
 }
 
 static void tell_atomics(void)
@@ -147,8 +162,11 @@ static void tell_atomics(void)
     tell("cmpxchg8b", shared.pair - (all << 32 | all));
     tell("cmpxchg16b", (shared.wide[0] - all) | (shared.wide[1] - all));
     tell("xchg", shared.guarded - all);
-    tell("across a line", AT(uint64_t, (uint64_t)shared.lines + 60) - crossing_expected());
-    tell("across a page", AT(uint64_t, CROSSING + 4092) - crossing_expected());
+    uint64_t lines = all + CPUS / 2 * ATOMIC_ROUNDS;
+    tell("across a line", AT(uint64_t, (uint64_t)shared.lines + 60) - (lines << 32 | lines));
+    uint32_t each = (uint32_t)(CPUS / 2 * CROSSING_ROUNDS + halves_added);
+    tell("across a page",
+         (AT(uint32_t, CROSSING + 4092) - each) | (AT(uint32_t, CROSSING + 4096) - each));
     tell("word across a page", (uint16_t)(AT(uint16_t, WORD_ACROSS) - all * 0x0101));
 }
 
@@ -227,29 +245,61 @@ static void shootdowns(unsigned me)
 
 static volatile struct {
     uint32_t value __attribute__((aligned(64)));
+    uint32_t enough;
 } said[CPUS];
-static uint32_t old_code;
+static uint32_t old_in_one_page, old_in_pages;
 
 static uint64_t function_of(unsigned cpu)
 {
     return CHANGING + 64 * (cpu % CPUS);
 }
 
-// Each changes its own function and executes the next one's: at least as new as what was said before the CPU serialized.
+static uint64_t page_of(unsigned cpu)
+{
+    return CHANGING + 0x1000 * (cpu + 1);
+}
+
+static void execute_at_least(uint64_t function, unsigned changer, uint32_t *old)
+{
+    uint32_t (*code)(void) = (uint32_t(*)(void))function;
+    uint32_t least = said[changer].value;
+
+    cpuid(0, 0); // serializes
+    uint32_t got = code();
+    if (got < least || got > said[changer].value + 1)
+        __atomic_store_n(old, 1, __ATOMIC_SEQ_CST);
+}
+
+// All in one page: each changes its own function and executes the next one's, at least as new as what was said before it serialized.
 static void change_and_execute(unsigned me)
 {
-    unsigned next = (me + 1) % CPUS;
-    uint32_t (*code)(void) = (uint32_t(*)(void))function_of(next);
-
     for (uint32_t i = 1; i <= CHANGE_ROUNDS; i++) {
         AT(uint32_t, function_of(me) + 4) = i;
         said[me].value = i;
-        uint32_t least = said[next].value;
-        cpuid(0, 0); // serializes
-        uint32_t got = code();
-        if (got < least || got > said[next].value + 1)
-            __atomic_fetch_add(&old_code, 1, __ATOMIC_SEQ_CST);
+        execute_at_least(function_of(me + 1), (me + 1) % CPUS, &old_in_one_page);
     }
+}
+
+// Two by two, a page for each pair: one changes all the time what the other executes.
+static void change_for_another(unsigned me)
+{
+    unsigned changer = me & ~1u;
+
+    if (me == changer) {
+        for (uint32_t i = CHANGE_ROUNDS + 1; !said[me].enough; i++) {
+            AT(uint32_t, page_of(me) + 4) = i;
+            said[me].value = i;
+        }
+        return;
+    }
+    for (uint32_t i = 0, seen = CHANGE_ROUNDS; i < 30 * FACTOR; i++) {
+        while (said[changer].value == seen || said[changer].value <= CHANGE_ROUNDS)
+            __asm__ volatile("pause");
+        seen = said[changer].value;
+        for (unsigned k = 0; k < 4; k++)
+            execute_at_least(page_of(changer), changer, &old_in_pages);
+    }
+    said[changer].enough = 1;
 }
 
 // ---- All of it ----
@@ -259,9 +309,13 @@ static void everybody(unsigned me)
     barrier();
     atomics(me);
     barrier();
+    straddle_pages(me);
+    barrier();
     shootdowns(me);
     barrier();
     change_and_execute(me);
+    barrier();
+    change_for_another(me);
     barrier();
 }
 
@@ -284,8 +338,10 @@ static void prepare_pages(void)
     write_frame(FRAMES + 0x1000, 1);
     MOVING_ENTRY = (FRAMES + 0x1000) | 3;
     invlpg(MOVING);
-    for (unsigned i = 0; i < CPUS; i++)
+    for (unsigned i = 0; i < CPUS; i++) {
         write_frame(function_of(i), 0);
+        write_frame(page_of(i), 0);
+    }
 }
 
 void guest(void)
@@ -299,5 +355,6 @@ void guest(void)
     tell("poison read", poison_read);
     tell("poison executed", poison_executed);
     tell("stale writes", stale_writes);
-    tell("old code", old_code);
+    tell("old code in one page", old_in_one_page);
+    tell("old code in pages", old_in_pages);
 }
