@@ -1,10 +1,14 @@
 # SPDX-License-Identifier: Apache-2.0
-"""debugger_test ENDS.elf [ACCEL...]: a debugger sees the registers of each mode, and follows a variable by breakpoints and single steps.
+"""debugger_test ENDS.elf [ACCEL...]: a debugger sees the registers of each mode, follows a variable by breakpoints, single steps and watchpoints, and
+steers two CPUs as threads; so does gdb itself.
 
-Beside ENDS.elf lies modes.elf, which visits all modes. Under both tiers: a machine with a debugger must be the same in either.
+Beside ENDS.elf lie modes.elf, which visits all modes, and smp.elf with two CPUs. Under both tiers: a machine with a debugger must be the same in
+either.
 """
 import os
+import re
 import struct
+import subprocess
 import sys
 import tempfile
 
@@ -13,6 +17,7 @@ from wirt_guest import WIRT, Console
 
 ENDS = sys.argv[1]
 MODES = ENDS.replace("ends.elf", "modes.elf")
+SMP = ENDS.replace("ends.elf", "smp.elf")
 REAL_SEGMENT = 0x800  # where modes.elf puts its 16-bit code
 STEPS = 20000
 RIP = 16  # the register's number
@@ -34,8 +39,9 @@ def symbols(program):
     return found
 
 
-def machine(accel, program, gdb):
-    return Console([WIRT, "run", "--accel", accel, "--kernel", program, "--memory", "64M", "--gdb", gdb, "--timeout", "100"], 100)
+def machine(accel, program, gdb, cpus=1):
+    return Console([WIRT, "run", "--accel", accel, "--kernel", program, "--memory", "64M", "--cpus", str(cpus), "--gdb", gdb,
+                    "--timeout", "100"], 100)
 
 
 def go_to(debugger, address):
@@ -78,6 +84,96 @@ def follow_variable(debugger, guest, at):
     assert debugger.ask(f"M{at['watched'] + 8:x},8:efbeadde00000000") == "OK"
     debugger.send("c")
     guest.wait_for("watched: deadbeef")
+    debugger.socket.sendall(b"\x03")
+    assert debugger.answer().startswith("T02")
+    if debugger.ask("Z2,0,1") != "":  # not offered: KVM
+        assert debugger.ask("z2,0,1") == "OK"
+        watch_variable(debugger, guest, at)
+    else:
+        debugger.send("c")
+    guest.type("x")
+    guest.finish(43)
+
+
+def watch_variable(debugger, guest, at):
+    """Writes, reads and both stop behind the instruction, those beside the variable do not; the code around runs as it would."""
+    before, value = at["watched"], at["watched"] + 8
+    assert debugger.ask(f"Z2,{before:x},8") == debugger.ask(f"Z2,{value:x},8") == "OK"
+    guest.type("d")
+    for number in (0x1111, 0x2222, 0x3333):
+        assert debugger.ask("c") == f"T05thread:1;watch:{value:x};"
+        assert debugger.memory(value, 8) == number
+        assert 0 < debugger.registers()["rip"] - at["write_watched"] < 32
+    assert debugger.ask("?") == f"T05thread:1;watch:{value:x};"
+    assert debugger.ask(f"z2,{value:x},8") == debugger.ask(f"Z2,{value + 3:x},1") == "OK"
+    assert debugger.ask("c") == f"T05thread:1;watch:{value + 3:x};"  # one byte of the eight that are written
+    assert debugger.memory(value, 8) == 0x4444
+    assert debugger.ask(f"z2,{value + 3:x},1") == debugger.ask(f"Z3,{value:x},8") == "OK"
+    assert debugger.ask("c") == f"T05thread:1;rwatch:{value:x};"  # not the fifth write
+    assert debugger.memory(value, 8) == 0x5555 and debugger.registers()["rax"] == 0x5555
+    assert debugger.ask(f"z3,{value:x},8") == debugger.ask(f"Z4,{value:x},8") == "OK"
+    debugger.send("c")
+    guest.wait_for("watched: 5555")
+    guest.type("d")
+    for number in (0x1111, 0x2222, 0x3333, 0x4444, 0x5555, 0x5555):
+        assert debugger.answer() == f"T05thread:1;awatch:{value:x};"
+        assert debugger.memory(value, 8) == number
+        debugger.send("c")
+    guest.wait_for("watched: 5555")
+    debugger.socket.sendall(b"\x03")
+    assert debugger.answer().startswith("T02")
+    assert debugger.ask(f"z4,{value:x},8") == debugger.ask(f"z2,{before:x},8") == "OK"
+    guest.type("d")
+    debugger.send("c")
+    guest.wait_for("watched: 5555")
+
+
+def steer_threads(debugger, at):
+    """Two CPUs: one steps while the other stands still; both reach a breakpoint, and no stop is lost."""
+    def rip_of(thread):
+        assert debugger.ask(f"Hg{thread}") == "OK"
+        return debugger.registers()["rip"]
+
+    assert debugger.ask("vCont?") == "vCont;c;C;s;S"
+    assert debugger.ask("qfThreadInfo") == "m1,2" and debugger.ask("T2") == "OK" and debugger.ask("T3") == "E01"
+    assert debugger.ask(f"Z0,{at['ap_main']:x},1") == "OK"
+    assert debugger.ask("vCont;c") == "T05thread:2;"
+    assert debugger.ask("qC") == "QC2"
+    first = rip_of(1)
+    for _ in range(20):
+        before = rip_of(2)
+        assert debugger.ask("vCont;s:2") == "T05thread:2;"
+        assert rip_of(2) != before and rip_of(1) == first
+    assert debugger.ask("vCont;s:1") == "T05thread:1;"
+    second, seen = rip_of(2), set()
+    for _ in range(200):
+        assert debugger.ask("vCont;s:1;c:2") == "T05thread:1;"
+        seen.add(rip_of(2))
+    assert seen != {second}
+    assert debugger.ask(f"z0,{at['ap_main']:x},1") == debugger.ask(f"Z0,{at['count_up']:x},1") == "OK"
+    stopped = {debugger.ask("vCont;c"), debugger.ask("vCont;c")}
+    assert stopped == {"T05thread:1;", "T05thread:2;"}, stopped
+    # Each has come to it, and neither has gone on from it: the first when the second was told of, perhaps.
+    assert at["count_up"] in (rip_of(1), rip_of(2))
+    assert debugger.ask("vCont;s:3").startswith("E") and debugger.ask("vCont;x").startswith("E")
+
+
+def with_gdb(guest, at, path):
+    """Debian's gdb takes the description, and its watchpoints are the machine's."""
+    value = f"*(unsigned long *){at['watched'] + 8:#x}"
+    guest.type("d")
+    commands = ["set confirm off", "set remotetimeout 60", f"target remote {path}", "info threads", "break *write_watched", "continue", "p/x $rdi",
+                "delete", f"watch {value}", "continue", "delete", f"rwatch {value}", "continue", "delete", "p/x $cr0 & 1", "p $xmm0.uint128",
+                "p $st0", "x/2i $rip", "stepi", "detach"]
+    done = subprocess.run(["gdb", "-nx", "-batch", *[word for command in commands for word in ("-ex", command)], ENDS],
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True, timeout=90, check=False)
+    text = done.stdout
+    for pattern in (r"\* 1 +Thread 1", r"Breakpoint 1, 0x\w+ in write_watched", r"\$1 = 0x1111\n", r"Hardware watchpoint 2: .*\n(.*\n)+Old value = 0\n"
+                    r"New value = 4369\n", r"Hardware read watchpoint 3: .*\n(.*\n)+Value = 21845\n", r"\$2 = 0x1\n", r"\$3 = 0\n",
+                    r"in read_watched", r"Inferior 1 .*detached"):
+        assert re.search(pattern, text), f"{pattern}: {text}"
+    assert "arning" not in text and done.returncode == 0, text
+    guest.wait_for("watched: 5555")
     guest.type("x")
     guest.finish(43)
 
@@ -113,3 +209,14 @@ for tier in sys.argv[2:] or ("interpreter", "engine"):
             visit_modes(person, symbols(MODES))
             assert person.ask("D") == "OK"
             vm.finish(1)
+    if tier == "kvm":
+        continue
+    with tempfile.TemporaryDirectory() as folder:
+        with machine(tier, SMP, f"{folder}/gdb", 2) as vm:
+            person = Debugger(f"{folder}/gdb")
+            steer_threads(person, symbols(SMP))
+            assert person.ask("D") == "OK"
+            vm.finish(1)
+    with tempfile.TemporaryDirectory() as folder:
+        with machine(tier, ENDS, f"{folder}/gdb") as vm:
+            with_gdb(vm, symbols(ENDS), f"{folder}/gdb")

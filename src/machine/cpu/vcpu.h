@@ -39,7 +39,7 @@ enum vcpu_event {
     VCPU_EVENT_TLB_FLUSH = 1 << 6, // drop all soft TLB entries
     VCPU_EVENT_CODE =
         1 << 7, // the engine's: a page got its first translation, or translations were dropped
-    VCPU_EVENT_DEBUG = 1 << 8, // the debugger wants it
+    VCPU_EVENT_DEBUG = 1 << 8, // the debugger has changed what it watches
 };
 
 // Why a backend's run() returned.
@@ -95,7 +95,7 @@ struct vcpu_backend_ops {
     // Make a running vcpu notice its events soon. Any thread. NULL: it polls.
     void (*kick)(struct vcpu *vcpu);
 
-    // ---- The debugger. How many breakpoints there may be at a time; 0: as many as it likes. inspect: it is about to read memory through the vCPU's page
+    // ---- The debugger. How many breakpoints there may be at a time, and no watches then; 0: as many as it likes. inspect: it is about to read memory through the vCPU's page
     // tables, which the engine does (engine/mmu.h). While the vCPU stands still.
     unsigned breakpoints;
     void (*inspect)(struct vcpu *vcpu);
@@ -132,6 +132,12 @@ struct cpu_system {
     void *eoi_context;
 };
 
+// Data that the debugger watches: an access stops the CPU behind the instruction that made it.
+struct vcpu_watch {
+    uint64_t start, length; // linear addresses; length 0: none
+    bool read, write;
+};
+
 struct vcpu {
     struct cpu_state state;
     struct lapic *lapic; // owned
@@ -146,7 +152,11 @@ struct vcpu {
 
     // Debugger and deterministic runs: owned by the vCPU's thread, changed while it is paused.
     bool single_step;
+    bool held; // stays parked when the machine goes on
     unsigned breakpoint_count;
+    unsigned watch_count;
+    const struct vcpu_watch *watches; // raise VCPU_EVENT_DEBUG when they have changed
+    struct vcpu_watch watch_hit;      // which of them run() has stopped for
     uint64_t
         instruction_limit; // run() returns VCPU_EXIT_LIMIT when `instructions` reaches it; UINT64_MAX: none
     _Atomic uint64_t

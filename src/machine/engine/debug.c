@@ -146,9 +146,24 @@ void debug_after_instruction(struct vcpu *vcpu, uint64_t rflags_before, bool set
         engine_cpu_of(vcpu)->debug_hits |= DR6_BS;
 }
 
-void debug_check_data(struct vcpu *vcpu, struct gva address, unsigned size, bool write)
+static bool touches(const struct vcpu_watch *watch, uint64_t start, uint64_t length)
 {
+    return start - watch->start < watch->length || watch->start - start < length;
+}
+
+void debug_check_data(struct vcpu *vcpu, struct gva address, unsigned size, enum mmu_access access)
+{
+    bool write = (access & MMU_WRITE) != 0, read = access != MMU_WRITE;
+
     engine_cpu_of(vcpu)->debug_hits |= hits(&vcpu->state, DEBUG_DATA, address.at, size, write);
+    for (unsigned i = 0; i < vcpu->watch_count; i++) {
+        const struct vcpu_watch *watch = &vcpu->watches[i];
+        if (touches(watch, address.at, size) &&
+            ((watch->read && read) || (watch->write && write))) {
+            vcpu->watch_hit = *watch;
+            engine_cpu_of(vcpu)->debug_hits |= DEBUG_HIT_WATCH;
+        }
+    }
 }
 
 void debug_check_io(struct vcpu *vcpu, uint16_t port, unsigned size)
@@ -159,5 +174,11 @@ void debug_check_io(struct vcpu *vcpu, uint16_t port, unsigned size)
 
 bool debug_page_watched(struct vcpu *vcpu, struct gva page)
 {
-    return hits(&vcpu->state, DEBUG_DATA, align_down(page.at, 4096), 4096, true) != 0;
+    uint64_t start = align_down(page.at, 4096);
+
+    for (unsigned i = 0; i < vcpu->watch_count; i++) {
+        if (touches(&vcpu->watches[i], start, 4096))
+            return true;
+    }
+    return hits(&vcpu->state, DEBUG_DATA, start, 4096, true) != 0;
 }

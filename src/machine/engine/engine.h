@@ -83,6 +83,9 @@ struct engine_exception {
     uint64_t dr6; // #DB: bits to be set
 };
 
+// Beside DR6 bits: the debugger's, vcpu->watch_hit says which.
+#define DEBUG_HIT_WATCH (1ull << 32)
+
 struct engine_trace;
 struct interp_cpu;
 
@@ -105,11 +108,13 @@ struct engine_cpu {
     uint8_t canonical_shift;   // 64 minus the width of a linear address: 16, with 5-level paging 7
     // The run loop must call debug_before_instruction() and debug_after_instruction(): TF or RF is set, or DR7 arms an instruction breakpoint.
     bool step_checks;
-    bool data_breakpoints; // DR7 arms a data breakpoint: watched pages stay out of the TLB
+    bool
+        data_breakpoints; // DR7 arms a data breakpoint, or the debugger watches data: watched pages stay out of the TLB
     bool
         interrupt_held; // a vector is pending that IF forbids; engine_flags_changed() raises the event again
     uint64_t
-        debug_hits; // DR6 bits of a #DB trap to be delivered before the next instruction; makes the run loop call engine_take_events()
+        debug_hits; // DR6 bits of a #DB trap to be delivered before the next instruction, and DEBUG_HIT_WATCH; makes the run loop call
+                    // engine_take_events()
     uint64_t retired[TIER_COUNT];      // guest instructions by tier
     uint64_t exits[ENGINE_EXIT_COUNT]; // for --stats
     const struct engine_trace *trace;  // trace.h; NULL: off

@@ -50,7 +50,7 @@ void engine_mode_changed(struct vcpu *vcpu)
     engine->fetch_mode = engine->cpl == 3 ? FETCH_USER : FETCH_SUPERVISOR;
     engine->paging = (cpu->cr0 & CR0_PG) != 0;
     engine->canonical_shift = cpu->cr4 & CR4_LA57 ? 7 : 16;
-    engine->data_breakpoints = debug_armed(cpu, DEBUG_DATA);
+    engine->data_breakpoints = vcpu->watch_count || debug_armed(cpu, DEBUG_DATA);
     engine_flags_changed(vcpu);
     if (engine_traces(vcpu, TRACE_MODES))
         trace_mode(vcpu);

@@ -21,6 +21,11 @@ static void take_requests(struct vcpu *vcpu, uint32_t events)
         take(vcpu, VCPU_EVENT_TLB_FLUSH);
         mmu_flush_all(vcpu);
     }
+    if (events & VCPU_EVENT_DEBUG) {
+        take(vcpu, VCPU_EVENT_DEBUG);
+        engine_mode_changed(vcpu);
+        mmu_flush_all(vcpu); // watched pages must miss, others no longer
+    }
     if (events & VCPU_EVENT_INIT) {
         take(vcpu, VCPU_EVENT_INIT);
         vcpu_init_signal(vcpu);
@@ -118,8 +123,13 @@ int engine_take_events(struct vcpu *vcpu, enum vcpu_exit *exit)
     struct cpu_state *cpu = &vcpu->state;
     uint32_t events = atomic_load(&vcpu->events);
 
-    if (events & (VCPU_EVENT_STOP | VCPU_EVENT_PAUSE | VCPU_EVENT_DEBUG)) {
+    if (events & (VCPU_EVENT_STOP | VCPU_EVENT_PAUSE)) {
         *exit = VCPU_EXIT_EVENT;
+        return 1;
+    }
+    if (engine_cpu_of(vcpu)->debug_hits & DEBUG_HIT_WATCH) {
+        engine_cpu_of(vcpu)->debug_hits &= ~DEBUG_HIT_WATCH;
+        *exit = VCPU_EXIT_BREAKPOINT;
         return 1;
     }
     take_requests(vcpu, events);

@@ -421,7 +421,7 @@ int mmu_read(struct vcpu *vcpu, struct gva address, void *buffer, unsigned size,
     if (span.bytes[1])
         read_spot(vcpu, &span.spot[1], (char *)buffer + span.bytes[0], span.bytes[1]);
     if (engine_cpu_of(vcpu)->data_breakpoints)
-        debug_check_data(vcpu, address, size, false);
+        debug_check_data(vcpu, address, size, MMU_READ);
     return 0;
 }
 
@@ -436,7 +436,7 @@ int mmu_write(struct vcpu *vcpu, struct gva address, const void *buffer, unsigne
     if (span.bytes[1])
         write_spot(vcpu, &span.spot[1], (const char *)buffer + span.bytes[0], span.bytes[1]);
     if (engine_cpu_of(vcpu)->data_breakpoints)
-        debug_check_data(vcpu, address, size, true);
+        debug_check_data(vcpu, address, size, MMU_WRITE);
     return 0;
 }
 
@@ -470,7 +470,7 @@ void *mmu_pointer(struct vcpu *vcpu, struct gva address, unsigned size, enum mmu
                            PAGE_BYTES);
     }
     if (engine_cpu_of(vcpu)->data_breakpoints)
-        debug_check_data(vcpu, address, size, write);
+        debug_check_data(vcpu, address, size, access);
     return spot.host;
 }
 

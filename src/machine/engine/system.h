@@ -6,7 +6,7 @@
 #define WIRT_MACHINE_ENGINE_SYSTEM_H
 
 #include "base/bits.h"
-#include "machine/engine/engine.h"
+#include "machine/engine/mmu.h"
 
 enum segment_access { SEGMENT_READ, SEGMENT_WRITE };
 enum task_switch_kind { TASK_JUMP, TASK_CALL, TASK_IRET, TASK_INTERRUPT };
@@ -78,7 +78,7 @@ bool debug_armed(const struct cpu_state *cpu,
                  enum debug_kind kind); // does DR7 arm a breakpoint of the kind?
 int debug_before_instruction(struct vcpu *vcpu);
 void debug_after_instruction(struct vcpu *vcpu, uint64_t rflags_before, bool sets_rf);
-void debug_check_data(struct vcpu *vcpu, struct gva address, unsigned size, bool write);
+void debug_check_data(struct vcpu *vcpu, struct gva address, unsigned size, enum mmu_access access);
 void debug_check_io(struct vcpu *vcpu, uint16_t port, unsigned size);
 bool debug_page_watched(struct vcpu *vcpu, struct gva page);
 

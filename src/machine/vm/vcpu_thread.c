@@ -3,7 +3,7 @@
 // A vCPU's thread: runs its backend, sleeps while halted, and parks when the machine is paused, reset or ended.
 //
 // Parking: the main thread sets `park` and raises VCPU_EVENT_PAUSE; each thread leaves its backend, counts itself as parked and waits
-// for `park` to fall. While all are parked the main thread may touch the CPUs' state.
+// for `park` to fall, and longer when the debugger holds it (`held`). While all are parked the main thread may touch the CPUs' state.
 #define LOG_MODULE "vcpu"
 #include <stdio.h>
 
@@ -24,7 +24,7 @@ static bool park_here(struct vm *vm, struct vcpu *vcpu)
     pthread_mutex_lock(&vm->park_lock);
     vm->parked++;
     pthread_cond_broadcast(&vm->parked_changed);
-    while (vm->park && !vm->finish)
+    while ((vm->park || vcpu->held) && !vm->finish)
         pthread_cond_wait(&vm->parked_changed, &vm->park_lock);
     vm->parked--;
     atomic_fetch_and(&vcpu->events, ~(uint32_t)VCPU_EVENT_PAUSE);

@@ -2,9 +2,10 @@
 //
 // `--gdb SOCKET`: a debugger's view of the machine by gdb's remote serial protocol. Each vCPU is a thread, numbered from 1.
 //
-// All of this runs on the main thread, with the vCPUs parked whenever their state is looked at. A vCPU that reaches a breakpoint or has done its
-// step leaves its backend (VCPU_EXIT_BREAKPOINT), calls vm_gdb_stopped(), and parks with the others; the main thread then tells the
-// debugger. Memory is read and written through the selected vCPU's page tables, without faults or side effects.
+// All of this runs on the main thread, with the vCPUs parked whenever their state is looked at. A vCPU that reaches a breakpoint, touches what is
+// watched or has done its step leaves its backend (VCPU_EXIT_BREAKPOINT), calls vm_gdb_stopped(), and parks with the others; the main thread then
+// tells the debugger. Where several have stopped, it hears of one at a time: of the next when it goes on, unless that stop has lost its reason.
+// Memory is read and written through the selected vCPU's page tables, without faults or side effects.
 //
 // One debugger at a time. A machine with --gdb waits for it before its first instruction. When it leaves, the machine goes on without breakpoints.
 #define LOG_MODULE "gdb"
@@ -23,6 +24,7 @@
 #include "os/unix_socket.h"
 
 #define MAX_BREAKPOINTS 64
+#define MAX_WATCHES     64
 #define SIGNAL_TRAP     5
 #define SIGNAL_INT      2
 #define MEMORY_BYTES    2048 // at most, of one packet
@@ -35,9 +37,11 @@ struct vm_gdb {
     bool acknowledge;
     bool running;        // the debugger waits for a stop
     unsigned selected;   // vCPU, of `g`, `m` and their like
-    atomic_uint stopped; // vCPU + 1 that hit something; 0: none
+    atomic_uint stopped; // vCPUs that hit something and were not told of yet, a bit each
     uint64_t breakpoints[MAX_BREAKPOINTS];
     unsigned breakpoint_count;
+    struct vcpu_watch watches[MAX_WATCHES];
+    unsigned watch_count;
     struct gdb_input input;
     struct gdb_output output;
 };
@@ -55,6 +59,11 @@ static unsigned most_breakpoints(const struct vm_gdb *gdb)
     return most ? most : MAX_BREAKPOINTS;
 }
 
+static bool offers_watches(const struct vm_gdb *gdb)
+{
+    return !gdb->vm->system.backend->breakpoints;
+}
+
 static void set_breakpoints(struct vm_gdb *gdb)
 {
     for (unsigned i = 0; i < gdb->vm->system.vcpu_count; i++) {
@@ -63,43 +72,121 @@ static void set_breakpoints(struct vm_gdb *gdb)
     }
 }
 
-static void go_on(struct vm_gdb *gdb, bool step)
+static void set_watches(struct vm_gdb *gdb)
 {
-    for (unsigned i = 0; i < gdb->vm->system.vcpu_count; i++)
-        gdb->vm->vcpus[i]->single_step = step && i == gdb->selected;
-    gdb->stopped = 0;
-    gdb->running = true;
-    vm_resume(gdb->vm);
+    if (!offers_watches(gdb))
+        return;
+    for (unsigned i = 0; i < gdb->vm->system.vcpu_count; i++) {
+        gdb->vm->vcpus[i]->watches = gdb->watches;
+        gdb->vm->vcpus[i]->watch_count = gdb->watch_count;
+        vcpu_raise(gdb->vm->vcpus[i], VCPU_EVENT_DEBUG);
+    }
 }
 
 static void send_text(struct vm_gdb *gdb);
 
-static void report_stop(struct vm_gdb *gdb, unsigned signal)
+// `T05thread:1;watch:1000;`, as the last stop of the selected vCPU was.
+static void put_stop(struct vm_gdb *gdb, unsigned signal)
 {
+    const struct vcpu_watch *hit = &selected(gdb)->watch_hit;
     char text[64];
     snprintf(text, sizeof(text), "T%02xthread:%x;", signal, gdb->selected + 1);
+    gdb_put(&gdb->output, text);
+    if (!hit->length)
+        return;
+    const char *kind = hit->read && hit->write ? "awatch" : hit->read ? "rwatch" : "watch";
+    snprintf(text, sizeof(text), "%s:%llx;", kind, (unsigned long long)hit->start);
+    gdb_put(&gdb->output, text);
+}
+
+static void report_stop(struct vm_gdb *gdb, unsigned signal)
+{
     gdb->running = false;
     gdb->output.length = 0;
-    gdb_put(&gdb->output, text);
+    put_stop(gdb, signal);
     send_text(gdb);
 }
 
+static void select_stopped(struct vm_gdb *gdb, unsigned index)
+{
+    gdb->stopped &= ~(1u << index);
+    gdb->selected = index;
+}
+
+static bool is_breakpoint(const struct vm_gdb *gdb, uint64_t address)
+{
+    for (unsigned i = 0; i < gdb->breakpoint_count; i++) {
+        if (gdb->breakpoints[i] == address)
+            return true;
+    }
+    return false;
+}
+
+// Stopped, but not told of yet: is there still a breakpoint, or something that is watched? Done steps are not told later.
+static bool stop_is_due(const struct vm_gdb *gdb, const struct vcpu *vcpu)
+{
+    const struct cpu_state *cpu = &vcpu->state;
+    uint64_t base = cpu->segment[SEG_CS].base + cpu->rip;
+    if (is_breakpoint(gdb, cpu_in_64bit_code(cpu) ? cpu->rip : (uint32_t)base))
+        return true;
+    for (unsigned i = 0; i < gdb->watch_count; i++) {
+        if (vcpu->watch_hit.length && gdb->watches[i].start == vcpu->watch_hit.start)
+            return true;
+    }
+    return false;
+}
+
+// What the vCPUs shall do was set in their `held` and `single_step`. Where one has a stop left to tell, that is the command's answer.
+static void go_on(struct vm_gdb *gdb)
+{
+    gdb->running = true;
+    for (unsigned i = 0; i < gdb->vm->system.vcpu_count; i++) {
+        struct vcpu *vcpu = gdb->vm->vcpus[i];
+        bool pending = gdb->stopped >> i & 1;
+        if (pending && !vcpu->held && gdb->fd >= 0 && stop_is_due(gdb, vcpu)) {
+            select_stopped(gdb, i);
+            gdb->running = false;
+            put_stop(gdb, SIGNAL_TRAP);
+            return;
+        }
+    }
+    for (unsigned i = 0; i < gdb->vm->system.vcpu_count; i++) {
+        if (!gdb->vm->vcpus[i]->held) {
+            gdb->vm->vcpus[i]->watch_hit.length = 0;
+            gdb->stopped &= ~(1u << i);
+        }
+    }
+    vm_resume(gdb->vm);
+}
+
+static void all_go_on(struct vm_gdb *gdb, bool step)
+{
+    for (unsigned i = 0; i < gdb->vm->system.vcpu_count; i++) {
+        gdb->vm->vcpus[i]->held = false;
+        gdb->vm->vcpus[i]->single_step = step && i == gdb->selected;
+    }
+    go_on(gdb);
+}
+
+// Of a vCPU that is held nothing is told before it may go on.
 static void on_stopped(void *context)
 {
     struct vm_gdb *gdb = context;
-    unsigned stopped = gdb->stopped;
-    if (!stopped || vm_state(gdb->vm) != VM_RUNNING)
+    unsigned index = 0, count = gdb->vm->system.vcpu_count;
+    while (index < count && (!(gdb->stopped >> index & 1) || gdb->vm->vcpus[index]->held))
+        index++;
+    if (index == count || vm_state(gdb->vm) != VM_RUNNING)
         return;
     vm_pause(gdb->vm);
-    gdb->selected = stopped - 1;
-    if (gdb->fd >= 0 && gdb->running)
-        report_stop(gdb, SIGNAL_TRAP);
+    if (gdb->fd < 0 || !gdb->running)
+        return;
+    select_stopped(gdb, index);
+    report_stop(gdb, SIGNAL_TRAP);
 }
 
 void vm_gdb_stopped(struct vm *vm, struct vcpu *vcpu)
 {
-    unsigned none = 0;
-    atomic_compare_exchange_strong(&vm->gdb->stopped, &none, vcpu->index + 1);
+    atomic_fetch_or(&vm->gdb->stopped, 1u << vcpu->index);
     vcpu_raise(vcpu, VCPU_EVENT_PAUSE);
     pthread_mutex_lock(&vm->park_lock);
     vm->park = true;
@@ -111,11 +198,12 @@ static void forget_debugger(struct vm_gdb *gdb)
 {
     os_loop_unwatch(gdb->vm->loop, &gdb->watch);
     os_file_close(&gdb->fd);
-    gdb->breakpoint_count = 0;
+    gdb->breakpoint_count = gdb->watch_count = 0;
     if (vm_state(gdb->vm) == VM_RUNNING)
         vm_pause(gdb->vm);
     set_breakpoints(gdb);
-    go_on(gdb, false);
+    set_watches(gdb);
+    all_go_on(gdb, false);
 }
 
 static void send_bytes(struct vm_gdb *gdb, const char *bytes, size_t length)
@@ -175,9 +263,7 @@ static void fail(struct vm_gdb *gdb)
 
 static void why_stopped(struct vm_gdb *gdb, const char *text)
 {
-    char answer[32];
-    snprintf(answer, sizeof(answer), "T%02xthread:%x;", SIGNAL_TRAP, gdb->selected + 1);
-    gdb_put(&gdb->output, answer);
+    put_stop(gdb, SIGNAL_TRAP);
 }
 
 static void read_registers(struct vm_gdb *gdb, const char *text)
@@ -259,14 +345,44 @@ static void write_memory(struct vm_gdb *gdb, const char *text)
         ok(gdb);
 }
 
+// Z2, Z3 and Z4: writes, reads, both.
+static void change_watch(struct vm_gdb *gdb, const struct vcpu_watch *watch, bool insert)
+{
+    unsigned i = 0;
+    while (i < gdb->watch_count && memcmp(&gdb->watches[i], watch, sizeof(*watch)) != 0)
+        i++;
+    bool there = i < gdb->watch_count;
+    if (watch->length - 1 >= PAGE_BYTES || (insert && !there && gdb->watch_count == MAX_WATCHES)) {
+        fail(gdb);
+        return;
+    }
+    if (insert && !there)
+        gdb->watches[gdb->watch_count++] = *watch;
+    if (!insert && there)
+        gdb->watches[i] = gdb->watches[--gdb->watch_count];
+    set_watches(gdb);
+    ok(gdb);
+}
+
 // Z0 and Z1, software and hardware breakpoints, are the same here: memory is not changed.
 static void change_breakpoint(struct vm_gdb *gdb, const char *text, bool insert)
 {
-    uint64_t kind, address;
-    if (!gdb_take_number(&text, &kind) || kind > 1)
+    uint64_t kind, address, length;
+    if (!gdb_take_number(&text, &kind) || kind > (offers_watches(gdb) ? 4 : 1))
         return; // no answer: not offered
-    if (!gdb_take_char(&text, ',') || !gdb_take_number(&text, &address)) {
+    if (!gdb_take_char(&text, ',') || !gdb_take_number(&text, &address) ||
+        !gdb_take_char(&text, ',') || !gdb_take_number(&text, &length)) {
         fail(gdb);
+        return;
+    }
+    if (kind > 1) {
+        struct vcpu_watch watch;
+        memset(&watch, 0, sizeof(watch)); // compared as bytes
+        watch.start = address;
+        watch.length = length;
+        watch.read = kind != 2;
+        watch.write = kind != 3;
+        change_watch(gdb, &watch, insert);
         return;
     }
     unsigned i = 0;
@@ -308,13 +424,13 @@ static void set_pc_if_given(struct vm_gdb *gdb, const char *text)
 static void go(struct vm_gdb *gdb, const char *text)
 {
     set_pc_if_given(gdb, text);
-    go_on(gdb, false);
+    all_go_on(gdb, false);
 }
 
 static void step(struct vm_gdb *gdb, const char *text)
 {
     set_pc_if_given(gdb, text);
-    go_on(gdb, true);
+    all_go_on(gdb, true);
 }
 
 static bool take_thread(struct vm_gdb *gdb, const char **text, unsigned *index)
@@ -350,7 +466,35 @@ static void is_thread_alive(struct vm_gdb *gdb, const char *text)
         fail(gdb);
 }
 
-// vCont;s:1;c: the first action with a thread counts.
+// One action of vCont, `s:1` or `c`: for all vCPUs that no earlier one has named (in `*left`). False: it is none.
+static bool take_action(struct vm_gdb *gdb, const char **text, unsigned *left)
+{
+    uint64_t ignored;
+    unsigned index, all = (1u << gdb->vm->system.vcpu_count) - 1, named = all;
+    char what = **text;
+    if (!what || !strchr("cCsS", what))
+        return false;
+    ++*text;
+    if ((what == 'C' || what == 'S') && !gdb_take_number(text, &ignored))
+        return false; // a signal
+    bool everyone = !gdb_take_char(text, ':') || !strncmp(*text, "-1", 2);
+    if (everyone)
+        *text += strcspn(*text, ";");
+    else if (!take_thread(gdb, text, &index))
+        return false;
+    else
+        named = 1u << index;
+    for (unsigned i = 0; i < gdb->vm->system.vcpu_count; i++) {
+        if (!(named & *left & 1u << i))
+            continue;
+        gdb->vm->vcpus[i]->held = false;
+        gdb->vm->vcpus[i]->single_step = what == 's' || what == 'S';
+    }
+    *left &= ~named;
+    return true;
+}
+
+// vCont;s:1;c: the first action that names a vCPU is its own; those that none names stay where they are.
 static void verbose(struct vm_gdb *gdb, const char *text)
 {
     if (!strcmp(text, "Cont?")) {
@@ -359,12 +503,22 @@ static void verbose(struct vm_gdb *gdb, const char *text)
     }
     if (strncmp(text, "Cont;", 5) != 0)
         return;
-    bool is_step = text[5] == 's' || text[5] == 'S';
-    const char *thread = strchr(text + 5, ':'), *next = strchr(text + 5, ';');
-    unsigned index;
-    if (thread && (!next || thread < next) && (thread++, take_thread(gdb, &thread, &index)))
-        gdb->selected = index;
-    go_on(gdb, is_step);
+    unsigned all = (1u << gdb->vm->system.vcpu_count) - 1, left = all;
+    for (unsigned i = 0; i < gdb->vm->system.vcpu_count; i++) {
+        gdb->vm->vcpus[i]->held = true;
+        gdb->vm->vcpus[i]->single_step = false;
+    }
+    text += 4;
+    while (gdb_take_char(&text, ';')) {
+        if (!take_action(gdb, &text, &left)) {
+            fail(gdb);
+            return;
+        }
+    }
+    if (left == all)
+        fail(gdb); // nobody would ever stop
+    else
+        go_on(gdb);
 }
 
 static void send_features(struct vm_gdb *gdb, const char *text)
