@@ -104,7 +104,7 @@ def check_menu(shell):
     start(shell)
     menu(shell, "s")
     shell.wait_for(r"wall_ns +\d+\n")
-    shell.wait_for(r"instructions +\d+\n")
+    shell.wait_for(r"instructions_interpreted +\d+\n")
     shell.wait_for(r"host_memory_bytes +\d+\n")
     menu(shell, "x")  # no key of the menu: back to the guest, which does not get it
     shell.type("echo read; head -c 1 | hexdump -C\n")

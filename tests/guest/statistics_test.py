@@ -4,8 +4,9 @@ import json
 import re
 import subprocess
 import sys
+import tempfile
 
-from wirt_guest import WIRT, busybox
+from wirt_guest import WIRT, Console, busybox
 
 ENDS = sys.argv[1]
 NUMBERS = ("wall_ns", "first_instruction_ns", "first_output_ns", "instructions", "instructions_interpreted", "instructions_translated",
@@ -41,6 +42,18 @@ assert text.startswith("statistics:\n") and all(name in lines for name in NUMBER
 assert all(f"exits {name}" in lines for name in EXITS), text
 assert int(lines["instructions_translated"]) > 10 * int(lines["instructions_interpreted"]), text
 assert int(lines["exits interrupt"]) > 100 and int(lines["exits halt"]) > 0, text
+
+# Who asks a machine that was started without the flag is not told that nothing was translated; tier 0 counts anyway.
+for tier, counted in (("interpreter", True), ("engine", False)):
+    with tempfile.TemporaryDirectory() as folder:
+        command = [WIRT, "run", "--accel", tier, "--kernel", ENDS, "--memory", "64M", "--timeout", "60", "--control", f"{folder}/ctl"]
+        with Console(command, 60) as vm:
+            vm.wait_for("what now")
+            told = said([WIRT, "ctl", f"{folder}/ctl", "statistics"])[0]
+            names = set(re.findall(r"\binstructions\w*", told))
+            assert names == {"instructions_interpreted", *(["instructions", "instructions_translated"] if counted else [])}, told
+            vm.type("x")
+            vm.finish(43)
 
 # Without the flag nothing is printed.
 assert said([WIRT, "run", "--kernel", ENDS, "--memory", "64M"], b"x") == ("what now?\n", "")

@@ -53,8 +53,9 @@ enum vcpu_exit {
     VCPU_EXIT_COUNT
 };
 
-// What a backend counts for --stats.
+// What a backend counts for --stats. Where nobody asked for it before the start (cpu_system.count_instructions), a tier may not be counted.
 enum vcpu_tier { TIER_INTERPRETED, TIER_TRANSLATED, TIER_COUNT };
+#define INSTRUCTIONS_NOT_COUNTED UINT64_MAX
 
 // A way to execute vCPUs; the machine around it does not know which it has. NULL: nothing to do. `vcpu->backend_data` is the backend's per vCPU,
 // `system->backend_data` per machine.

@@ -3,7 +3,7 @@
 
 #include <assert.h>
 
-#include "machine/engine/engine.h"
+#include "machine/engine/translate.h"
 
 static const char *const names[] = {"port",      "mmio", "halt",    "interrupt",
                                     "exception", "msr",  "control", "smc"};
@@ -28,5 +28,9 @@ uint64_t engine_exits(const struct vcpu *vcpu, unsigned reason)
 
 uint64_t engine_instructions(const struct vcpu *vcpu, enum vcpu_tier tier)
 {
-    return engine_of(vcpu)->retired[tier];
+    const struct translator *translator = engine_of(vcpu)->translate.translator;
+    bool counted = !translator || translator->counts || translator->exact;
+
+    return tier == TIER_TRANSLATED && !counted ? INSTRUCTIONS_NOT_COUNTED
+                                               : engine_of(vcpu)->retired[tier];
 }

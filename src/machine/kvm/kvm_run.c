@@ -240,7 +240,7 @@ static uint64_t exits(const struct vcpu *vcpu, unsigned reason)
 
 static uint64_t instructions(const struct vcpu *vcpu, enum vcpu_tier tier)
 {
-    return tier == TIER_INTERPRETED ? kvm_vcpu_of(vcpu)->emulated : 0;
+    return tier == TIER_INTERPRETED ? kvm_vcpu_of(vcpu)->emulated : INSTRUCTIONS_NOT_COUNTED;
 }
 
 const struct vcpu_backend_ops kvm_backend = {

@@ -345,11 +345,17 @@ static void write_memory(struct vm_gdb *gdb, const char *text)
         ok(gdb);
 }
 
+static bool same_watch(const struct vcpu_watch *a, const struct vcpu_watch *b)
+{
+    return a->start == b->start && a->length == b->length && a->read == b->read &&
+           a->write == b->write;
+}
+
 // Z2, Z3 and Z4: writes, reads, both.
 static void change_watch(struct vm_gdb *gdb, const struct vcpu_watch *watch, bool insert)
 {
     unsigned i = 0;
-    while (i < gdb->watch_count && memcmp(&gdb->watches[i], watch, sizeof(*watch)) != 0)
+    while (i < gdb->watch_count && !same_watch(&gdb->watches[i], watch))
         i++;
     bool there = i < gdb->watch_count;
     if (watch->length - 1 >= PAGE_BYTES || (insert && !there && gdb->watch_count == MAX_WATCHES)) {
@@ -376,12 +382,7 @@ static void change_breakpoint(struct vm_gdb *gdb, const char *text, bool insert)
         return;
     }
     if (kind > 1) {
-        struct vcpu_watch watch;
-        memset(&watch, 0, sizeof(watch)); // compared as bytes
-        watch.start = address;
-        watch.length = length;
-        watch.read = kind != 2;
-        watch.write = kind != 3;
+        struct vcpu_watch watch = {address, length, .read = kind != 2, .write = kind != 3};
         change_watch(gdb, &watch, insert);
         return;
     }

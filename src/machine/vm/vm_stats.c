@@ -38,25 +38,42 @@ static json_t *memory_by_use(json_int_t *beyond)
     return memory;
 }
 
+// By all vCPUs, or INSTRUCTIONS_NOT_COUNTED.
+static uint64_t instructions_of(struct vm *vm, enum vcpu_tier tier)
+{
+    uint64_t sum = 0;
+    for (unsigned i = 0; i < vm->config->cpus; i++) {
+        uint64_t more = vm->system.backend->instructions(vm->vcpus[i], tier);
+        if (more == INSTRUCTIONS_NOT_COUNTED)
+            return more;
+        sum += more;
+    }
+    return sum;
+}
+
+// An object that json_pack()'s "o*" leaves out when it is NULL.
+static json_t *if_counted(uint64_t instructions)
+{
+    return instructions == INSTRUCTIONS_NOT_COUNTED ? NULL : json_integer((json_int_t)instructions);
+}
+
 json_t *vm_statistics(struct vm *vm)
 {
-    const struct vcpu_backend_ops *backend = vm->system.backend;
     json_int_t beyond;
     json_t *memory = memory_by_use(&beyond);
-    uint64_t tiers[TIER_COUNT] = {0};
-    for (unsigned i = 0; i < vm->config->cpus; i++)
-        for (enum vcpu_tier tier = 0; tier < TIER_COUNT; tier++)
-            tiers[tier] += backend->instructions(vm->vcpus[i], tier);
+    uint64_t interpreted = instructions_of(vm, TIER_INTERPRETED);
+    uint64_t translated = instructions_of(vm, TIER_TRANSLATED);
+    uint64_t all = interpreted == INSTRUCTIONS_NOT_COUNTED || translated == INSTRUCTIONS_NOT_COUNTED
+                       ? INSTRUCTIONS_NOT_COUNTED
+                       : interpreted + translated;
     return json_pack(
-        "{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:o, s:o, s:o, s:o, s:I, s:o}", //
+        "{s:I, s:I, s:I, s:I, s:o*, s:o*, s:o*, s:o, s:o, s:o, s:o, s:I, s:o}", //
         "started_ns", (json_int_t)vm->start_ns, "wall_ns",
-        (json_int_t)(os_clock_monotonic_ns() - vm->start_ns),                           //
-        "first_instruction_ns", (json_int_t)vm->first_instruction_ns,                   //
-        "first_output_ns", (json_int_t)vm->first_output_ns,                             //
-        "instructions", (json_int_t)(tiers[TIER_INTERPRETED] + tiers[TIER_TRANSLATED]), //
-        "instructions_interpreted", (json_int_t)tiers[TIER_INTERPRETED],                //
-        "instructions_translated", (json_int_t)tiers[TIER_TRANSLATED], "exits",
-        exits_by_reason(vm),                                                                  //
+        (json_int_t)(os_clock_monotonic_ns() - vm->start_ns),                                 //
+        "first_instruction_ns", (json_int_t)vm->first_instruction_ns,                         //
+        "first_output_ns", (json_int_t)vm->first_output_ns,                                   //
+        "instructions", if_counted(all), "instructions_interpreted", if_counted(interpreted), //
+        "instructions_translated", if_counted(translated), "exits", exits_by_reason(vm),      //
         "disks", vm_devices_statistics(vm, "disk"), "nets", vm_devices_statistics(vm, "net"), //
         "balloon", vm_balloon_statistics(vm), "host_memory_bytes", beyond, "host_memory", memory);
 }
