@@ -155,9 +155,10 @@ static void emit_adjust_rsp(struct translation *t, int32_t by)
 
 static uint16_t registers_of(struct host_memory host)
 {
-    uint16_t base = host.base == HOST_NONE ? 0 : REGISTER_BIT(host.base);
+    unsigned base = host.base == HOST_NONE ? 0 : REGISTER_BIT(host.base);
+    unsigned index = host.index == HOST_NONE ? 0 : REGISTER_BIT(host.index);
 
-    return base | (host.index == HOST_NONE ? 0 : REGISTER_BIT(host.index));
+    return (uint16_t)(base | index);
 }
 
 // A 64-bit constant to memory: at most one scratch register besides those of the look-up.
