@@ -32,6 +32,7 @@ struct os_file_facts;
 // The way of one read or write through the images to one place in one file (ring.h).
 struct block_route {
     struct block_ring *ring; // whose it is to be
+    bool busy;               // others are under way there
     // Filled by the file's node.
     struct block_node *file;
     unsigned place; // among the ring's files

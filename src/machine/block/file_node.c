@@ -19,9 +19,10 @@
 #include "machine/block/ring.h"
 #include "os/file.h"
 
-#define BOUNCE_BUFFERS 4
-#define BOUNCE_BYTES   (256 * KIB)
-#define VEC_WINDOW     64
+#define BOUNCE_BUFFERS   4
+#define BOUNCE_BYTES     (256 * KIB)
+#define LARGE_COPY_BYTES (256 * KIB)
+#define VEC_WINDOW       64
 
 struct file_node {
     struct block_node node;
@@ -208,12 +209,15 @@ static int file_resize(struct block_node *node, uint64_t size, struct err *err)
     return 0;
 }
 
-// Also for buffered writes, for which the kernel uses threads of its own: they are nearer than ours.
+// Also for buffered writes, for which the kernel uses threads of its own: they are nearer than ours. Reads from the page cache are copies, made when
+// they are handed over: of several large ones at once the others are for the pool, beside it.
 static int file_route(struct block_node *node, enum block_op op, uint64_t offset,
                       struct block_vec vec, struct block_route *route)
 {
     struct file_node *file = file_of(node);
-    if (!goes_straight(file, offset, vec))
+    bool copies = op == BLOCK_READ && file->facts.direct_alignment == 1;
+    if (!goes_straight(file, offset, vec) ||
+        (copies && route->busy && vec.length >= LARGE_COPY_BYTES))
         return -EAGAIN;
     if (!file->ring) { // all requests of a disk come by one ring, and one at a time
         file->place = block_ring_add_file(route->ring, file->fd);

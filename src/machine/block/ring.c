@@ -92,6 +92,7 @@ static int prepare(struct block_ring *ring, struct block_node *node, struct slot
     struct block_route *route = &slot->route;
     route->held_count = 0;
     route->ring = ring;
+    route->busy = atomic_load(&ring->in_flight) > 0;
     int rc = block_node_route(node, request->op, request->offset,
                               block_vec(request->iov, request->length), route);
     if (rc) {
