@@ -208,7 +208,8 @@ static void check_tun(struct doctor_finding *f)
 static void check_bridge(struct doctor_finding *f)
 {
     f->name = "bridge";
-    by_result(f, os_host_bridge(), "taps in a bridge, as the administrator makes them",
+    by_result(f, os_host_bridge(),
+              "a node's vmbr0, and taps in bridges that the administrator makes",
               "guests in the host's own network", "modprobe bridge");
     if (f->lost)
         f->use = "user-mode networking";
@@ -218,8 +219,10 @@ static void check_nftables(struct doctor_finding *f)
 {
     int result = os_host_nftables();
     f->name = "nftables";
-    by_result(f, result, "nothing of it yet", "rules for guests' networks in the kernel",
+    by_result(f, result, "the way out of a node's vmbr0 (NAT)", "networks behind vmbr0",
               "modprobe nf_tables");
+    if (result < 0)
+        f->use = "user-mode networking";
     if (result == -EPERM) {
         f->state = DOCTOR_PARTLY;
         FOUND(f, "cannot be asked without a network namespace");
@@ -270,7 +273,7 @@ static void check_cgroups(struct doctor_finding *f)
           v1[0] ? "version 1: " : "", v1[0] ? v1 : "");
     if (!has_v2 && !v1[0])
         FOUND(f, "none is mounted");
-    f->use = "nothing of it yet";
+    f->use = enough ? "a group with limits for each machine of a node" : "no groups";
     if (!enough) {
         f->lost = "limits of CPU and memory for each machine";
         f->change = "mount -t cgroup2 cgroup2 /sys/fs/cgroup";
