@@ -57,6 +57,7 @@ struct kvm_vcpu {
     unsigned dirty;  // enum kvm_dirty: the machine's form is newer than the kernel's
     bool has_tier0;  // the engine's context is made
     bool debugged;   // KVM knows breakpoints or a step
+    bool passing;    // it stands on a breakpoint, and steps from there
     bool io_pending; // the exit's instruction is finished by the next KVM_RUN
     int injected; // vector of an interrupt that the kernel has acknowledged and not delivered; -1: none
     uint64_t exits[KVM_REASON_COUNT];
