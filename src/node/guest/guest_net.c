@@ -20,12 +20,6 @@
 #define FIRST_HOST   16
 #define LAST_HOST    4094
 
-static void dotted(uint32_t address, char text[16])
-{
-    snprintf(text, 16, "%u.%u.%u.%u", address >> 24, address >> 16 & 255, address >> 8 & 255,
-             address & 255);
-}
-
 static unsigned hash_of(const char *text)
 {
     char hash[SECRET_HASH_BYTES];
@@ -39,7 +33,7 @@ static unsigned hash_of(const char *text)
 static int try_subnet(struct guests *guests, unsigned number, struct err *err)
 {
     char subnet[16];
-    dotted(FIRST_SUBNET + (number << SUBNET_BITS), subnet);
+    helper_address_text(FIRST_SUBNET + (number << SUBNET_BITS), subnet);
     if (helper_bridge(guests->options.helper, subnet, guests->bridge, err))
         return -1;
     guests->subnet = FIRST_SUBNET + (number << SUBNET_BITS);
@@ -86,7 +80,7 @@ json_t *guests_network(struct guests *guests)
         return json_pack("{s:s, s:s, s:i, s:i, s:s, s:s}", "iface", GUEST_BRIDGE, "type", "bridge",
                          "active", 0, "autostart", 1, "method", "manual", "comments",
                          "user-mode networks: no bridge can be made here");
-    dotted(guests->subnet + 1, address);
+    helper_address_text(guests->subnet + 1, address);
     char cidr[24], comment[64];
     snprintf(cidr, sizeof(cidr), "%s/%d", address, HELPER_NET_PREFIX);
     snprintf(comment, sizeof(comment), "interface %s, NAT", guests->bridge);
@@ -186,7 +180,7 @@ static int address_of(struct guests *guests, const char *mac, char address[16], 
     pthread_mutex_unlock(&choosing);
     if (host < 0)
         return -1;
-    dotted(guests->subnet + (uint32_t)host, address);
+    helper_address_text(guests->subnet + (uint32_t)host, address);
     return 0;
 }
 

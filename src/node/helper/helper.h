@@ -22,6 +22,7 @@
 
 #include <jansson.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 #include "base/err.h"
@@ -55,6 +56,7 @@ int helper_spawn(struct helper *helper, const struct helper_spawn *spawn,
 void helper_release(struct helper *helper, const char *scope);
 // The node's network (helper_net.c): made in this subnet, or taken over. ERR_BUSY: its addresses are in use.
 #define HELPER_NET_PREFIX 20
+const char *helper_address_text(uint32_t address, char text[16]); // "10.64.16.9"
 int helper_bridge(struct helper *helper, const char *subnet, char interface[16], struct err *err);
 // A card on it: the TAP interface's descriptor, or -1 and *err. The machine with this hardware address gets the address and is known by the name ("": by none).
 int helper_tap(struct helper *helper, const char *mac, const char *address, const char *name,

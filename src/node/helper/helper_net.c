@@ -19,7 +19,7 @@
 #define DNSMASQ "/usr/sbin/dnsmasq"
 #define PREFIX  HELPER_NET_PREFIX
 
-static const char *dotted(uint32_t address, char text[16])
+const char *helper_address_text(uint32_t address, char text[16])
 {
     snprintf(text, 16, "%u.%u.%u.%u", address >> 24, address >> 16 & 255, address >> 8 & 255,
              address & 255);
@@ -33,7 +33,7 @@ bool helper_net_parse_address(const char *text, uint32_t *address)
     if (sscanf(text, "%3u.%3u.%3u.%3u", &part[0], &part[1], &part[2], &part[3]) != 4)
         return false;
     *address = part[0] << 24 | part[1] << 16 | part[2] << 8 | part[3];
-    return !strcmp(dotted(*address, again), text);
+    return !strcmp(helper_address_text(*address, again), text);
 }
 
 void helper_net_init(struct helper_net *net, const char *instance)
@@ -64,7 +64,7 @@ static int set_rules(const struct helper_net *net, struct err *err)
 {
     char rules[2048], from[16];
     const char *id = net->instance, *bridge = net->bridge;
-    dotted(net->address - 1, from);
+    helper_address_text(net->address - 1, from);
     snprintf(rules, sizeof(rules),
              "table ip wirt_%s\n"
              "delete table ip wirt_%s\n"
@@ -138,7 +138,7 @@ static int start_dnsmasq(const struct helper_net *net, const struct scopes *scop
         words[n++] = (char *)"dnsmasq";
     snprintf(options[at++], sizeof(options[0]), "--interface=%s", net->bridge);
     snprintf(options[at++], sizeof(options[0]), "--dhcp-range=%s,static,%s,12h",
-             dotted(net->address - 1, from), "255.255.240.0");
+             helper_address_text(net->address - 1, from), "255.255.240.0");
     snprintf(options[at++], sizeof(options[0]), "--dhcp-hostsdir=%s/hosts", net->folder);
     snprintf(options[at++], sizeof(options[0]), "--dhcp-leasefile=%s/leases", net->folder);
     snprintf(options[at++], sizeof(options[0]), "--pid-file=%s/dnsmasq.pid", net->folder);
