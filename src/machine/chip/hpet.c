@@ -2,8 +2,9 @@
 //
 // The main counter is guest time in ticks of 10 ns plus an offset, or stands still. Each timer
 // notes the counter value of its next match; the clock's timer is armed for it while the counter
-// runs. A periodic timer keeps its rhythm; matches that the host was late for are not made up, and
-// none come closer together than MIN_PERIOD_TICKS.
+// runs and the match does something. A periodic timer keeps its rhythm; matches that the host was late
+// for are not made up, and none come closer together than MIN_PERIOD_TICKS. The comparator of one that
+// does nothing (as Linux leaves it once it has a better clock) moves on when somebody looks.
 //
 // Interrupts: FSB message, or a line, edge or level. In legacy replacement timers 0 and 1 drive IRQ
 // 0 and 8 whatever their route says. A level-triggered timer holds its line while its status bit is
@@ -168,9 +169,7 @@ static void arm(struct timer *t, uint64_t now)
 {
     struct hpet *hpet = t->hpet;
     uint64_t deadline = VM_CLOCK_NEVER;
-    // A timer that neither interrupts nor shows a status bit need not run, unless its comparator
-    // moves.
-    bool matters = (t->config & (T_ENABLE | T_LEVEL)) || ((t->config & T_PERIODIC) && t->period);
+    bool matters = t->config & (T_ENABLE | T_LEVEL); // it interrupts, or shows a status bit
     if (running(hpet) && matters && t->match != UINT64_MAX) {
         uint64_t at = counter(hpet, now), left = t->match > at ? t->match - at : 0;
         unsigned __int128 ns = ((unsigned __int128)(now / NS_PER_TICK) + left) * NS_PER_TICK;
@@ -185,15 +184,23 @@ static void find_match(struct timer *t, uint64_t now)
     arm(t, now);
 }
 
-// A periodic comparator moves on by whole periods beyond the counter.
+// A periodic comparator whose match has come moves on by whole periods beyond the counter.
 static void step_comparator(struct timer *t, uint64_t here)
 {
     uint64_t least = t->period < MIN_PERIOD_TICKS ? MIN_PERIOD_TICKS : 0;
-    uint64_t behind =
-        is_32(t) ? (uint32_t)(here + least - t->comparator) : here + least - t->comparator;
-    t->comparator += (behind / t->period + 1) * t->period;
+    t->comparator += ((here + least - t->match) / t->period + 1) * t->period;
     if (is_32(t))
         t->comparator = (uint32_t)t->comparator;
+}
+
+// Brings a comparator to where it is by now, when no alarm did.
+static void catch_up(struct timer *t, uint64_t now)
+{
+    uint64_t here = counter(t->hpet, now);
+    if (!running(t->hpet) || t->match > here || !(t->config & T_PERIODIC) || !t->period)
+        return;
+    step_comparator(t, here);
+    t->match = next_match(t, here);
 }
 
 static void alarm_reached(void *context)
@@ -226,8 +233,10 @@ static void write_config(struct hpet *hpet, uint8_t value, uint64_t now)
 {
     bool was_running = running(hpet), was_legacy = hpet->config & CONFIG_LEGACY;
     uint64_t at = counter(hpet, now);
-    for (unsigned i = 0; i < TIMERS; i++)
+    for (unsigned i = 0; i < TIMERS; i++) {
+        catch_up(&hpet->timers[i], now);
         release_line(&hpet->timers[i]);
+    }
     hpet->config = value & (CONFIG_ENABLE | CONFIG_LEGACY);
     if (running(hpet) != was_running)
         hpet->counter_offset = running(hpet) ? at - now / NS_PER_TICK : at;
@@ -278,6 +287,7 @@ static void write_comparator(struct timer *t, uint64_t value, unsigned shift, un
 static void write_timer(struct timer *t, unsigned reg, uint64_t value, unsigned shift,
                         unsigned size, uint64_t now)
 {
+    catch_up(t, now);
     if (reg == TIMER_CONFIG)
         write_timer_config(t, merge(t->config, value, shift, size), now);
     else if (reg == TIMER_COMPARATOR)
@@ -286,8 +296,9 @@ static void write_timer(struct timer *t, unsigned reg, uint64_t value, unsigned 
         t->message = merge(t->message, value, shift, size);
 }
 
-static uint64_t read_timer(const struct timer *t, unsigned reg)
+static uint64_t read_timer(struct timer *t, unsigned reg)
 {
+    catch_up(t, vm_clock_now_ns(t->hpet->clock));
     if (reg == TIMER_CONFIG)
         return t->config | capabilities(t->index);
     if (reg == TIMER_COMPARATOR)

@@ -110,6 +110,29 @@ static void a_periodic_timer_keeps_its_rhythm(void **state)
     assert_int_equal(f->bench.edges[0], 1 + 250);
 }
 
+// As Linux leaves it once it has a better clock: it costs nothing, and its comparator still moves on.
+static void a_periodic_timer_that_does_nothing_wakes_nobody(void **state)
+{
+    struct fixture *f = *state;
+    set(f, CONFIG, 3, 4);
+    set(f, T_CONFIG(0), 0x14C, 4);
+    set(f, T_COMPARATOR(0), 100000, 4);
+    set(f, T_COMPARATOR(0), 400000, 4);
+    bench_pass(&f->bench, 100000 * TICK);
+    assert_int_equal(f->bench.edges[0], 1);
+    set(f, T_CONFIG(0), 0x148, 4); // no longer enabled
+    assert_true(vm_clock_next_deadline_ns(f->bench.clock) == VM_CLOCK_NEVER);
+    bench_pass(&f->bench, 60000000000); // longer than 32 bits of ticks last
+    assert_int_equal(f->bench.edges[0], 1);
+    uint32_t now = (uint32_t)get(f, COUNTER, 8), comparator = (uint32_t)get(f, T_COMPARATOR(0), 4);
+    assert_in_range((uint32_t)(comparator - now), 1, 400000);
+    uint64_t matches = (60000000000 / TICK) / 400000 + 1;
+    assert_int_equal(comparator, (uint32_t)(100000 + matches * 400000));
+    set(f, T_CONFIG(0), 0x14C & ~0x40, 4); // enabled again, in the same rhythm
+    bench_pass(&f->bench, (uint64_t)(comparator - now) * TICK);
+    assert_int_equal(f->bench.edges[0], 2);
+}
+
 static void thirty_two_bits_wrap(void **state)
 {
     struct fixture *f = *state;
@@ -200,6 +223,7 @@ int main(void)
         TEST(the_counter_counts_while_it_is_on),
         TEST(a_one_shot_fires_at_its_comparator),
         TEST(a_periodic_timer_keeps_its_rhythm),
+        TEST(a_periodic_timer_that_does_nothing_wakes_nobody),
         TEST(thirty_two_bits_wrap),
         TEST(a_level_is_held_until_its_status_is_cleared),
         TEST(changing_the_route_moves_the_line),
