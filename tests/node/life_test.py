@@ -3,18 +3,7 @@
 """The whole life of a VM, as a program written for Proxmox VE lives it: Debian's python3-proxmoxer, unmodified."""
 import os
 
-from proxmoxer import ResourceException
-from wirt_node import Node, busybox_args, console_says, finish, proxmoxer_client
-
-
-def refused(call, *words):
-    try:
-        call()
-    except ResourceException as error:
-        text = f"{error} {getattr(error, 'errors', '')}"
-        assert all(word in text for word in words), f"{text} lacks {words}"
-        return
-    raise AssertionError(f"that was not refused: {words}")
+from wirt_node import Node, busybox_args, console_says, finish, proxmoxer_client, refused
 
 
 def create(node, api):

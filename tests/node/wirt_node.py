@@ -3,6 +3,7 @@
 
 Meson gives the programs in the environment: WIRTD, and TOP (the source). WIRT_ACCEL chooses how machines execute.
 """
+import io
 import json
 import os
 import re
@@ -163,7 +164,7 @@ def proxmoxer_client(node, **credentials):
 
 def finish(client, node, upid, seconds=120):
     """Waits for a task; it must end well."""
-    assert re.fullmatch(r"UPID:[^:]+:[0-9A-F]{8}:[0-9A-F]{8}:[0-9A-F]{8}:\w+:\w*:[^:]+:", upid), upid
+    assert re.fullmatch(r"UPID:[^:]+:[0-9A-F]{8}:[0-9A-F]{8}:[0-9A-F]{8}:\w+:[^:\s]*:[^:]+:", upid), upid
     deadline = time.monotonic() + seconds
     while True:
         status = client.nodes(node.name).tasks(upid).status.get()
@@ -188,3 +189,71 @@ def console_says(node, vmid, word, typed=b"\n"):
         text += part
     connection.close()
     return text
+
+
+def refused(call, *words):
+    """The call must be refused, with these words in what it says."""
+    from proxmoxer import ResourceException  # pylint: disable=import-outside-toplevel
+    try:
+        call()
+    except ResourceException as error:
+        text = f"{error} {getattr(error, 'errors', '')}"
+        assert all(word in text for word in words), f"{text} lacks {words}"
+        return
+    raise AssertionError(f"that was not refused: {words}")
+
+
+def fails(client, node, upid, word, seconds=60):
+    """Waits for a task; it must fail and say why."""
+    deadline = time.monotonic() + seconds
+    status = client.nodes(node.name).tasks(upid).status
+    while status.get()["status"] == "running":
+        assert time.monotonic() < deadline, f"{upid} does not end"
+    assert word in status.get()["exitstatus"], status.get()["exitstatus"]
+
+
+def named(name, data):
+    """Bytes as a file with a name, for uploads."""
+    file = io.BytesIO(data)
+    file.name = name
+    return file
+
+
+class Shell:
+    """The busybox guest's shell on the machine's console."""
+
+    def __init__(self, node, vmid):
+        self.socket = socket.socket(socket.AF_UNIX)
+        self.socket.settimeout(120)
+        self.socket.connect(f"{node.state}/run/{vmid}/console.sock")
+        self.number = 0
+        self.socket.sendall(b"\n")  # answered by a prompt once there is a shell
+        self.read_until(b"/ #")
+        self.run("dmesg -n 1")  # what the kernel says would stand between answers
+
+    def read_until(self, pattern):
+        text = b""
+        while not re.search(pattern, text):
+            part = self.socket.recv(4096)
+            assert part, f"the console ended: {text[-500:]}"
+            text += part
+        return text
+
+    def run(self, command):
+        """What the command prints; it ends by its status."""
+        self.number += 1
+        mark = f"mark{self.number}"
+        self.socket.sendall(f"{command}; echo {mark[:4]}''{mark[4:]} $?\n".encode())
+        text = self.read_until(rf"{mark} (\d+)\r?\n".encode())
+        body = text.decode(errors="replace").replace("\r", "")
+        before = body[:body.index(f"{mark} ")]
+        return before.partition("\n")[2].strip() if "\n" in before else before.strip()
+
+    def wait(self, condition):
+        self.run(f"until {condition}; do sleep 0.1; done")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.socket.close()

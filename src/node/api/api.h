@@ -73,6 +73,7 @@ struct endpoint {
         *filter; // the rows of the result are those for which this holds; told, done by the handler
     const char *returns;
     bool slow;            // on a thread of the pool
+    bool upload;          // takes a multipart body, whose file lies at call->upload
     api_handler *handler; // of a task: looks whether it can begin; may be NULL
     // A task.
     const char *task;    // type, or NULL
@@ -89,6 +90,7 @@ struct api_call {
     struct auth_identity who;
     bool anonymous;
     const char *address;
+    const char *upload; // a file that goes with the answer, unless the handler renames it; or NULL
     // The answer.
     json_t *data;   // NULL: null
     json_t *errors; // {parameter: reason}: makes it a 400
@@ -105,6 +107,9 @@ int api_refuse(struct api_call *call, struct err *err, const char *name, const c
     __attribute__((format(printf, 4, 5)));
 // Does the expression hold for this call? For filters and for what depends on stored state. *err says what is missing.
 bool api_permitted(struct api_call *call, const char *expression, struct err *err);
+
+// Would this value do for the parameter of that name in the list? For what comes by other ways than a request.
+bool api_value_fits(const struct api_param *list, const char *name, const json_t *value);
 
 // ---- The engine.
 struct api;
@@ -130,7 +135,8 @@ struct api_request {
         *body; // objects of strings, arrays of strings or JSON values; borrowed; may be NULL
     const char *cookie_ticket, *header_ticket, *token, *csrf; // NULL: not given
     const char *address;
-    bool local_root; // came by the Unix socket from the node's owner
+    bool local_root;    // came by the Unix socket from the node's owner
+    const char *upload; // path of the file that came with it, or NULL
 };
 struct api_reply {
     int status;
@@ -140,6 +146,9 @@ struct api_reply {
 // Calls `done` once on the event loop, perhaps before it returns.
 void api_dispatch(struct api *api, const struct api_request *request,
                   void (*done)(void *user, struct api_reply *reply), void *user);
+
+// May this upload come, as far as its head tells? 0 and the variables of its path in *params (the caller's), or the status to refuse it with and *err.
+int api_admit(struct api *api, const struct api_request *request, json_t **params, struct err *err);
 
 // Who is it? For what is not an endpoint (WebSockets, uploads).
 int api_identify(struct api *api, const struct api_request *request, struct auth_identity *who,

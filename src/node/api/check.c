@@ -250,6 +250,18 @@ void api_check_value(const struct api_param *param, const char *name, const json
         json_object_set_new(params, name, checked);
 }
 
+bool api_value_fits(const struct api_param *list, const char *name, const json_t *value)
+{
+    const struct api_param *param = find_in(list, name);
+    json_t *checked = json_object(), *errors = json_object();
+    if (param)
+        api_check_value(param, name, value, checked, errors);
+    bool fits = param && !json_object_size(errors);
+    json_decref(checked);
+    json_decref(errors);
+    return fits;
+}
+
 static void fill_in(const struct api_param *list, json_t *params, json_t *errors)
 {
     for (; list && list->name; list++) {

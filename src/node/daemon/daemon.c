@@ -2,6 +2,7 @@
 #define LOG_MODULE "wirtd"
 #include "node/daemon/daemon.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,6 +10,7 @@
 #include "base/log.h"
 #include "node/auth/secret.h"
 #include "node/daemon/front.h"
+#include "node/rest/metrics.h"
 #include "node/rest/resource_rows.h"
 #include "os/clock.h"
 #include "os/detach.h"
@@ -21,11 +23,12 @@
 #define REQUEST_THREADS 8
 #define STOP_SECONDS    10
 #define PATH_BYTES      4096
+#define PATHS_MAX       24
 #define FIRST_FREE_UID  64600
 
 struct daemon {
     const struct daemon_options *options;
-    char paths[12][PATH_BYTES];
+    char paths[PATHS_MAX][PATH_BYTES];
     size_t path_count;
     char name[64], fingerprint[96];
     char instance[8]; // what the helper tells this node from others on the machine by
@@ -34,6 +37,7 @@ struct daemon {
     struct os_loop *loop;
     struct work_pool *pool;
     struct node node;
+    struct metrics *metrics;
     struct api *api;
     struct front front;
     struct http_server *http;
@@ -43,6 +47,7 @@ struct daemon {
 // A path below the state directory, kept as long as the daemon.
 static const char *below(struct daemon *daemon, const char *name)
 {
+    assert(daemon->path_count < PATHS_MAX);
     char *path = daemon->paths[daemon->path_count++];
     snprintf(path, PATH_BYTES, "%.3000s/%s", daemon->options->state, name);
     return path;
@@ -156,7 +161,11 @@ static int open_parts(struct daemon *daemon, struct err *err)
                                     .node = daemon->name,
                                     .run_folder = below(daemon, "run"),
                                     .accel = daemon->options->accel};
-    return (node->guests = guests_create(&guests, err)) ? 0 : -1;
+    node->audit_path = below(daemon, "audit.log");
+    return (node->guests = guests_create(&guests, err)) &&
+                   (daemon->metrics = metrics_start(node, below(daemon, "metrics"), err))
+               ? 0
+               : -1;
 }
 
 // The page beside the program: in the build tree, or installed. NULL when there is none.
@@ -271,6 +280,7 @@ static void stop(struct daemon *daemon)
         log_warn("tasks do not stop: ending without them");
         exit(0);
     }
+    metrics_stop(daemon->metrics);
     work_pool_destroy(daemon->pool);
     http_destroy(daemon->http);
     api_destroy(daemon->api);

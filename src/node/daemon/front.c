@@ -71,6 +71,7 @@ void front_credentials(const struct http_request *from, struct front_credentials
     to->address = from->address;
     to->local_root = from->owner;
     to->csrf = *from->csrf ? from->csrf : NULL;
+    to->upload = *from->upload ? from->upload : NULL;
     if (http_cookie(from->cookie, "PVEAuthCookie", room->ticket, sizeof(room->ticket)))
         to->cookie_ticket = room->ticket;
     else
@@ -79,14 +80,26 @@ void front_credentials(const struct http_request *from, struct front_credentials
     to->token = credential(from->authorization, "PVEAPIToken", room->token, sizeof(room->token));
 }
 
+// The path behind the interface's name; NULL when the request is not for it.
+static const char *interface_path(const struct http_request *request, bool *extjs)
+{
+    static const char *const names[] = {"/api2/json", "/api2/extjs"};
+    for (int i = 0; i < 2; i++) {
+        size_t n = strlen(names[i]);
+        const char *rest = request->path + n;
+        *extjs = i == 1;
+        if (!strncmp(request->path, names[i], n) && (!*rest || *rest == '/'))
+            return *rest ? rest : "/";
+    }
+    return NULL;
+}
+
 static void request(void *user, struct http_exchange *exchange, const struct http_request *request)
 {
     struct front *front = user;
-    static const char json[] = "/api2/json", extjs[] = "/api2/extjs";
-    bool is_json = !strncmp(request->path, json, strlen(json));
-    bool is_extjs = !strncmp(request->path, extjs, strlen(extjs));
-    const char *rest = request->path + (is_json ? strlen(json) : strlen(extjs));
-    if ((!is_json && !is_extjs) || (*rest && *rest != '/')) {
+    bool is_extjs;
+    const char *rest = interface_path(request, &is_extjs);
+    if (!rest) {
         if (!strncmp(request->path, "/api2/", 6))
             front_error(exchange, 501, "no such uri");
         else
@@ -94,7 +107,7 @@ static void request(void *user, struct http_exchange *exchange, const struct htt
         return;
     }
     struct front_credentials room;
-    struct api_request call = {.path = *rest ? rest : "/"};
+    struct api_request call = {.path = rest};
     struct answer *answer = malloc(sizeof(*answer));
     if (!answer)
         abort();
@@ -103,8 +116,33 @@ static void request(void *user, struct http_exchange *exchange, const struct htt
     api_dispatch(front->api, &call, answered, answer);
 }
 
+// Before the first byte is written it is known who sends it and that the datastore would take it from them.
+static int upload(void *user, const struct http_request *request, uint64_t length,
+                  char path[HTTP_PATH_BYTES], int *status, struct err *err)
+{
+    struct front *front = user;
+    struct front_credentials room;
+    json_t *params = NULL;
+    bool is_extjs;
+    struct api_request call = {.path = interface_path(request, &is_extjs)};
+    *status = 415;
+    if (!call.path)
+        return err_set(err, ERR_USAGE, "nothing is uploaded here");
+    front_credentials(request, &room, &call);
+    *status = api_admit(front->api, &call, &params, err);
+    int fd = -1;
+    if (!*status) {
+        *status = 500;
+        fd = storage_spool(front->node->storage, api_param_string(params, "storage"), length, path,
+                           err);
+    }
+    json_decref(params);
+    return fd;
+}
+
 const struct http_ops front_ops = {
     .request = request,
+    .upload = upload,
     .upgrade = console_upgrade,
     .opened = console_opened,
     .received = console_received,

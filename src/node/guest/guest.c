@@ -234,7 +234,17 @@ void guest_status(struct guests *guests, int64_t vmid, struct guest_status *stat
         sample(live);
         status->cpu = live->cpu;
         status->memory_bytes = live->memory_bytes;
+        memcpy(status->counters, live->counters, sizeof(status->counters));
     }
+    pthread_mutex_unlock(&guests->lock);
+}
+
+void guest_set_counters(struct guests *guests, int64_t vmid, const double counters[4])
+{
+    pthread_mutex_lock(&guests->lock);
+    struct live *live = guest_live(guests, vmid);
+    for (size_t i = 0; i < 4; i++)
+        live->counters[i] = (int64_t)counters[i];
     pthread_mutex_unlock(&guests->lock);
 }
 
@@ -273,15 +283,15 @@ json_t *guest_row(struct guests *guests, int64_t vmid, const json_t *record)
     snprintf(fallback, sizeof(fallback), "VM%lld", (long long)vmid);
     const char *name = json_string_value(json_object_get(config, "name"));
     int64_t cpus = guest_number(config, "cores", 1) * guest_number(config, "sockets", 1);
-    json_t *row =
-        json_pack("{s:I, s:s, s:s, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "vmid",
-                  (json_int_t)vmid, "name", name ? name : fallback, "status",
-                  status.running ? "running" : "stopped", "cpus", (json_int_t)cpus, "cpu",
-                  status.cpu / (double)cpus, "mem", (json_int_t)status.memory_bytes, "maxmem",
-                  (json_int_t)guest_number(config, "memory", 512) << 20, "disk", (json_int_t)0,
-                  "maxdisk", (json_int_t)first_disk_bytes(guests, config), "diskread",
-                  (json_int_t)0, "diskwrite", (json_int_t)0, "netin", (json_int_t)0, "netout",
-                  (json_int_t)0, "uptime", (json_int_t)status.uptime_s);
+    json_t *row = json_pack(
+        "{s:I, s:s, s:s, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "vmid",
+        (json_int_t)vmid, "name", name ? name : fallback, "status",
+        status.running ? "running" : "stopped", "cpus", (json_int_t)cpus, "cpu",
+        status.cpu / (double)cpus, "mem", (json_int_t)status.memory_bytes, "maxmem",
+        (json_int_t)guest_number(config, "memory", 512) << 20, "disk", (json_int_t)0, "maxdisk",
+        (json_int_t)first_disk_bytes(guests, config), "diskread", (json_int_t)status.counters[0],
+        "diskwrite", (json_int_t)status.counters[1], "netin", (json_int_t)status.counters[2],
+        "netout", (json_int_t)status.counters[3], "uptime", (json_int_t)status.uptime_s);
     if (status.running)
         json_object_set_new(row, "pid", json_integer(status.pid));
     json_object_set_new(row, "qmpstatus", json_string(status.state));
@@ -292,6 +302,52 @@ json_t *guest_row(struct guests *guests, int64_t vmid, const json_t *record)
     if (json_object_get(record, "lock"))
         json_object_set(row, "lock", json_object_get(record, "lock"));
     return row;
+}
+
+// ---- Use.
+
+// As the value itself, or as one of its properties ("user=local:snippets/x"); what ends with a colon is a datastore.
+static bool names_volume(const char *text, const char *volid)
+{
+    size_t n = strlen(volid);
+    bool storage = n && volid[n - 1] == ':';
+    for (const char *at = text; at && (at = strstr(at, volid)); at += n)
+        if ((at == text || at[-1] == '=' || at[-1] == ',') && (storage || !at[n] || at[n] == ','))
+            return true;
+    return false;
+}
+
+static bool config_names(const json_t *config, const char *volid)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)config, key,
+                        value) if (names_volume(json_string_value(value), volid)) return true;
+    return false;
+}
+
+bool guests_use_volume(struct guests *guests, const char *volid)
+{
+    struct store_list list;
+    bool found = false;
+    store_list(guests->options.store, "/guest/", &list);
+    for (size_t i = 0; i < list.count && !found; i++) {
+        const char *name;
+        json_t *snapshot;
+        found = config_names(json_object_get(list.entries[i].value, "config"), volid);
+        json_object_foreach(json_object_get(list.entries[i].value, "snapshots"), name, snapshot)
+            found |= config_names(json_object_get(snapshot, "config"), volid) ||
+                     config_names(json_object_get(snapshot, "layers"), volid);
+    }
+    store_list_free(&list);
+    return found;
+}
+
+bool guests_use_storage(struct guests *guests, const char *id)
+{
+    char prefix[72];
+    snprintf(prefix, sizeof(prefix), "%.63s:", id);
+    return guests_use_volume(guests, prefix);
 }
 
 // ---- Beginning and end.

@@ -11,9 +11,8 @@
 //
 //     create, clone       the guest goes, with its volumes
 //     destroy             the same
-//     snapshot NAME       the snapshot goes
-//     snapshot-delete     the snapshot goes
-//     rollback NAME       is done again
+//     move                the disk is the volume that the machine writes, else the one that was written last; the other stays, unused
+//     snapshot            a machine that runs is told to go on with its new images
 //
 // Threads: any, but what waits (all that takes a task) must not run on the event loop.
 #ifndef WIRT_NODE_GUEST_GUEST_H
@@ -64,8 +63,11 @@ struct guest_status {
     uint64_t uptime_s;
     uint64_t memory_bytes; // resident
     double cpu;            // of its CPUs, 0 to 1
+    int64_t counters[4];   // guest_set_counters()
 };
 void guest_status(struct guests *guests, int64_t vmid, struct guest_status *status);
+// Bytes of its disks and networks since its start, as its rows show them: read, written, received, sent.
+void guest_set_counters(struct guests *guests, int64_t vmid, const double counters[4]);
 // A row of lists: vmid, name, status, cpus, maxmem, …
 json_t *guest_row(struct guests *guests, int64_t vmid, const json_t *record);
 
@@ -80,12 +82,16 @@ struct guest_change {
     const json_t *remove; // array of strings, or NULL
     const char *digest;   // that the configuration must have, or NULL
     bool force;           // removed disks go for good, instead of becoming unused
+    struct task *task;    // told how far copies are, or NULL
 };
 int guest_configure(struct guests *guests, int64_t vmid, const struct guest_change *change,
                     struct err *err);
 // The disks among the keys: virtio0, scsi1, …
 bool guest_is_disk_key(const char *key);
 bool guest_is_unused_key(const char *key);
+// Does a guest's configuration, now or in a snapshot, name the volume or file?
+bool guests_use_volume(struct guests *guests, const char *volid);
+bool guests_use_storage(struct guests *guests, const char *id);
 // The volume of a disk's string, when it is a guest's own; false for CD-ROMs and "none".
 bool guest_disk_volume(const char *text, char volid[VOLUME_ID_BYTES], bool *cdrom);
 
@@ -101,6 +107,15 @@ int guest_destroy(struct guests *guests, struct task *task, int64_t vmid, struct
 int guest_make_template(struct guests *guests, struct task *task, int64_t vmid, struct err *err);
 int guest_resize_disk(struct guests *guests, struct task *task, int64_t vmid, const char *disk,
                       const char *size, struct err *err);
+// To another datastore or format; the machine may run meanwhile. guest_move.c
+struct guest_move {
+    const char *disk, *storage;
+    const char *format; // NULL: as it is
+    bool remove;        // the old volume goes, instead of becoming unused
+    uint64_t bytes_per_s;
+};
+int guest_move_disk(struct guests *guests, struct task *task, int64_t vmid,
+                    const struct guest_move *move, struct err *err);
 struct guest_clone {
     int64_t from, to;
     const char *name, *description; // NULL: as the source
@@ -118,6 +133,31 @@ int guest_snapshot_describe(struct guests *guests, int64_t vmid, const char *nam
                             const char *description, struct err *err);
 int guest_snapshot_drop(struct guests *guests, struct task *task, int64_t vmid, const char *name,
                         struct err *err);
+
+// ---- Backups (guest_backup.c).
+struct guest_backup {
+    const char *storage;
+    const char *notes; // or NULL
+    bool protect;
+    uint64_t bytes_per_s; // of a running machine's disks; 0: as fast as it goes
+};
+int guest_backup(struct guests *guests, struct task *task, int64_t vmid,
+                 const struct guest_backup *how, char volid[VOLUME_ID_BYTES], struct err *err);
+struct guest_restore {
+    const char *archive;   // a volume of content backup, or an absolute path
+    const char *storage;   // NULL: where the disks were
+    bool unique;           // cards get new addresses
+    bool replace;          // the guest is there, and goes
+    const json_t *changes; // keys that shall be different
+    // Backups come from strangers: may this key and value be taken over?
+    bool (*permitted)(void *user, const char *key, const json_t *value);
+    void *user;
+};
+int guest_restore(struct guests *guests, struct task *task, int64_t vmid,
+                  const struct guest_restore *how, struct err *err);
+// What stands at a backup's beginning: {"vmid", "config", "disks", …}.
+json_t *guest_backup_config(struct guests *guests, const char *volid, struct err *err);
+bool guest_wants_agent(const json_t *config);
 
 // ---- Running (guest_run.c).
 int guest_start(struct guests *guests, struct task *task, int64_t vmid, struct err *err);

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "node/guest/guest_cloudinit.h"
 #include "node/guest/guest_internal.h"
 #include "node/guest/property.h"
 
@@ -16,7 +17,8 @@ struct cloning {
     struct task *task;
     const struct guest_clone *clone;
     bool full;
-    json_t *config; // of the new one
+    const json_t *layers; // of the snapshot, NULL: as it is now; borrowed
+    json_t *config;       // of the new one
     struct store_txn txn;
 };
 
@@ -28,6 +30,9 @@ static int clone_volume(struct cloning *c, const char *source, char volid[VOLUME
     char store_id[64];
     snprintf(store_id, sizeof(store_id), "%.*s", (int)strcspn(source, ":"), source);
     const char *target = clone->storage ? clone->storage : store_id;
+    if (cloudinit_is_drive(source)) // written at the start
+        return volume_make(storage, target, clone->to, "cloudinit", "raw", CLOUDINIT_BYTES, volid,
+                           err);
     if (!c->full)
         return volume_make_linked(storage, source, target, clone->to, volid, err);
     json_t *record = volume_record(storage, source);
@@ -43,11 +48,12 @@ static int clone_disk(struct cloning *c, const char *key, const char *text, stru
 {
     char source[VOLUME_ID_BYTES], volid[VOLUME_ID_BYTES];
     bool cdrom;
-    if (!guest_disk_volume(text, source, &cdrom) || cdrom) {
+    if (!guest_disk_volume(text, source, &cdrom) || (cdrom && !cloudinit_is_drive(source))) {
         json_object_set_new(c->config, key, json_string(text));
         return 0;
     }
-    if (clone_volume(c, source, volid, err))
+    const char *layer = json_string_value(json_object_get(c->layers, key));
+    if (clone_volume(c, layer ? layer : source, volid, err))
         return -1;
     volume_ready(c->guests->options.storage, &c->txn, volid);
     json_t *disk = property_parse(text, "file", NULL);
@@ -145,11 +151,19 @@ static int clone_locked(struct guests *guests, struct task *task, const struct g
     store_txn_begin(&c->txn);
     guest_status(guests, clone->from, &status);
     int result = -1;
-    if (status.running)
-        err_set(err, ERR_BUSY, "VM %lld is running: it can be cloned when it is stopped",
+    const json_t *snapshot =
+        clone->snapshot ? json_object_get(json_object_get(record, "snapshots"), clone->snapshot)
+                        : NULL;
+    if (snapshot) { // its layers are never written, whether the machine runs or not
+        config = json_object_get(snapshot, "config");
+        c->layers = json_object_get(snapshot, "layers");
+    }
+    if (clone->snapshot && !snapshot)
+        err_set(err, ERR_NOT_FOUND, "snapshot '%s' does not exist", clone->snapshot);
+    else if (status.running && !snapshot)
+        err_set(err, ERR_BUSY,
+                "VM %lld is running: it can be cloned when it is stopped, or from a snapshot",
                 (long long)clone->from);
-    else if (clone->snapshot)
-        err_set(err, ERR_UNSUPPORTED, "clones of snapshots are not offered yet");
     else if (!c->full && !template)
         err_set(err, ERR_USAGE,
                 "Linked clone feature is not supported for a VM that is no "

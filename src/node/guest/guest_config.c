@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/bits.h"
+#include "node/guest/guest_cloudinit.h"
 #include "node/guest/guest_internal.h"
 #include "node/guest/property.h"
 
@@ -18,7 +19,8 @@
 struct edit {
     struct guests *guests;
     int64_t vmid;
-    json_t *config; // being changed
+    struct task *task; // or NULL
+    json_t *config;    // being changed
     char made[NEW_MAX][VOLUME_ID_BYTES];
     size_t made_count;
     char gone[NEW_MAX][VOLUME_ID_BYTES];
@@ -83,20 +85,56 @@ static void set_size(json_t *disk, uint64_t bytes)
     json_object_set_new(disk, "size", json_string(text));
 }
 
+// Where the next new volume's id goes; NULL when there are too many.
+static char *next_made(struct edit *edit, struct err *err)
+{
+    if (edit->made_count < NEW_MAX)
+        return edit->made[edit->made_count];
+    err_set(err, ERR_LIMIT, "too many new disks at once");
+    return NULL;
+}
+
+// The volume that next_made() had room for is there, and is this disk's.
+static void take_made(struct edit *edit, json_t *disk, uint64_t bytes)
+{
+    json_object_del(disk, "format");
+    json_object_del(disk, "import-from");
+    json_object_set_new(disk, DISK_FIRST, json_string(edit->made[edit->made_count++]));
+    set_size(disk, bytes);
+}
+
 static int allocate(struct edit *edit, json_t *disk, const char *store_id, uint64_t bytes,
                     struct err *err)
 {
-    if (edit->made_count == NEW_MAX)
-        return err_set(err, ERR_LIMIT, "too many new disks at once");
     const char *format = json_string_value(json_object_get(disk, "format"));
-    char *volid = edit->made[edit->made_count];
-    if (volume_make(edit->guests->options.storage, store_id, edit->vmid, NULL,
-                    format ? format : "qcow2", bytes, volid, err))
+    char *volid = next_made(edit, err);
+    if (!volid || volume_make(edit->guests->options.storage, store_id, edit->vmid, NULL,
+                              format ? format : "qcow2", bytes, volid, err))
         return -1;
-    edit->made_count++;
-    json_object_del(disk, "format");
-    json_object_set_new(disk, DISK_FIRST, json_string(volid));
-    set_size(disk, bytes);
+    take_made(edit, disk, bytes);
+    return 0;
+}
+
+// "local:cloudinit": the guest's drive, which is written at each start.
+static int allocate_cloudinit(struct edit *edit, json_t *disk, const char *store_id,
+                              struct err *err)
+{
+    char old[VOLUME_ID_BYTES], *volid = next_made(edit, err);
+    snprintf(old, sizeof(old), "%s:%lld/vm-%lld-cloudinit.raw", store_id, (long long)edit->vmid,
+             (long long)edit->vmid);
+    json_t *record = volume_record(edit->guests->options.storage, old);
+    json_object_set_new(disk, "media", json_string("cdrom"));
+    if (record) {
+        json_decref(record);
+        json_object_del(disk, "format");
+        json_object_set_new(disk, DISK_FIRST, json_string(old));
+        set_size(disk, CLOUDINIT_BYTES);
+        return 0;
+    }
+    if (!volid || volume_make(edit->guests->options.storage, store_id, edit->vmid, "cloudinit",
+                              "raw", CLOUDINIT_BYTES, volid, err))
+        return -1;
+    take_made(edit, disk, CLOUDINIT_BYTES);
     return 0;
 }
 
@@ -107,20 +145,13 @@ static int import(struct edit *edit, json_t *disk, const char *store_id, const c
     uint64_t bytes;
     const char *format = json_string_value(json_object_get(disk, "format"));
     struct storage *storage = edit->guests->options.storage;
-    if (edit->made_count == NEW_MAX)
-        return err_set(err, ERR_LIMIT, "too many new disks at once");
-    char *volid = edit->made[edit->made_count];
-    if (volume_make_copy(storage, from, store_id, edit->vmid, format ? format : "qcow2", NULL,
-                         volid, err))
+    char *volid = next_made(edit, err);
+    if (!volid || volume_make_copy(storage, from, store_id, edit->vmid, format ? format : "qcow2",
+                                   edit->task, volid, err))
         return -1;
-    edit->made_count++;
-    if (volume_size(storage, volid, &bytes, err))
-        return -1;
-    json_object_del(disk, "format");
-    json_object_del(disk, "import-from");
-    json_object_set_new(disk, DISK_FIRST, json_string(volid));
-    set_size(disk, bytes);
-    return 0;
+    int result = volume_size(storage, volid, &bytes, err);
+    take_made(edit, disk, result ? 0 : bytes);
+    return result;
 }
 
 // A volume that is there: one of this guest's own, or a file for a CD-ROM.
@@ -158,8 +189,11 @@ static int set_disk(struct edit *edit, const char *key, const char *text, struct
     const char *from = json_string_value(json_object_get(disk, "import-from"));
     char *import_from = from ? strdup(from) : NULL;
     int result;
-    if (import_from && strchr(given, ':')) {
-        snprintf(store_id, sizeof(store_id), "%.*s", (int)strcspn(given, ":"), given);
+    const char *colon = strchr(given, ':');
+    snprintf(store_id, sizeof(store_id), "%.*s", (int)strcspn(given, ":"), given);
+    if (colon && !strcmp(colon, ":cloudinit")) {
+        result = allocate_cloudinit(edit, disk, store_id, err);
+    } else if (import_from && colon) {
         result = import(edit, disk, store_id, import_from, err);
     } else if (wants_new(given, store_id, &bytes)) {
         result = allocate(edit, disk, store_id, bytes, err);
@@ -228,7 +262,28 @@ static void set_tags(struct edit *edit, const char *text)
     free(copy);
 }
 
+static int set_password(struct edit *edit, const char *text, struct err *err)
+{
+    char stored[256];
+    if (cloudinit_hash_password(text, stored, err))
+        return -1;
+    json_object_set_new(edit->config, "cipassword", json_string(stored));
+    return 0;
+}
+
 static void drop_disk(struct edit *edit, const char *key, bool force);
+
+// A volume that a disk uses again is not unused.
+static void drop_unused(struct edit *edit, const char *volid)
+{
+    const char *key;
+    void *next;
+    json_t *value;
+    json_object_foreach_safe(edit->config, next, key,
+                             value) if (guest_is_unused_key(key) &&
+                                        !strcmp(json_string_value(value), volid))
+        json_object_del(edit->config, key);
+}
 
 // What a disk's key named before stays, as an unused volume, unless the new string names it too.
 static int change_disk(struct edit *edit, const char *key, const char *text, struct err *err)
@@ -240,6 +295,8 @@ static int change_disk(struct edit *edit, const char *key, const char *text, str
     int result = set_disk(edit, key, text, err);
     const char *now_text = json_string_value(json_object_get(edit->config, key));
     bool has = guest_disk_volume(now_text, fresh, &cdrom);
+    if (!result && has)
+        drop_unused(edit, fresh);
     if (!result && had && !(has && !strcmp(old, fresh))) {
         json_t *now = json_incref(json_object_get(edit->config, key));
         json_object_set(edit->config, key, before);
@@ -257,6 +314,8 @@ static int set_key(struct edit *edit, const char *key, const json_t *value, stru
         return change_disk(edit, key, text, err);
     if (numbered(key, "net", 32))
         return set_net(edit, key, text, err);
+    if (!strcmp(key, "cipassword"))
+        return set_password(edit, text, err);
     if (!strcmp(key, "tags")) {
         set_tags(edit, text);
         return 0;
@@ -281,7 +340,7 @@ static void drop_disk(struct edit *edit, const char *key, bool force)
     json_decref(record);
     if (!own)
         return;
-    if (force || guest_is_unused_key(key)) {
+    if (force || guest_is_unused_key(key) || cloudinit_is_drive(volid)) {
         if (edit->gone_count < NEW_MAX)
             snprintf(edit->gone[edit->gone_count++], VOLUME_ID_BYTES, "%s", volid);
         return;
@@ -368,6 +427,7 @@ int guest_configure(struct guests *guests, int64_t vmid, const struct guest_chan
     const json_t *config = json_object_get(record, "config");
     edit->guests = guests;
     edit->vmid = vmid;
+    edit->task = change->task;
     edit->config = json_deep_copy(config);
     int result = check_digest(config, change->digest, err);
     if (!result)

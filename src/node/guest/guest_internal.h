@@ -21,6 +21,7 @@ struct live {
     uint64_t cpu_ns, sampled_ns; // for the share of CPU
     double cpu;
     uint64_t memory_bytes;
+    int64_t counters[4];
     bool exclusive;
     unsigned shared;
     char holder[64];
@@ -65,14 +66,37 @@ void guests_network_open(struct guests *guests);
 // it), or "user", said in the task's log. Without "bridge" nothing is done. -1 and *err.
 int guest_net_open(struct guests *guests, const char *name, json_t *net, struct task *task,
                    int *tap, struct err *err);
+// guest_control() with descriptors beside the request.
+json_t *guest_control_with(struct guests *guests, int64_t vmid, json_t *request, const int *fds,
+                           size_t count, double seconds, struct err *err);
+// guest_run.c: the far end of a card's network, for a machine that runs; -1 in *fd where there is none.
+int guest_open_net(struct guests *guests, struct task *task, int64_t vmid, const char *name,
+                   json_t *net, int *fd, struct err *err);
 // guest_run.c, at the start of the daemon.
 void guests_find_running(struct guests *guests);
 // guest_life.c: by the locks in the records.
 void guests_recover(struct guests *guests);
-int guest_snapshot_volumes(struct guests *guests, const json_t *config, enum volume_snapshot what,
-                           const char *name, struct err *err);
 int guest_remove_record(struct guests *guests, int64_t vmid, struct task *task, struct err *err);
 int guest_snapshot_forget(struct guests *guests, int64_t vmid, const char *name, struct err *err);
-int guest_snapshot_apply(struct guests *guests, int64_t vmid, const char *name, struct err *err);
+int guest_snapshot_resume(struct guests *guests, int64_t vmid, struct err *err);
+// guest_move.c: after a crash.
+int guest_move_resume(struct guests *guests, int64_t vmid, struct err *err);
+// Volumes that go, or that nobody came to refer to.
+void guest_remove_leftovers(struct guests *guests, int64_t vmid);
+// Calls `act` at an instant: the guest's file systems are frozen by its agent, or else the machine stands still. guest_backup.c
+int guest_at_rest(struct guests *guests, struct task *task, int64_t vmid, const json_t *config,
+                  int (*act)(void *user, struct err *err), void *user, struct err *err);
+
+// ---- guest_job.c: jobs on the disks of a machine that runs.
+// Starts a job; its id goes to `job`. `request` is taken over; the descriptor stays the caller's; -1: none.
+int guest_job_start(struct guests *guests, int64_t vmid, json_t *request, int fd, char job[32],
+                    struct err *err);
+// Waits until it has ended or is ready, telling the task; it is cancelled when the task is. "done" or "ready" is well.
+int guest_job_wait(struct guests *guests, struct task *task, int64_t vmid, const char *job,
+                   uint64_t done, uint64_t total, struct err *err);
+int guest_job_complete(struct guests *guests, int64_t vmid, const char *job, bool pivot,
+                       struct err *err);
+// Ends jobs that a predecessor of the daemon began.
+void guest_jobs_cancel(struct guests *guests, int64_t vmid);
 
 #endif

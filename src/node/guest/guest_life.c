@@ -51,7 +51,7 @@ int guest_create(struct guests *guests, struct task *task, int64_t vmid, const j
 {
     if (guest_lock(guests, vmid, "create", false, LOCK_SECONDS, err))
         return -1;
-    struct guest_change change = {.changes = config};
+    struct guest_change change = {.changes = config, .task = task};
     int result = guest_configure(guests, vmid, &change, err);
     if (!result)
         result = unlock_record(guests, vmid, err);
@@ -63,14 +63,14 @@ int guest_create(struct guests *guests, struct task *task, int64_t vmid, const j
 
 // ---- Going.
 
-static int check_bases(struct guests *guests, const json_t *volumes, struct err *err)
+static int check_bases(struct guests *guests, int64_t vmid, const json_t *volumes, struct err *err)
 {
     size_t index;
     json_t *row;
     json_array_foreach(volumes, index, row)
     {
         const char *volid = json_string_value(json_object_get(row, "volid"));
-        if (volume_is_base(guests->options.storage, volid))
+        if (!volume_owned_chain(guests->options.storage, volid, vmid))
             return err_set(err, ERR_BUSY, "base volume '%s' is still in use by linked clones",
                            volid);
     }
@@ -85,7 +85,7 @@ int guest_remove_record(struct guests *guests, int64_t vmid, struct task *task, 
     size_t index;
     json_t *row;
     json_t *volumes = volumes_of(guests->options.storage, vmid);
-    if (check_bases(guests, volumes, err)) {
+    if (check_bases(guests, vmid, volumes, err)) {
         json_decref(volumes);
         return -1;
     }
@@ -95,17 +95,26 @@ int guest_remove_record(struct guests *guests, int64_t vmid, struct task *task, 
     json_array_foreach(volumes, index, row) volume_going(
         guests->options.storage, &txn, json_string_value(json_object_get(row, "volid")));
     int result = store_commit(guests->options.store, &txn, err);
-    json_array_foreach(volumes, index, row)
-    {
-        const char *volid = json_string_value(json_object_get(row, "volid"));
-        struct err failed = {0};
-        if (!result && volume_remove(guests->options.storage, volid, &failed) && task)
-            task_log(task, "%s", failed.text); // it is tried again at the next start
-        else if (!result && task)
-            task_log(task, "removed volume '%s'", volid);
-    }
+    if (!result)
+        volumes_remove(guests->options.storage, volumes, task); // else at the next start
     json_decref(volumes);
     return result;
+}
+
+void guest_remove_leftovers(struct guests *guests, int64_t vmid)
+{
+    json_t *rows = volumes_of(guests->options.storage, vmid), *row, *gone = json_array();
+    size_t index;
+    json_array_foreach(rows, index, row)
+    {
+        const char *state =
+            json_string_value(json_object_get(json_object_get(row, "record"), "state"));
+        if (!state || strcmp(state, "ready") != 0)
+            json_array_append(gone, row);
+    }
+    volumes_remove(guests->options.storage, gone, NULL);
+    json_decref(gone);
+    json_decref(rows);
 }
 
 int guest_destroy(struct guests *guests, struct task *task, int64_t vmid, struct err *err)
@@ -170,6 +179,18 @@ static int target_size(const char *text, uint64_t old, uint64_t *bytes, struct e
     return 0;
 }
 
+// The machine grows its disk and tells the guest.
+static int resize_running(struct guests *guests, int64_t vmid, const char *disk, const char *volid,
+                          uint64_t bytes, struct err *err)
+{
+    json_t *ok = guest_control(guests, vmid,
+                               json_pack("{s:s, s:s, s:I}", "do", "disk-resize", "device", disk,
+                                         "size", (json_int_t)bytes),
+                               10, err);
+    json_decref(ok);
+    return ok ? volume_note_size(guests->options.storage, volid, bytes, err) : -1;
+}
+
 static int resize_locked(struct guests *guests, int64_t vmid, const char *disk, const char *size,
                          struct err *err)
 {
@@ -184,9 +205,6 @@ static int resize_locked(struct guests *guests, int64_t vmid, const char *disk, 
     int result = -1;
     if (!volume)
         err_set(err, ERR_NOT_FOUND, "disk '%s' does not exist", disk);
-    else if (is_running(guests, vmid))
-        err_set(err, ERR_BUSY, "VM %lld is running: its disks are resized when it is stopped",
-                (long long)vmid);
     else if (volume_is_base(guests->options.storage, volid))
         err_set(err, ERR_BUSY, "base volume '%s' is in use by linked clones", volid);
     else
@@ -194,7 +212,9 @@ static int resize_locked(struct guests *guests, int64_t vmid, const char *disk, 
     if (!result)
         result = target_size(size, bytes, &bytes, err);
     if (!result)
-        result = volume_resize(guests->options.storage, volid, bytes, err);
+        result = is_running(guests, vmid)
+                     ? resize_running(guests, vmid, disk, volid, bytes, err)
+                     : volume_resize(guests->options.storage, volid, bytes, err);
     if (!result) { // the string shows the size: written anew from the volume's record
         json_t *changes = json_pack("{s:O}", disk, value);
         struct guest_change change = {.changes = changes};
@@ -221,15 +241,14 @@ int guest_resize_disk(struct guests *guests, struct task *task, int64_t vmid, co
 static void recover_one(struct guests *guests, int64_t vmid, const json_t *record)
 {
     const char *lock = json_string_value(json_object_get(record, "lock"));
-    const char *name = json_string_value(json_object_get(record, "lock-snapshot"));
     if (!lock)
         return;
     if (!strcmp(lock, "create") || !strcmp(lock, "clone") || !strcmp(lock, "destroy"))
         guest_remove_record(guests, vmid, NULL, NULL);
-    else if (name && (!strcmp(lock, "snapshot") || !strcmp(lock, "snapshot-delete")))
-        guest_snapshot_forget(guests, vmid, name, NULL);
-    else if (name && !strcmp(lock, "rollback"))
-        guest_snapshot_apply(guests, vmid, name, NULL);
+    else if (!strcmp(lock, "snapshot") && is_running(guests, vmid))
+        guest_snapshot_resume(guests, vmid, NULL);
+    else if (!strcmp(lock, "move"))
+        guest_move_resume(guests, vmid, NULL);
     else
         unlock_record(guests, vmid, NULL);
 }

@@ -161,7 +161,7 @@ static json_t *make_boot(const char *args)
     return boot;
 }
 
-static bool has_agent(const json_t *config)
+bool guest_wants_agent(const json_t *config)
 {
     const char *agent = text_of(config, "agent");
     return agent && (agent[0] == '1' || strstr(agent, "enabled=1"));
@@ -203,7 +203,7 @@ json_t *guest_machine(struct guests *guests, int64_t vmid, const json_t *config,
         "disks", disks, "nets", make_nets(config), "boot", make_boot(text_of(config, "args")));
     set_socket(machine, "console", run_folder);
     set_socket(machine, "control", run_folder);
-    if (has_agent(config))
+    if (guest_wants_agent(config))
         set_socket(machine, "agent", run_folder);
     return machine;
 }

@@ -13,7 +13,9 @@
 #include "base/bits.h"
 #include "base/log.h"
 #include "launch/launch.h"
+#include "node/guest/guest_cloudinit.h"
 #include "node/guest/guest_internal.h"
+#include "node/guest/guest_plug.h"
 #include "os/clock.h"
 #include "os/detach.h"
 #include "os/directory.h"
@@ -102,13 +104,14 @@ static json_t *read_answer(int fd, uint64_t deadline_ns, struct err *err)
     return answer;
 }
 
-static json_t *exchange(int fd, json_t *request, double seconds, struct err *err)
+static json_t *exchange(int fd, json_t *request, const int *fds, size_t count, double seconds,
+                        struct err *err)
 {
     json_object_set_new(request, "id", json_integer(1));
     char *line = json_dumps(request, JSON_COMPACT);
     size_t length = strlen(line);
     line[length] = '\n';
-    ssize_t sent = os_unix_send(fd, line, length + 1, NULL, 0);
+    ssize_t sent = os_unix_send(fd, line, length + 1, fds, count);
     free(line);
     if (sent != (ssize_t)length + 1) {
         err_set(err, ERR_HOST, "the machine has gone");
@@ -117,11 +120,11 @@ static json_t *exchange(int fd, json_t *request, double seconds, struct err *err
     return read_answer(fd, os_clock_monotonic_ns() + (uint64_t)(seconds * 1e9), err);
 }
 
-static json_t *control(struct guests *guests, int64_t vmid, json_t *request, double seconds,
-                       struct err *err)
+static json_t *control_with(struct guests *guests, int64_t vmid, json_t *request, const int *fds,
+                            size_t count, double seconds, struct err *err)
 {
     int fd = guest_connect(guests, vmid, "control", err);
-    json_t *answer = fd < 0 ? NULL : exchange(fd, request, seconds, err);
+    json_t *answer = fd < 0 ? NULL : exchange(fd, request, fds, count, seconds, err);
     os_file_close(&fd);
     json_decref(request);
     json_t *ok = json_incref(json_object_get(answer, "ok"));
@@ -132,6 +135,12 @@ static json_t *control(struct guests *guests, int64_t vmid, json_t *request, dou
     }
     json_decref(answer);
     return ok;
+}
+
+static json_t *control(struct guests *guests, int64_t vmid, json_t *request, double seconds,
+                       struct err *err)
+{
+    return control_with(guests, vmid, request, NULL, 0, seconds, err);
 }
 
 static int not_running(int64_t vmid, struct err *err)
@@ -151,6 +160,16 @@ json_t *guest_control(struct guests *guests, int64_t vmid, json_t *request, doub
 {
     if (is_running(guests, vmid))
         return control(guests, vmid, request, seconds, err);
+    json_decref(request);
+    not_running(vmid, err);
+    return NULL;
+}
+
+json_t *guest_control_with(struct guests *guests, int64_t vmid, json_t *request, const int *fds,
+                           size_t count, double seconds, struct err *err)
+{
+    if (is_running(guests, vmid))
+        return control_with(guests, vmid, request, fds, count, seconds, err);
     json_decref(request);
     not_running(vmid, err);
     return NULL;
@@ -202,6 +221,7 @@ static bool adopt(struct guests *guests, int64_t vmid, pid_t pid, uint64_t start
     live->cpu = 0;
     live->cpu_ns = live->sampled_ns = 0;
     live->in_scope = os_cgroup_find(pid, "wirt-", &live->place);
+    memset(live->counters, 0, sizeof(live->counters));
     live->post = (struct os_loop_post){.function = begin_watch, .context = live};
     pthread_mutex_unlock(&guests->lock);
     os_loop_post(guests->options.loop, &live->post);
@@ -330,6 +350,28 @@ static int launch_machine(struct spawn_context *context, json_t *machine, pid_t 
     return result;
 }
 
+int guest_open_net(struct guests *guests, struct task *task, int64_t vmid, const char *name,
+                   json_t *net, int *fd, struct err *err)
+{
+    char path[4096];
+    pid_t pid;
+    *fd = -1;
+    if (guest_net_open(guests, name, net, task, fd, err))
+        return -1;
+    json_object_del(net, "opened");
+    const char *kind = json_string_value(json_object_get(net, "kind"));
+    if (*fd >= 0 || !kind || strcmp(kind, "user") != 0)
+        return 0;
+    struct spawn_context context = {.guests = guests, .vmid = vmid, .task = task};
+    run_file(guests, vmid, "log", path);
+    context.log_fd = os_file_open_append(path, 0600, err);
+    if (context.log_fd < 0)
+        return -1;
+    *fd = launch_user_net(net, spawn, &context, FIRST_NUMBER, &pid, err);
+    os_file_close(&context.log_fd);
+    return *fd < 0 ? -1 : 0;
+}
+
 static int write_machine_file(struct guests *guests, int64_t vmid, pid_t pid, struct err *err)
 {
     char path[4096], text[96];
@@ -360,11 +402,16 @@ static int start_locked(struct guests *guests, struct task *task, int64_t vmid, 
     else
         result = os_directory_make(folder, 0700, err);
     if (!result)
+        result = cloudinit_write(guests, vmid, config, err);
+    if (!result)
         machine = guest_machine(guests, vmid, config, folder, err);
     struct spawn_context context = {
         .guests = guests, .vmid = vmid, .task = task, .limits = limits_of(config)};
     result = machine ? launch_machine(&context, machine, &pid, err) : -1;
     json_decref(machine);
+    if (!result)
+        guest_note_running(guests, vmid, config,
+                           NULL); // without it changes wait for the next start
     json_decref(record);
     if (result)
         return -1;

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <time.h>
 
 #include "base/log.h"
@@ -32,6 +33,7 @@ struct http_server *http_server_of(struct lws *wsi)
 
 static void free_exchange(struct http_exchange *exchange)
 {
+    http_upload_forget(exchange);
     json_decref(exchange->request.query);
     json_decref(exchange->request.body);
     free(exchange->body);
@@ -89,6 +91,7 @@ static size_t write_head(const struct http_exchange *exchange, const struct http
 void http_answer(struct http_exchange *exchange, const struct http_reply *reply)
 {
     char head[HEAD_BYTES];
+    http_upload_forget(exchange);
     if (!exchange->wsi) {
         free(reply->body);
         free_exchange(exchange);
@@ -109,8 +112,10 @@ void http_answer(struct http_exchange *exchange, const struct http_reply *reply)
     lws_callback_on_writable(exchange->wsi);
 }
 
-static void refuse(struct http_exchange *exchange, int status, const char *text)
+static void refuse(struct http_exchange *exchange, int status, char *text)
 {
+    for (char *c = text; c && *c; c++)
+        *c = *c >= ' ' && *c < 127 ? *c : ' ';
     char *body = NULL;
     int length = asprintf(&body, "{\"data\":null,\"message\":\"%s\"}", usual_reason(status));
     struct http_reply reply = {.status = status,
@@ -127,14 +132,13 @@ static void dispatch(struct http_exchange *exchange)
 {
     struct err err = {0};
     exchange->dispatched = true;
-    int status = http_read_body(exchange, &err);
+    int status =
+        exchange->multipart ? http_upload_end(exchange, &err) : http_read_body(exchange, &err);
     free(exchange->body);
     exchange->body = NULL;
     lws_set_timeout(exchange->wsi, NO_PENDING_TIMEOUT,
                     0); // how long it takes is the handler's business
     if (status) {
-        for (char *c = err.text; *c; c++)
-            *c = *c >= ' ' && *c < 127 ? *c : ' ';
         refuse(exchange, status, err.text);
     } else {
         const struct http_options *options = &exchange->server->options;
@@ -158,13 +162,19 @@ static int begin(struct lws *wsi)
     exchange->server = http_server_of(wsi);
     exchange->wsi = wsi;
     exchange->request.method = "GET";
+    exchange->upload_fd = -1;
     lws_set_opaque_user_data(wsi, exchange);
     int status = http_read_head(wsi, &exchange->request, false);
     uint64_t length = announced_length(wsi);
     bool chunked = lws_hdr_total_length(wsi, WSI_TOKEN_HTTP_TRANSFER_ENCODING) > 0;
+    bool upload = !strncasecmp(exchange->request.content_type, "multipart/form-data", 19);
+    char how[] = "send a Content-Length";
+    struct err err = {0};
+    if (!status && !chunked && upload && length)
+        status = http_upload_begin(exchange, length, &err);
     if (status || chunked)
-        refuse(exchange, status ? status : 501, chunked ? "send a Content-Length" : NULL);
-    else if (length > HTTP_BODY_MAX)
+        refuse(exchange, status ? status : 501, chunked ? how : err.text);
+    else if (length > HTTP_BODY_MAX && !upload)
         refuse(exchange, 413, NULL);
     else if (!length) // libwebsockets tells the end of an empty body for POST only
         dispatch(exchange);
@@ -174,6 +184,12 @@ static int begin(struct lws *wsi)
 static int take_body(struct http_exchange *exchange, const void *bytes, size_t length)
 {
     if (!exchange || exchange->dispatched)
+        return 0;
+    struct err err = {0};
+    int status = exchange->multipart ? http_upload_take(exchange, bytes, length, &err) : 0;
+    if (status)
+        refuse(exchange, status, err.text);
+    if (exchange->multipart)
         return 0;
     if (exchange->body_length + length > HTTP_BODY_MAX) {
         refuse(exchange, 413, NULL);

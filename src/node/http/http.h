@@ -36,6 +36,8 @@ struct http_request {
     char cookie[4096], authorization[1024], csrf[256], content_type[256], origin[256], host[256];
     char address[64];
     bool owner; // came by the Unix socket from root or from the server's own user
+    char upload
+        [HTTP_PATH_BYTES]; // where the file of a multipart body lies, until the answer; "": none
 };
 
 struct http_reply {
@@ -51,6 +53,9 @@ struct http_reply {
 struct http_ops {
     // A whole request: http_answer() once, now or later.
     void (*request)(void *user, struct http_exchange *exchange, const struct http_request *request);
+    // A multipart body is about to come, of so many bytes: a file to write it to, whose path goes to `path`, or -1 with the status to refuse it with.
+    int (*upload)(void *user, const struct http_request *request, uint64_t length,
+                  char path[HTTP_PATH_BYTES], int *status, struct err *err);
     // Somebody wants a WebSocket: 0 and the caller's own thing in *mine, or -1 and it is refused.
     int (*upgrade)(void *user, const struct http_request *request, struct http_socket *socket,
                    void **mine);

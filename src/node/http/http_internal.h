@@ -7,6 +7,7 @@
 #include <libwebsockets.h>
 
 #include "node/http/http.h"
+#include "node/http/http_multipart.h"
 
 struct http_server {
     struct http_options options;
@@ -28,6 +29,9 @@ struct http_exchange {
     struct http_request request;
     char *body;
     size_t body_length, body_room;
+    struct http_multipart *multipart; // owned, of an upload
+    int upload_fd;                    // -1: none
+    uint64_t upload_bytes;
     bool dispatched; // handed on: further events of the request are none of ours
     bool answered;
     char *out; // head and body
@@ -51,6 +55,13 @@ struct http_socket {
 int http_read_head(struct lws *wsi, struct http_request *request, bool websocket);
 // The body by its content type. 0, or a status.
 int http_read_body(struct http_exchange *exchange, struct err *err);
+
+// ---- http_upload.c: a body that goes to a file as it comes. Each 0, or the status to refuse it with and *err.
+int http_upload_begin(struct http_exchange *exchange, uint64_t length, struct err *err);
+int http_upload_take(struct http_exchange *exchange, const void *bytes, size_t length,
+                     struct err *err);
+int http_upload_end(struct http_exchange *exchange, struct err *err);
+void http_upload_forget(struct http_exchange *exchange); // the file goes, unless somebody took it
 
 // ---- http_socket.c
 int http_socket_event(struct lws *wsi, enum lws_callback_reasons reason, void *in, size_t length);

@@ -7,7 +7,11 @@
 
 #include "node/rest/resource_rows.h"
 #include "node/rest/rest.h"
+#include "os/directory.h"
+#include "os/file.h"
 #include "os/node_facts.h"
+
+#define LOG_BYTES (256 * 1024) // of the audit log that is looked at
 
 static int get_version(struct api_call *call, struct err *err)
 {
@@ -189,25 +193,61 @@ static int get_nothing(struct api_call *call, struct err *err)
     return 0;
 }
 
+// The end of a file that grows, from a line's beginning; to be freed.
+static char *read_tail(const char *path, size_t most, size_t *length, struct err *err)
+{
+    uint64_t size = 0;
+    int fd = os_file_open(path, 0, err);
+    if (fd < 0)
+        return NULL;
+    os_file_size(fd, &size);
+    *length = size < most ? (size_t)size : most;
+    char *text = malloc(*length + 1);
+    if (!text)
+        abort();
+    os_pread(fd, text, *length, size - *length);
+    os_file_close(&fd);
+    return text;
+}
+
+// The last acts of the audit log, newest first: all of them, or one's own.
+static int get_log(struct api_call *call, struct err *err)
+{
+    struct node *node = rest_node(call);
+    bool all = rest_may(call, "/", "Sys.Syslog");
+    int64_t max = api_integer(call, "max", 50);
+    size_t length = 0;
+    char *text = read_tail(node->audit_path, LOG_BYTES, &length, err);
+    if (!text)
+        return -1;
+    call->data = json_array();
+    for (char *end = text + length; end > text && (int64_t)json_array_size(call->data) < max;) {
+        char *start = end - 1;
+        while (start > text && start[-1] != '\n')
+            start--;
+        json_t *line = json_loadb(start, (size_t)(end - start), 0, NULL);
+        const char *user = api_param_string(line, "user");
+        char message[800];
+        snprintf(message, sizeof(message), "%s: %s", api_param_string(line, "act"),
+                 api_param_string(line, "result"));
+        if (user && (all || !strcmp(user, call->who.id)))
+            json_array_append_new(call->data,
+                                  json_pack("{s:I, s:s, s:s, s:s, s:s, s:i, s:i, s:i}", "time",
+                                            (json_int_t)api_param_integer(line, "time", 0), "node",
+                                            node->name, "user", user, "msg", message, "tag",
+                                            "wirtd", "pri", 6, "uid",
+                                            (int)json_array_size(call->data) + 1, "pid", 0));
+        json_decref(line);
+        end = start;
+    }
+    free(text);
+    return 0;
+}
+
 static int get_options(struct api_call *call, struct err *err)
 {
     (void)err;
     call->data = json_pack("{s:s, s:s}", "keyboard", "en-us", "mac_prefix", "BC:24:11");
-    return 0;
-}
-
-static int get_not_backed_up(struct api_call *call, struct err *err)
-{
-    (void)err;
-    json_t *rows = json_array();
-    call->data = json_array();
-    add_guests(call, rows);
-    size_t index;
-    json_t *row;
-    json_array_foreach(rows, index, row) json_array_append_new(
-        call->data, json_pack("{s:s, s:O, s:O}", "type", "qemu", "vmid",
-                              json_object_get(row, "vmid"), "name", json_object_get(row, "name")));
-    json_decref(rows);
     return 0;
 }
 
@@ -281,8 +321,11 @@ const struct endpoint rest_cluster[] = {
      .path = "/cluster/log",
      .about = "Messages of the whole.",
      .permission = "user",
-     .returns = "[any]",
-     .handler = get_nothing,
+     .filter = "/ Sys.Syslog, or one's own",
+     .returns = "[{time:int, node:string, user:string, msg:string, tag:string, pri:int, uid:int, "
+                "pid:int}]",
+     .slow = true,
+     .handler = get_log,
      .params = (const struct api_param[]){{.name = "max",
                                            .type = API_INTEGER,
                                            .optional = true,
@@ -290,13 +333,6 @@ const struct endpoint rest_cluster[] = {
                                            .max = 5000,
                                            .about = "so many"},
                                           {.name = NULL}}},
-    {.method = "GET",
-     .path = "/cluster/backup-info/not-backed-up",
-     .about = "Guests that no backup job names.",
-     .permission = "user",
-     .filter = "/vms/{vmid} VM.Audit",
-     .returns = "[{type:string, vmid:int, name:string}]",
-     .handler = get_not_backed_up},
     {.method = "GET",
      .path = "/cluster/ha/resources",
      .about = "None: there is no HA yet.",

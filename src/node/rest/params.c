@@ -3,8 +3,10 @@
 // Parameters that several endpoints take: those of paths, and the keys of a guest's configuration with the privilege that each one needs.
 #include <ctype.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
+#include "node/guest/guest_cloudinit.h"
 #include "node/guest/property.h"
 #include "node/rest/rest.h"
 
@@ -99,18 +101,57 @@ static int check_property(const char *text, struct err *err)
 }
 static const struct api_format property_format = {"property-string", "KEY=VALUE,…", check_property};
 
-// New volumes take space; those that are there must be seen.
+static const struct api_format address_format = {
+    "ipconfig", "ip=dhcp or ADDRESS/BITS,gw=ADDRESS,ip6=…,gw6=…", cloudinit_check_address};
+static const struct api_format custom_format = {
+    "cicustom", "user=STORE:snippets/FILE,network=…,meta=…,vendor=…", cloudinit_check_custom};
+
+// Whoever has the guest read a snippet must be able to see it.
+static void custom_permission(const char *value, char *expression, size_t size)
+{
+    const char *key;
+    json_t *volid, *given = property_parse(value, NULL, NULL);
+    size_t used = 0;
+    expression[0] = 0;
+    json_object_foreach(given, key, volid)
+    {
+        const char *text = json_string_value(volid);
+        if (used < size)
+            used += (size_t)snprintf(expression + used, size - used,
+                                     "%s/storage/%.*s Datastore.Audit|Datastore.AllocateSpace",
+                                     used ? " & " : "", (int)strcspn(text, ":"), text);
+    }
+    json_decref(given);
+}
+
+// New volumes take space; those that are there must be seen; what is imported must be readable for whoever imports it.
 static void disk_permission(const char *value, char *expression, size_t size)
 {
-    size_t n = strcspn(value, ":,");
+    json_t *disk = property_parse(value, "file", NULL);
+    const char *file = api_param_string(disk, "file");
+    const char *from = api_param_string(disk, "import-from");
+    const char *name = file && strchr(file, ':') ? strchr(file, ':') + 1 : NULL;
     expression[0] = 0;
-    if (value[n] != ':')
-        return;
-    bool number = strspn(value + n + 1, "0123456789.") > 0 &&
-                  (value[n + 1 + strspn(value + n + 1, "0123456789.")] == ',' ||
-                   !value[n + 1 + strspn(value + n + 1, "0123456789.")]);
-    snprintf(expression, size, "/storage/%.*s %s", (int)n, value,
-             number ? "Datastore.AllocateSpace" : "Datastore.AllocateSpace|Datastore.Audit");
+    if (name) {
+        bool number = *name && strspn(name, "0123456789.") == strlen(name);
+        bool cloudinit = !strcmp(name, "cloudinit");
+        snprintf(expression, size, "/storage/%.*s %s", (int)(name - 1 - file), file,
+                 number || cloudinit || from ? "Datastore.AllocateSpace"
+                                             : "Datastore.AllocateSpace|Datastore.Audit");
+    }
+    size_t used = strlen(expression);
+    const char *colon = from ? strchr(from, ':') : NULL;
+    if (from && colon && from[0] != '/') {
+        long long owner = strtoll(colon + 1, NULL, 10);
+        used += (size_t)snprintf(expression + used, size - used,
+                                 " & /storage/%.*s Datastore.AllocateSpace|Datastore.Audit",
+                                 (int)(colon - from), from);
+        if (owner && used < size)
+            snprintf(expression + used, size - used, " & /vms/%lld VM.Clone", owner);
+    } else if (from) {
+        snprintf(expression, size, "root");
+    }
+    json_decref(disk);
 }
 
 // ---- Of paths.
@@ -302,14 +343,37 @@ const struct api_param rest_guest_keys[] = {
     KEY("spice_enhancements", API_STRING, OPTIONS, "passed over"),
     KEY("vmstatestorage", API_STRING, OPTIONS, "passed over"),
     KEY("ciuser", API_STRING, CLOUD, "cloud-init: user"),
-    KEY("cipassword", API_STRING, CLOUD, "cloud-init: password"),
-    KEY("citype", API_STRING, CLOUD, "cloud-init: nocloud"),
-    KEY("cicustom", API_STRING, CLOUD, "cloud-init: snippets"),
+    {.name = "cipassword",
+     .type = API_STRING,
+     .optional = true,
+     .max = 1024,
+     .about = "cloud-init: password, or what crypt(3) makes of it",
+     .permission = CLOUD},
+    {.name = "citype",
+     .type = API_STRING,
+     .optional = true,
+     .values = "nocloud",
+     .about = "cloud-init: how the guest gets it",
+     .permission = CLOUD},
+    {.name = "cicustom",
+     .type = API_STRING,
+     .optional = true,
+     .max = 1024,
+     .format = &custom_format,
+     .about = "cloud-init: snippets instead of what the other keys make",
+     .permission = CLOUD,
+     .permission_of = custom_permission},
     KEY("ciupgrade", API_BOOLEAN, CLOUD, "cloud-init: upgrade packages"),
     KEY("sshkeys", API_STRING, CLOUD, "cloud-init: keys, URL-encoded"),
     KEY("nameserver", API_STRING, CLOUD, "cloud-init: DNS servers"),
     KEY("searchdomain", API_STRING, CLOUD, "cloud-init: DNS search domain"),
-    KEY("ipconfig[32]", API_STRING, CLOUD, "cloud-init: addresses of netN"),
+    {.name = "ipconfig[32]",
+     .type = API_STRING,
+     .optional = true,
+     .max = 256,
+     .format = &address_format,
+     .about = "cloud-init: addresses of netN",
+     .permission = CLOUD},
     {.name = NULL},
 };
 

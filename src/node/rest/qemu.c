@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "node/guest/guest_cloudinit.h"
+#include "node/guest/guest_plug.h"
 #include "node/rest/rest.h"
 
 static int64_t vmid_of(const json_t *params)
@@ -38,6 +40,8 @@ static int get_list(struct api_call *call, struct err *err)
 
 // ---- Configuration.
 
+#define HIDDEN "**********" // instead of passwords
+
 static json_t *config_of(const json_t *record, const char *snapshot, struct err *err)
 {
     const json_t *from = record;
@@ -51,6 +55,8 @@ static json_t *config_of(const json_t *record, const char *snapshot, struct err 
     }
     json_t *config = json_copy(json_object_get(from, "config"));
     guest_digest(json_object_get(record, "config"), digest);
+    if (json_object_get(config, "cipassword"))
+        json_object_set_new(config, "cipassword", json_string(HIDDEN));
     json_object_set_new(config, "digest", json_string(digest));
     if (json_object_get(from, "parent"))
         json_object_set(config, "parent", json_object_get(from, "parent"));
@@ -64,9 +70,38 @@ static int get_config(struct api_call *call, struct err *err)
     json_t *record = guest_get(rest_node(call)->guests, vmid_of(call->params));
     if (!record)
         return rest_no_guest(call, err);
+    json_t *running =
+        api_boolean(call, "current")
+            ? guest_running_config(rest_node(call)->guests, vmid_of(call->params), record)
+            : NULL;
     call->data = config_of(record, api_string(call, "snapshot"), err);
+    if (call->data && running) {
+        const char *key;
+        json_t *value;
+        json_object_foreach(json_object_get(record, "config"), key,
+                            value) if (!json_object_get(running, key))
+            json_object_del(call->data, key);
+        json_object_update(call->data, running);
+        if (json_object_get(running, "cipassword"))
+            json_object_set_new(call->data, "cipassword", json_string(HIDDEN));
+    }
+    json_decref(running);
     json_decref(record);
     return call->data ? 0 : -1;
+}
+
+static void pending_row(json_t *rows, const char *key, const json_t *now, json_t *next)
+{
+    bool hidden = !strcmp(key, "cipassword");
+    json_t *row = json_pack("{s:s}", "key", key);
+    if (now)
+        json_object_set_new(row, "value",
+                            hidden ? json_string(HIDDEN) : json_incref((json_t *)(uintptr_t)now));
+    if (next && !json_equal(now, next))
+        json_object_set_new(row, "pending", hidden ? json_string(HIDDEN) : json_incref(next));
+    if (!next)
+        json_object_set_new(row, "delete", json_integer(1));
+    json_array_append_new(rows, row);
 }
 
 static int get_pending(struct api_call *call, struct err *err)
@@ -74,26 +109,88 @@ static int get_pending(struct api_call *call, struct err *err)
     json_t *record = guest_get(rest_node(call)->guests, vmid_of(call->params));
     if (!record)
         return rest_no_guest(call, err);
+    json_t *config = json_object_get(record, "config"), *value;
+    json_t *running = guest_running_config(rest_node(call)->guests, vmid_of(call->params), record);
     const char *key;
-    json_t *value;
     call->data = json_array();
-    json_object_foreach(json_object_get(record, "config"), key, value)
-        json_array_append_new(call->data, json_pack("{s:s, s:O}", "key", key, "value", value));
+    json_object_foreach(config, key, value)
+        pending_row(call->data, key, running ? json_object_get(running, key) : value, value);
+    json_object_foreach(running, key, value) if (!json_object_get(config, key))
+        pending_row(call->data, key, value, NULL);
+    json_decref(running);
     json_decref(record);
     return 0;
 }
 
-static int configure(struct node *node, const json_t *params, struct err *err)
+// ---- cloud-init.
+
+static int get_cloudinit(struct api_call *call, struct err *err)
+{
+    static const char *const keys[] = {"ciuser",     "cipassword",   "sshkeys",
+                                       "nameserver", "searchdomain", "cicustom"};
+    json_t *record = guest_get(rest_node(call)->guests, vmid_of(call->params));
+    if (!record)
+        return rest_no_guest(call, err);
+    const char *key;
+    json_t *value;
+    call->data = json_array();
+    json_object_foreach(json_object_get(record, "config"), key, value)
+    {
+        bool ours = !strncmp(key, "ipconfig", 8);
+        for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+            ours |= !strcmp(key, keys[i]);
+        if (!ours)
+            continue;
+        json_t *row = json_pack("{s:s, s:O}", "key", key, "value", value);
+        if (!strcmp(key, "cipassword"))
+            json_object_set_new(row, "value", json_string(HIDDEN));
+        json_array_append_new(call->data, row);
+    }
+    json_decref(record);
+    return 0;
+}
+
+static int put_cloudinit(struct api_call *call, struct err *err)
+{
+    struct guests *guests = rest_node(call)->guests;
+    int64_t vmid = vmid_of(call->params);
+    if (guest_lock(guests, vmid, "cloudinit", false, 4, err))
+        return -1;
+    json_t *record = guest_get(guests, vmid);
+    int result = record ? cloudinit_write(guests, vmid, json_object_get(record, "config"), err)
+                        : guest_missing(guests, vmid, err);
+    json_decref(record);
+    guest_unlock(guests, vmid, false);
+    return result;
+}
+
+static int get_cloudinit_dump(struct api_call *call, struct err *err)
+{
+    struct guests *guests = rest_node(call)->guests;
+    json_t *record = guest_get(guests, vmid_of(call->params));
+    if (!record)
+        return rest_no_guest(call, err);
+    char *text =
+        cloudinit_document(guests, vmid_of(call->params), json_object_get(record, "config"),
+                           cloudinit_document_named(api_string(call, "type")), err);
+    json_decref(record);
+    call->data = text ? json_string(text) : NULL;
+    free(text);
+    return call->data ? 0 : err->code ? -1 : err_set(err, ERR_INPUT, "the snippet is not UTF-8");
+}
+
+static int configure(struct node *node, const json_t *params, struct task *task, struct err *err)
 {
     int64_t vmid = vmid_of(params);
     json_t *values = rest_guest_values(params);
     struct guest_change change = {.changes = values,
                                   .remove = json_object_get(params, "delete"),
                                   .digest = api_param_string(params, "digest"),
-                                  .force = api_param_integer(params, "force", 0) != 0};
+                                  .force = api_param_integer(params, "force", 0) != 0,
+                                  .task = task};
     int result = guest_lock(node->guests, vmid, "config", false, 4, err);
     if (!result) {
-        result = guest_configure(node->guests, vmid, &change, err);
+        result = guest_reconfigure(node->guests, task, vmid, &change, err);
         guest_unlock(node->guests, vmid, false);
     }
     json_decref(values);
@@ -121,7 +218,7 @@ static int put_config(struct api_call *call, struct err *err)
 {
     if (check_deleted(call, "delete", err))
         return -1;
-    return configure(rest_node(call), call->params, err);
+    return configure(rest_node(call), call->params, NULL, err);
 }
 
 static int check_config(struct api_call *call, struct err *err)
@@ -131,8 +228,7 @@ static int check_config(struct api_call *call, struct err *err)
 
 static int work_config(struct task *task, void *node, const json_t *params, struct err *err)
 {
-    (void)task;
-    return configure(node, params, err);
+    return configure(node, params, task, err);
 }
 
 static int put_unlink(struct api_call *call, struct err *err)
@@ -142,7 +238,7 @@ static int put_unlink(struct api_call *call, struct err *err)
     json_t *params = json_pack("{s:O, s:O, s:O*}", "vmid", json_object_get(call->params, "vmid"),
                                "delete", json_object_get(call->params, "idlist"), "force",
                                json_object_get(call->params, "force"));
-    int result = configure(rest_node(call), params, err);
+    int result = configure(rest_node(call), params, NULL, err);
     json_decref(params);
     return result;
 }
@@ -168,11 +264,72 @@ static int claim(struct api_call *call, const char *param, const char *lock, str
                : -1;
 }
 
+// Whoever restores over a guest must be allowed to; what few may set is taken over for those few.
+static int check_restore(struct api_call *call, struct err *err)
+{
+    const char *archive = api_string(call, "archive");
+    struct node *node = rest_node(call);
+    int64_t vmid = vmid_of(call->params);
+    char path[VOLUME_PATH_BYTES];
+    if (archive[0] != '/' && volume_path(node->storage, archive, path, NULL, err))
+        return -1;
+    if (archive[0] != '/' && !strstr(archive, ":backup/"))
+        return api_refuse(call, err, "archive", "is no backup");
+    bool trusted = api_permitted(call, "root | / Sys.Modify", NULL);
+    json_object_set_new(call->params, "trusted", json_boolean(trusted));
+    if (!trusted &&
+        !api_string(call, "storage")) // where one may put something, as `archive` asks for
+        json_object_set_new(call->params, "storage", json_stringn(archive, strcspn(archive, ":")));
+    if (!guest_exists(node->guests, vmid))
+        return claim(call, "vmid", "create", err);
+    if (!api_boolean(call, "force"))
+        return api_refuse(call, err, "vmid", "VM %lld already exists on node '%s'", (long long)vmid,
+                          node->name);
+    json_object_set_new(call->params, "replace", json_true());
+    return api_permitted(call, "/vms/{vmid} VM.Backup", err) ? 0 : -1;
+}
+
 static int check_create(struct api_call *call, struct err *err)
 {
-    if (api_string(call, "archive"))
-        return api_refuse(call, err, "archive", "restoring is not offered yet");
-    return claim(call, "vmid", "create", err);
+    return api_string(call, "archive") ? check_restore(call, err)
+                                       : claim(call, "vmid", "create", err);
+}
+
+static void archive_permission(const char *value, char *expression, size_t size)
+{
+    const char *name = strstr(value, "vzdump-qemu-");
+    int n = (int)strcspn(value, ":");
+    if (value[0] == '/')
+        snprintf(expression, size, "root");
+    else
+        snprintf(expression, size,
+                 "/storage/%.*s Datastore.AllocateSpace & /vms/%lld VM.Backup | /storage/%.*s "
+                 "Datastore.Allocate",
+                 n, value, name ? strtoll(name + 12, NULL, 10) : 0, n, value);
+}
+
+// May a backup's key be taken over? `user` is NULL for who may set all of them.
+static bool key_permitted(void *user, const char *key, const json_t *value)
+{
+    const char *permission = rest_guest_permission(key);
+    bool restricted = permission && !strncmp(permission, "root", 4);
+    if (user && (restricted || !strcmp(key, "cicustom")))
+        return false;
+    return permission && strcmp(key, "lock") != 0 && api_value_fits(rest_guest_keys, key, value);
+}
+
+static int restore(struct node *node, struct task *task, const json_t *params, const json_t *values,
+                   struct err *err)
+{
+    bool trusted = json_is_true(json_object_get(params, "trusted"));
+    struct guest_restore how = {.archive = api_param_string(params, "archive"),
+                                .storage = api_param_string(params, "storage"),
+                                .unique = api_param_integer(params, "unique", 0) != 0,
+                                .replace = json_object_get(params, "replace") != NULL,
+                                .changes = values,
+                                .permitted = key_permitted,
+                                .user = trusted ? NULL : task};
+    return guest_restore(node->guests, task, vmid_of(params), &how, err);
 }
 
 // The new guest joins a pool: what the interface has checked, once it is there.
@@ -200,7 +357,9 @@ static int work_create(struct task *task, void *context, const json_t *params, s
     struct node *node = context;
     json_t *values = rest_guest_values(params);
     const char *pool = api_param_string(params, "pool");
-    int result = guest_create(node->guests, task, vmid_of(params), values, err);
+    int result = api_param_string(params, "archive")
+                     ? restore(node, task, params, values, err)
+                     : guest_create(node->guests, task, vmid_of(params), values, err);
     json_decref(values);
     if (!result && pool)
         result = join_pool(node, pool, vmid_of(params), err);
@@ -303,11 +462,7 @@ static int work_destroy(struct task *task, void *context, const json_t *params, 
          .optional = true,                                                                         \
          .max = 64,                                                                                \
          .about = "keys to remove; each needs what setting it needs"},                             \
-        {.name = "revert",                                                                         \
-         .type = API_LIST,                                                                         \
-         .optional = true,                                                                         \
-         .max = 64,                                                                                \
-         .about = "accepted: nothing is pending"},                                                 \
+        {.name = "revert", .type = API_LIST, .optional = true, .max = 64, .about = "accepted"},    \
         {.name = "force",                                                                          \
          .type = API_BOOLEAN,                                                                      \
          .optional = true,                                                                         \
@@ -378,10 +533,15 @@ const struct endpoint rest_qemu[] = {
                                            .about = "its number"},
                                           P_POOL,
                                           P_STORAGE,
-                                          P_STRING("archive", 250, "restore from it"),
+                                          {.name = "archive",
+                                           .type = API_STRING,
+                                           .optional = true,
+                                           .max = 250,
+                                           .about = "restore this backup",
+                                           .permission_of = archive_permission},
                                           P_BOOLEAN("start", "start it"),
-                                          P_BOOLEAN("force", "accepted"),
-                                          P_BOOLEAN("unique", "accepted"),
+                                          P_BOOLEAN("force", "restore over a VM that is there"),
+                                          P_BOOLEAN("unique", "restored cards get new addresses"),
                                           P_BOOLEAN("template", "accepted"),
                                           P_BOOLEAN("skiplock", "accepted"),
                                           P_STRING("digest", 64, "accepted"),
@@ -394,15 +554,39 @@ const struct endpoint rest_qemu[] = {
      .permission = "/vms/{vmid} VM.Audit",
      .returns = "{digest:string, *}",
      .handler = get_config,
-     .params = (const struct api_param[]){P_BOOLEAN("current", "accepted: nothing is pending"),
+     .params = (const struct api_param[]){P_BOOLEAN("current", "as the machine runs with it"),
                                           P_STRING("snapshot", 40, "as it was then"),
                                           {.name = NULL}}},
     {.method = "GET",
      .path = "/nodes/{node}/qemu/{vmid}/pending",
-     .about = "The configuration with what is pending: nothing is.",
+     .about = "The configuration with what waits for the machine's next start.",
      .permission = "/vms/{vmid} VM.Audit",
-     .returns = "[{key:string, value?:any}]",
+     .returns = "[{key:string, value?:any, pending?:any, delete?:int}]",
      .handler = get_pending},
+    {.method = "GET",
+     .path = "/nodes/{node}/qemu/{vmid}/cloudinit",
+     .about = "The keys that cloud-init's drive is made of.",
+     .permission = "/vms/{vmid} VM.Audit",
+     .returns = "[{key:string, value:any}]",
+     .handler = get_cloudinit},
+    {.method = "PUT",
+     .path = "/nodes/{node}/qemu/{vmid}/cloudinit",
+     .about = "Write cloud-init's drive anew; it is written at each start, too.",
+     .permission = "/vms/{vmid} VM.Config.Cloudinit",
+     .returns = "null",
+     .slow = true,
+     .handler = put_cloudinit},
+    {.method = "GET",
+     .path = "/nodes/{node}/qemu/{vmid}/cloudinit/dump",
+     .about = "A document of cloud-init's drive, as the guest reads it.",
+     .permission = "/vms/{vmid} VM.Audit",
+     .returns = "string",
+     .slow = true,
+     .handler = get_cloudinit_dump,
+     .params =
+         (const struct api_param[]){
+             {.name = "type", .type = API_STRING, .values = "user|network|meta", .about = "which"},
+             {.name = NULL}}},
     {.method = "PUT",
      .path = "/nodes/{node}/qemu/{vmid}/config",
      .about = "Change the configuration, at once.",

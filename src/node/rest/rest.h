@@ -26,6 +26,8 @@ struct node {
     uint64_t started_s;
     char setup_token
         [SECRET_UUID_BYTES]; // good for making the first administrator, once; "" when there is one
+    const char *metrics_folder; // metrics.h
+    const char *audit_path;     // the audit log
 };
 
 extern const struct endpoint *const rest_tables[]; // ends with NULL
@@ -33,8 +35,8 @@ extern const struct api_param rest_common[];       // parameters of paths
 
 // The tables, one of each file.
 extern const struct endpoint rest_access[], rest_access_users[], rest_cluster[], rest_nodes[],
-    rest_tasks[], rest_qemu[], rest_qemu_life[], rest_agent[], rest_storage[], rest_pools[],
-    rest_console[];
+    rest_tasks[], rest_qemu[], rest_qemu_life[], rest_agent[], rest_storage[], rest_storage_files[],
+    rest_pools[], rest_console[], rest_backup[], rest_bulk[], rest_metrics[], rest_machine[];
 
 // A console's promise, used up; who got it. console.c
 bool rest_console_redeem(struct node *node, int64_t vmid, int64_t port, const char *ticket,
@@ -57,5 +59,10 @@ static inline struct node *rest_node(const struct api_call *call)
 json_t *rest_node_row(struct node *node); // as lists of nodes have it
 bool rest_may(struct api_call *call, const char *path, const char *privileges); // "A|B"
 int rest_no_guest(struct api_call *call, struct err *err); // 0 when {vmid} is there
+
+// "local:iso/x.iso" of a call's volume, which may come without the datastore's name.
+void rest_full_volume(const struct api_call *call, char volid[VOLUME_ID_BYTES]);
+// Removes a plain file and what is known of it, unless it is protected. backup.c
+int rest_remove_file(struct node *node, const char *volid, struct err *err);
 
 #endif

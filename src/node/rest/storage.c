@@ -75,6 +75,52 @@ static int get_content(struct api_call *call, struct err *err)
     return call->data ? 0 : -1;
 }
 
+// ---- Datastores come, change and go.
+
+static json_t *given_keys(const struct api_call *call)
+{
+    static const char *const keys[] = {"type",   "path",          "content", "nodes",
+                                       "shared", "prune-backups", "disable", "comment"};
+    json_t *record = json_object();
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++) {
+        json_t *value = json_object_get(call->params, keys[i]);
+        if (json_is_boolean(value))
+            json_object_set_new(record, keys[i], json_integer(json_is_true(value)));
+        else if (value)
+            json_object_set(record, keys[i], value);
+    }
+    return record;
+}
+
+static int post_storage(struct api_call *call, struct err *err)
+{
+    const char *id = api_string(call, "storage");
+    if (storage_add(rest_node(call)->storage, id, given_keys(call), err))
+        return -1;
+    call->data = json_pack("{s:s, s:s}", "storage", id, "type", api_string(call, "type"));
+    return 0;
+}
+
+static int put_storage(struct api_call *call, struct err *err)
+{
+    const char *id = api_string(call, "storage");
+    json_t *changes = given_keys(call);
+    int result = storage_change(rest_node(call)->storage, id, changes,
+                                json_object_get(call->params, "delete"), err);
+    json_decref(changes);
+    if (!result)
+        call->data = json_pack("{s:s, s:s}", "storage", id, "type", "dir");
+    return result;
+}
+
+static int delete_storage(struct api_call *call, struct err *err)
+{
+    const char *id = api_string(call, "storage");
+    return guests_use_storage(rest_node(call)->guests, id)
+               ? err_set(err, ERR_BUSY, "storage '%s' is in use by a guest", id)
+               : storage_remove(rest_node(call)->storage, id, err);
+}
+
 // A volume of a guest, attached to nothing yet: it becomes unusedN when the guest is there, and stays a volume when not.
 static int post_content(struct api_call *call, struct err *err)
 {
@@ -94,28 +140,8 @@ static int post_content(struct api_call *call, struct err *err)
     return store_commit(node->store, &txn, err);
 }
 
-// Does a guest's configuration name the volume?
-static bool in_use(struct node *node, const char *volid)
-{
-    struct store_list list;
-    bool found = false;
-    store_list(node->store, "/guest/", &list);
-    for (size_t i = 0; i < list.count && !found; i++) {
-        const char *key;
-        json_t *value;
-        json_object_foreach(json_object_get(list.entries[i].value, "config"), key, value)
-        {
-            size_t n = strlen(volid);
-            const char *text = json_string_value(value);
-            found |= text && !strncmp(text, volid, n) && (!text[n] || text[n] == ',');
-        }
-    }
-    store_list_free(&list);
-    return found;
-}
-
 // "local:iso/x.iso", or without the datastore's name.
-static void full_volume(const struct api_call *call, char volid[VOLUME_ID_BYTES])
+void rest_full_volume(const struct api_call *call, char volid[VOLUME_ID_BYTES])
 {
     const char *volume = api_string(call, "volume"), *storage = api_string(call, "storage");
     if (strchr(volume, ':'))
@@ -128,10 +154,10 @@ static int check_delete(struct api_call *call, struct err *err)
 {
     char volid[VOLUME_ID_BYTES], path[VOLUME_PATH_BYTES];
     size_t n = strlen(api_string(call, "storage"));
-    full_volume(call, volid);
+    rest_full_volume(call, volid);
     if (strncmp(volid, api_string(call, "storage"), n) != 0 || volid[n] != ':')
         return api_refuse(call, err, "volume", "lies in another datastore");
-    if (in_use(rest_node(call), volid))
+    if (guests_use_volume(rest_node(call)->guests, volid))
         return err_set(err, ERR_BUSY, "volume '%s' is in use by a guest", volid);
     return volume_path(rest_node(call)->storage, volid, path, NULL, err);
 }
@@ -139,24 +165,21 @@ static int check_delete(struct api_call *call, struct err *err)
 static int work_delete(struct task *task, void *context, const json_t *params, struct err *err)
 {
     struct node *node = context;
-    char volid[VOLUME_ID_BYTES], path[VOLUME_PATH_BYTES];
+    char volid[VOLUME_ID_BYTES];
     struct api_call call = {.params = (json_t *)(uintptr_t)params};
-    full_volume(&call, volid);
+    rest_full_volume(&call, volid);
     json_t *record = volume_record(node->storage, volid);
     json_decref(record);
     task_log(task, "removing '%s'", volid);
     if (record)
         return volume_remove(node->storage, volid, err);
-    if (volume_path(node->storage, volid, path, NULL, err))
-        return -1;
-    int failed = os_file_remove(path);
-    return failed ? err_set_errno(err, -failed, "cannot remove '%s'", volid) : 0;
+    return rest_remove_file(node, volid, err);
 }
 
 static int get_volume(struct api_call *call, struct err *err)
 {
     char volid[VOLUME_ID_BYTES], path[VOLUME_PATH_BYTES], format[16];
-    full_volume(call, volid);
+    rest_full_volume(call, volid);
     if (volume_path(rest_node(call)->storage, volid, path, format, err))
         return -1;
     json_t *record = volume_record(rest_node(call)->storage, volid);
@@ -173,6 +196,18 @@ static int get_volume(struct api_call *call, struct err *err)
         .about = "volume id, with or without its datastore's name"                                 \
     }
 
+#define KEY(NAME, TYPE, MAX, ABOUT)                                                                \
+    {                                                                                              \
+        .name = NAME, .type = TYPE, .optional = true, .max = MAX, .about = ABOUT                   \
+    }
+#define STORAGE_KEYS                                                                               \
+    KEY("content", API_STRING, 200, "what it takes, separated by commas"),                         \
+        KEY("nodes", API_STRING, 200, "accepted"),                                                 \
+        KEY("shared", API_BOOLEAN, 0, "other nodes have it too"),                                  \
+        KEY("prune-backups", API_STRING, 200, "keep-last=3,… of its backups"),                     \
+        KEY("disable", API_BOOLEAN, 0, "nothing is put there"),                                    \
+        KEY("comment", API_STRING, 4096, "a note")
+
 const struct endpoint rest_storage[] = {
     {.method = "GET",
      .path = "/storage",
@@ -187,6 +222,56 @@ const struct endpoint rest_storage[] = {
                                            .max = 32,
                                            .about = "only of this kind"},
                                           {.name = NULL}}},
+    {.method = "POST",
+     .path = "/storage",
+     .about = "Make a datastore of a folder that the node may write to.",
+     .permission = "/storage Datastore.Allocate",
+     .returns = "{storage:string, type:string}",
+     .slow = true,
+     .handler = post_storage,
+     .params =
+         (const struct api_param[]){
+             {.name = "storage",
+              .type = API_STRING,
+              .min = 2,
+              .max = 63,
+              .format = &rest_format_storage,
+              .about = "its name"},
+             {.name = "type", .type = API_STRING, .values = "dir", .about = "its kind"},
+             {.name = "path",
+              .type = API_STRING,
+              .min = 2,
+              .max = 1024,
+              .permission = "/ Sys.Modify",
+              .about = "the folder"},
+             STORAGE_KEYS,
+             {.name = NULL}}},
+    {.method = "PUT",
+     .path = "/storage/{storage}",
+     .about = "Change a datastore.",
+     .permission = "/storage/{storage} Datastore.Allocate",
+     .returns = "{storage:string, type:string}",
+     .slow = true,
+     .handler = put_storage,
+     .params = (const struct api_param[]){STORAGE_KEYS,
+                                          {.name = "delete",
+                                           .type = API_LIST,
+                                           .optional = true,
+                                           .max = 64,
+                                           .about = "keys to remove"},
+                                          {.name = "digest",
+                                           .type = API_STRING,
+                                           .optional = true,
+                                           .max = 64,
+                                           .about = "accepted"},
+                                          {.name = NULL}}},
+    {.method = "DELETE",
+     .path = "/storage/{storage}",
+     .about = "Forget a datastore that holds no guest's volume; its files stay.",
+     .permission = "/storage/{storage} Datastore.Allocate",
+     .returns = "null",
+     .slow = true,
+     .handler = delete_storage},
     {.method = "GET",
      .path = "/storage/{storage}",
      .about = "A datastore.",
@@ -233,7 +318,7 @@ const struct endpoint rest_storage[] = {
      .slow = true,
      .handler = get_content,
      .returns = "[{volid:string, content:string, format:string, size:int, used?:int, ctime:int, "
-                "vmid?:int, parent?:string, notes?:string}]",
+                "vmid?:int, parent?:string, notes?:string, protected?:int, subtype?:string}]",
      .params = (const struct api_param[]){{.name = "content",
                                            .type = API_STRING,
                                            .optional = true,

@@ -20,8 +20,8 @@ static const struct plain {
     {"iso", "template/iso", ".iso .img"},
     {"vztmpl", "template/cache", ".tar.gz .tar.xz .tar.zst"},
     {"snippets", "snippets", NULL},
-    {"backup", "dump", NULL},
-    {"import", "import", ".qcow2 .raw .vmdk .ova .vhdx .vdi"},
+    {"backup", "dump", ".wirt.zst"},
+    {"import", "import", ".qcow2 .raw .img .vmdk .vhdx .vdi"},
 };
 #define PLAIN_COUNT (sizeof(plains) / sizeof(plains[0]))
 #define ALL_CONTENT "images,rootdir,iso,vztmpl,snippets,backup,import"
@@ -85,17 +85,23 @@ int storage_folder(struct storage *storage, const char *id, char path[VOLUME_PAT
     return folder ? 0 : err_set(err, ERR_NOT_FOUND, "storage '%s' does not exist", id);
 }
 
+// Is the word one of the list's?
+static bool listed(const char *list, const char *word, size_t length)
+{
+    while (*list) {
+        size_t n = strcspn(list, ",");
+        if (n == length && !strncmp(list, word, n))
+            return true;
+        list += n + (list[n] != 0);
+    }
+    return false;
+}
+
 bool storage_takes(struct storage *storage, const char *id, const char *content)
 {
     json_t *record = storage_get(storage, id);
     const char *all = json_string_value(json_object_get(record, "content"));
-    bool takes = false;
-    size_t length = strlen(content);
-    for (const char *at = all; at && *at && !takes;) {
-        size_t n = strcspn(at, ",");
-        takes = n == length && !strncmp(at, content, n);
-        at += n + (at[n] != 0);
-    }
+    bool takes = all && listed(all, content, strlen(content));
     json_decref(record);
     return takes;
 }
@@ -196,11 +202,35 @@ int storage_file_path(struct storage *storage, const char *id, const char *conte
     return 0;
 }
 
+const char *storage_format_of(const char *name)
+{
+    static const char *const formats[] = {"qcow2", "vmdk", "vdi", "vhdx"};
+    const char *dot = strrchr(name, '.');
+    for (size_t i = 0; dot && i < sizeof(formats) / sizeof(formats[0]); i++)
+        if (!strcmp(dot + 1, formats[i]))
+            return formats[i];
+    return "raw";
+}
+
 struct listing {
     json_t *rows;
     const struct plain *plain;
     const char *store_id, *folder;
+    struct storage *storage;
 };
+
+// A backup's name tells whose it is; notes and protection stand in the store.
+static void describe_backup(const struct listing *listing, const char *name, const char *volid,
+                            json_t *row)
+{
+    long long vmid;
+    if (sscanf(name, "vzdump-qemu-%lld-", &vmid) == 1)
+        json_object_update_new(row, json_pack("{s:I, s:s, s:s}", "vmid", (json_int_t)vmid,
+                                              "subtype", "qemu", "format", "wirt.zst"));
+    json_t *facts = storage_file_facts(listing->storage, volid);
+    json_object_update(row, facts);
+    json_decref(facts);
+}
 
 static bool list_file(void *user, const char *name)
 {
@@ -216,10 +246,12 @@ static bool list_file(void *user, const char *name)
         size = 0;
     os_file_close(&fd);
     const char *dot = strrchr(name, '.');
-    json_array_append_new(listing->rows, json_pack("{s:s, s:s, s:s, s:I, s:I}", "volid", volid,
-                                                   "content", listing->plain->content, "format",
-                                                   dot ? dot + 1 : "raw", "size", (json_int_t)size,
-                                                   "ctime", (json_int_t)os_file_changed_s(path)));
+    json_t *row = json_pack("{s:s, s:s, s:s, s:I, s:I}", "volid", volid, "content",
+                            listing->plain->content, "format", dot ? dot + 1 : "raw", "size",
+                            (json_int_t)size, "ctime", (json_int_t)os_file_changed_s(path));
+    if (!strcmp(listing->plain->content, "backup"))
+        describe_backup(listing, name, volid, row);
+    json_array_append_new(listing->rows, row);
     return true;
 }
 
@@ -261,15 +293,18 @@ json_t *storage_content(struct storage *storage, const char *id, const char *con
     json_t *rows = json_array();
     if (!content || !strcmp(content, "images"))
         list_volumes(storage, id, vmid, rows);
-    for (size_t i = 0; i < PLAIN_COUNT && !vmid; i++) {
+    for (size_t i = 0; i < PLAIN_COUNT; i++) {
         if ((content && strcmp(content, plains[i].content) != 0) ||
             !storage_takes(storage, id, plains[i].content))
             continue;
         snprintf(path, sizeof(path), "%.3000s/%s", folder, plains[i].folder);
-        struct listing listing = {rows, &plains[i], id, path};
+        struct listing listing = {rows, &plains[i], id, path, storage};
         if (os_file_exists(path))
             os_directory_list(path, list_file, &listing, NULL);
     }
+    for (size_t i = json_array_size(rows); vmid && i-- > 0;)
+        if (json_integer_value(json_object_get(json_array_get(rows, i), "vmid")) != vmid)
+            json_array_remove(rows, i);
     return rows;
 }
 
@@ -285,7 +320,8 @@ int volume_path(struct storage *storage, const char *volid, char path[VOLUME_PAT
     volume_key(volid, key);
     json_t *record = store_get(storage->store, key, NULL);
     if (record) {
-        snprintf(path, VOLUME_PATH_BYTES, "%.3000s/images/%s", folder, name);
+        const char *file = json_string_value(json_object_get(record, "file"));
+        snprintf(path, VOLUME_PATH_BYTES, "%.3000s/images/%s", folder, file ? file : name);
         if (format)
             snprintf(format, 16, "%s", json_string_value(json_object_get(record, "format")));
         json_decref(record);
@@ -297,7 +333,8 @@ int volume_path(struct storage *storage, const char *volid, char path[VOLUME_PAT
         return err_set(err, ERR_NOT_FOUND, "volume '%s' does not exist", volid);
     snprintf(path, VOLUME_PATH_BYTES, "%.3000s/%s/%s", folder, plain->folder, name + length + 1);
     if (format)
-        snprintf(format, 16, "raw");
+        snprintf(format, 16, "%s",
+                 strcmp(plain->content, "import") != 0 ? "raw" : storage_format_of(path));
     return os_file_exists(path) ? 0
                                 : err_set(err, ERR_NOT_FOUND, "volume '%s' does not exist", volid);
 }
@@ -321,6 +358,99 @@ json_t *volumes_of(struct storage *storage, int64_t vmid)
                                                   "record", list.entries[i].value));
     store_list_free(&list);
     return rows;
+}
+
+// ---- Coming, changing, going.
+
+static int check_record(const char *id, const json_t *record, struct err *err)
+{
+    char path[VOLUME_PATH_BYTES + 16];
+    const char *type = json_string_value(json_object_get(record, "type"));
+    const char *folder = json_string_value(json_object_get(record, "path"));
+    const char *content = json_string_value(json_object_get(record, "content"));
+    if (!type || strcmp(type, "dir") != 0)
+        return err_set(err, ERR_UNSUPPORTED, "datastores are of type dir");
+    if (!folder || folder[0] != '/' || strstr(folder, "..") || strlen(folder) > 3000)
+        return err_set(err, ERR_USAGE, "a datastore's path is absolute");
+    for (const char *at = content ? content : ""; *at;) {
+        size_t n = strcspn(at, ",");
+        if (!listed(ALL_CONTENT, at, n))
+            return err_set(err, ERR_USAGE, "'%.*s' is no content; there are %s", (int)n, at,
+                           ALL_CONTENT);
+        at += n + (at[n] == ',');
+    }
+    snprintf(path, sizeof(path), "%s/images", folder);
+    return os_directory_make_all(path, 0750, err) ? err_wrap(err, "datastore '%s'", id) : 0;
+}
+
+int storage_add(struct storage *storage, const char *id, json_t *record, struct err *err)
+{
+    char key[128];
+    struct store_txn txn;
+    if (!json_object_get(record, "content"))
+        json_object_set_new(record, "content", json_string(ALL_CONTENT));
+    if (check_record(id, record, err)) {
+        json_decref(record);
+        return -1;
+    }
+    storage_key(id, key);
+    store_txn_begin(&txn);
+    store_expect(&txn, key, 0);
+    store_put(&txn, key, record);
+    if (!store_commit(storage->store, &txn, err))
+        return 0;
+    return err && err->code == ERR_BUSY
+               ? err_set(err, ERR_EXISTS, "storage ID '%s' already defined", id)
+               : -1;
+}
+
+int storage_change(struct storage *storage, const char *id, const json_t *changes,
+                   const json_t *remove, struct err *err)
+{
+    char key[128];
+    int64_t revision;
+    struct store_txn txn;
+    size_t index;
+    json_t *name;
+    storage_key(id, key);
+    json_t *record = store_get(storage->store, key, &revision);
+    if (!record)
+        return err_set(err, ERR_NOT_FOUND, "storage '%s' does not exist", id);
+    json_t *changed = json_copy(record);
+    json_decref(record);
+    json_object_update(changed, (json_t *)(uintptr_t)changes);
+    json_array_foreach(remove, index, name) if (strcmp(json_string_value(name), "path") != 0 &&
+                                                strcmp(json_string_value(name), "type") != 0)
+        json_object_del(changed, json_string_value(name));
+    const char *path = json_string_value(json_object_get(changed, "path"));
+    if (path && path[0] == '/' && check_record(id, changed, err)) {
+        json_decref(changed);
+        return -1;
+    }
+    store_txn_begin(&txn);
+    store_expect(&txn, key, revision);
+    store_put(&txn, key, changed);
+    return store_commit(storage->store, &txn, err);
+}
+
+int storage_remove(struct storage *storage, const char *id, struct err *err)
+{
+    char key[128], prefix[128];
+    struct store_list list;
+    json_t *record = storage_get(storage, id);
+    json_decref(record);
+    if (!record)
+        return err_set(err, ERR_NOT_FOUND, "storage '%s' does not exist", id);
+    if (!strcmp(id, "local"))
+        return err_set(err, ERR_BUSY, "the datastore 'local' stays");
+    snprintf(prefix, sizeof(prefix), "/volume/%s:", id);
+    store_list(storage->store, prefix, &list);
+    size_t volumes = list.count;
+    store_list_free(&list);
+    if (volumes)
+        return err_set(err, ERR_BUSY, "storage '%s' holds %zu volumes of guests", id, volumes);
+    storage_key(id, key);
+    return store_delete_now(storage->store, key, err);
 }
 
 // ---- Beginning.
@@ -368,6 +498,11 @@ struct storage *storage_create(struct store *store, const char *state_folder, st
         return NULL;
     }
     remove_leftovers(storage);
+    json_t *list = storage_list(storage), *row;
+    size_t index;
+    json_array_foreach(list, index, row)
+        storage_empty_spool(storage, json_string_value(json_object_get(row, "storage")));
+    json_decref(list);
     return storage;
 }
 

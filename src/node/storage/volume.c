@@ -24,8 +24,7 @@ static uint64_t now_s(void)
 
 // ---- Making.
 
-// Chooses a free name and records it.
-static int claim(struct storage *storage, const char *store_id, int64_t vmid, const char *suffix,
+int volume_claim(struct storage *storage, const char *store_id, int64_t vmid, const char *suffix,
                  json_t *record, char volid[VOLUME_ID_BYTES], struct err *err)
 {
     char key[VOLUME_ID_BYTES + 16], name[64];
@@ -53,7 +52,7 @@ static int claim(struct storage *storage, const char *store_id, int64_t vmid, co
     return result;
 }
 
-static json_t *new_record(int64_t vmid, const char *format, uint64_t size)
+json_t *volume_new_record(int64_t vmid, const char *format, uint64_t size)
 {
     return json_pack("{s:s, s:I, s:s, s:I, s:I}", "state", "making", "vmid", (json_int_t)vmid,
                      "format", format, "size", (json_int_t)size, "ctime", (json_int_t)now_s());
@@ -80,6 +79,31 @@ static int new_file(struct storage *storage, const char *volid, int64_t vmid,
     return result;
 }
 
+void volumes_remove(struct storage *storage, const json_t *rows, struct task *task)
+{
+    size_t left = json_array_size(rows), before = left + 1, index;
+    json_t *row;
+    struct err err = {0};
+    while (left && left < before) { // each turn those on which nothing stands
+        before = left;
+        left = 0;
+        json_array_foreach(rows, index, row)
+        {
+            const char *volid = json_string_value(json_object_get(row, "volid"));
+            json_t *record = volume_record(storage, volid);
+            json_decref(record);
+            if (!record)
+                continue;
+            if (volume_remove(storage, volid, &err))
+                left++;
+            else if (task)
+                task_log(task, "removed volume '%s'", volid);
+        }
+    }
+    if (left && task)
+        task_log(task, "%s", err.text);
+}
+
 static int check_format(const char *format, struct err *err)
 {
     if (!strcmp(format, "qcow2") || !strcmp(format, "raw"))
@@ -96,10 +120,10 @@ static int make(struct storage *storage, const char *store_id, int64_t vmid, con
         return -1;
     if (!storage_takes(storage, store_id, "images"))
         return err_set(err, ERR_USAGE, "storage '%s' does not support 'images' content", store_id);
-    json_t *record = new_record(vmid, create->format, create->size);
+    json_t *record = volume_new_record(vmid, create->format, create->size);
     if (parent)
         json_object_set_new(record, "parent", json_string(parent));
-    if (claim(storage, store_id, vmid, suffix, record, volid, err))
+    if (volume_claim(storage, store_id, vmid, suffix, record, volid, err))
         return -1;
     if (!new_file(storage, volid, vmid, create, err))
         return 0;
@@ -128,22 +152,21 @@ int volume_make_linked(struct storage *storage, const char *base, const char *st
 
 // ---- Opening.
 
-static struct block_disk *open_volume(struct storage *storage, const char *volid, bool read_only,
-                                      struct block_chain *chain, struct err *err)
+struct block_disk *volume_open_image(struct storage *storage, const char *path, const char *format,
+                                     bool ours, bool read_only, struct block_chain *chain,
+                                     struct err *err)
 {
-    char path[VOLUME_PATH_BYTES], format[16];
+    static const char *const nowhere[] = {NULL};
+    const char **folders = ours ? storage_image_folders(storage) : NULL;
+    struct block_chain_rules rules = {.format = format,
+                                      .read_only = read_only,
+                                      .allowed = ours ? folders : nowhere,
+                                      .depth_max = CHAIN_MAX};
     chain->length = 0;
-    if (volume_path(storage, volid, path, format, err))
-        return NULL;
-    const char **folders = storage_image_folders(storage);
-    struct block_chain_rules rules = {
-        .format = format, .read_only = read_only, .allowed = folders, .depth_max = CHAIN_MAX};
     int failed = block_chain_open(chain, path, &rules, err);
     free(folders);
-    if (failed) {
-        err_wrap(err, "volume '%s'", volid);
+    if (failed)
         return NULL;
-    }
     struct block_options options = {.read_only = read_only};
     struct block_disk *disk = block_chain_disk(chain, &options, err);
     if (!disk)
@@ -151,8 +174,31 @@ static struct block_disk *open_volume(struct storage *storage, const char *volid
     return disk;
 }
 
-static int close_volume(struct block_disk *disk, struct block_chain *chain, const char *volid,
-                        int result, struct err *err)
+struct block_disk *volume_open(struct storage *storage, const char *volid, bool read_only,
+                               struct block_chain *chain, struct err *err)
+{
+    char path[VOLUME_PATH_BYTES], format[16];
+    if (volume_path(storage, volid, path, format, err))
+        return NULL;
+    json_t *record = volume_record(storage, volid);
+    json_decref(record);
+    struct block_disk *disk =
+        volume_open_image(storage, path, format, record != NULL, read_only, chain, err);
+    if (!disk)
+        err_wrap(err, "volume '%s'", volid);
+    return disk;
+}
+
+struct block_disk *volume_open_source(struct storage *storage, const char *source,
+                                      struct block_chain *chain, struct err *err)
+{
+    return source[0] == '/' ? volume_open_image(storage, source, storage_format_of(source), false,
+                                                true, chain, err)
+                            : volume_open(storage, source, true, chain, err);
+}
+
+int volume_close(struct block_disk *disk, struct block_chain *chain, const char *volid, int result,
+                 struct err *err)
 {
     int failed = block_disk_close(disk);
     block_chain_close(chain);
@@ -167,14 +213,13 @@ static bool tell(void *user, uint64_t done, uint64_t total)
     return !user || task_progress(user, done, total);
 }
 
-static int copy(struct storage *storage, const char *source, const char *target, struct task *task,
-                struct err *err)
+static int copy(struct storage *storage, struct block_disk *from, const char *source,
+                const char *target, struct task *task, struct err *err)
 {
-    struct block_chain *chains = calloc(2, sizeof(*chains)); // too large for a stack
-    if (!chains)
+    struct block_chain *chain = calloc(1, sizeof(*chain)); // too large for a stack
+    if (!chain)
         abort();
-    struct block_disk *from = open_volume(storage, source, true, &chains[0], err);
-    struct block_disk *to = from ? open_volume(storage, target, false, &chains[1], err) : NULL;
+    struct block_disk *to = volume_open(storage, target, false, chain, err);
     int result = to ? 0 : -1;
     if (to) {
         struct block_copy job = {
@@ -184,11 +229,9 @@ static int copy(struct storage *storage, const char *source, const char *target,
             result = task_cancelled(err);
         else if (failed)
             result = err_set_errno(err, -failed, "copying '%s' to '%s'", source, target);
-        result = close_volume(to, &chains[1], target, result, err);
+        result = volume_close(to, chain, target, result, err);
     }
-    if (from)
-        result = close_volume(from, &chains[0], source, result, err);
-    free(chains);
+    free(chain);
     return result;
 }
 
@@ -196,14 +239,22 @@ int volume_make_copy(struct storage *storage, const char *source, const char *st
                      int64_t vmid, const char *format, struct task *task,
                      char volid[VOLUME_ID_BYTES], struct err *err)
 {
-    uint64_t size;
-    if (volume_size(storage, source, &size, err) ||
-        volume_make(storage, store_id, vmid, NULL, format, size, volid, err))
-        return -1;
-    if (!copy(storage, source, volid, task, err))
-        return 0;
-    volume_remove(storage, volid, NULL);
-    return -1;
+    struct block_chain *chain = calloc(1, sizeof(*chain));
+    if (!chain)
+        abort();
+    struct block_disk *from = volume_open_source(storage, source, chain, err);
+    int result =
+        from ? volume_make(storage, store_id, vmid, NULL, format, block_disk_size(from), volid, err)
+             : -1;
+    if (!result) {
+        result = copy(storage, from, source, volid, task, err);
+        if (result)
+            volume_remove(storage, volid, NULL);
+    }
+    if (from)
+        result = volume_close(from, chain, source, result, err);
+    free(chain);
+    return result;
 }
 
 // ---- States.
@@ -232,17 +283,30 @@ void volume_going(struct storage *storage, struct store_txn *txn, const char *vo
     put_state(storage, txn, volid, "going");
 }
 
-bool volume_is_base(struct storage *storage, const char *volid)
+// How many volumes stand on it, not counting those of the guest `but` (0: all).
+static size_t children(struct storage *storage, const char *volid, int64_t but)
 {
     struct store_list list;
-    bool found = false;
+    size_t found = 0;
     store_list(storage->store, "/volume/", &list);
-    for (size_t i = 0; i < list.count && !found; i++) {
-        const char *parent = json_string_value(json_object_get(list.entries[i].value, "parent"));
-        found = parent && !strcmp(parent, volid);
+    for (size_t i = 0; i < list.count; i++) {
+        const json_t *record = list.entries[i].value;
+        const char *parent = json_string_value(json_object_get(record, "parent"));
+        found += parent && !strcmp(parent, volid) &&
+                 (!but || json_integer_value(json_object_get(record, "vmid")) != but);
     }
     store_list_free(&list);
     return found;
+}
+
+bool volume_is_base(struct storage *storage, const char *volid)
+{
+    return children(storage, volid, 0) > 0;
+}
+
+bool volume_owned_chain(struct storage *storage, const char *volid, int64_t vmid)
+{
+    return !children(storage, volid, vmid);
 }
 
 int volume_remove(struct storage *storage, const char *volid, struct err *err)
@@ -274,74 +338,51 @@ int volume_size(struct storage *storage, const char *volid, uint64_t *bytes, str
     return 0;
 }
 
+int volume_note_size(struct storage *storage, const char *volid, uint64_t bytes, struct err *err)
+{
+    char key[VOLUME_ID_BYTES + 16];
+    json_t *record = volume_record(storage, volid);
+    if (!record)
+        return err_set(err, ERR_NOT_FOUND, "volume '%s' does not exist", volid);
+    json_t *changed = json_copy(record);
+    json_decref(record);
+    volume_key(volid, key);
+    json_object_set_new(changed, "size", json_integer((json_int_t)bytes));
+    return store_put_now(storage->store, key, changed, err);
+}
+
 int volume_resize(struct storage *storage, const char *volid, uint64_t bytes, struct err *err)
 {
     struct block_chain *chain = calloc(1, sizeof(*chain));
     if (!chain)
         abort();
-    struct block_disk *disk = open_volume(storage, volid, false, chain, err);
+    struct block_disk *disk = volume_open(storage, volid, false, chain, err);
     int result = disk ? block_disk_resize(disk, bytes, err) : -1;
     if (disk)
-        result = close_volume(disk, chain, volid, result, err);
+        result = volume_close(disk, chain, volid, result, err);
     free(chain);
-    json_t *record = result ? NULL : volume_record(storage, volid);
-    if (record) {
-        char key[VOLUME_ID_BYTES + 16];
-        json_t *changed = json_copy(record);
-        volume_key(volid, key);
-        json_object_set_new(changed, "size", json_integer((json_int_t)bytes));
-        result = store_put_now(storage->store, key, changed, err);
-        json_decref(record);
-    }
-    return result;
+    return result ? -1 : volume_note_size(storage, volid, bytes, err);
 }
 
-static bool has_snapshot(struct block_node *node, const struct block_image_ops *ops,
-                         const char *name)
+// ---- For jobs.
+
+int storage_image_make(const char *path, uint64_t size, struct err *err)
 {
-    int count = ops->snapshot_list(node, NULL, 0, NULL);
-    struct block_snapshot *list = count > 0 ? calloc((size_t)count, sizeof(*list)) : NULL;
-    count = list ? ops->snapshot_list(node, list, count, NULL) : 0;
-    bool found = false;
-    for (int i = 0; i < count && !found; i++)
-        found = !strcmp(list[i].name, name);
-    free(list);
-    return found;
+    struct block_create create = {.format = "qcow2", .size = size};
+    int fd = os_file_open(path, OS_FILE_WRITE | OS_FILE_CREATE | OS_FILE_EXCLUSIVE, err);
+    if (fd < 0)
+        return -1;
+    if (!block_lock_take(fd, true, path, err) && !block_image_create(fd, path, &create, err))
+        return fd;
+    os_file_close(&fd);
+    os_file_remove(path);
+    return -1;
 }
 
-static int snapshot_step(struct block_disk *disk, const struct block_image_ops *ops,
-                         enum volume_snapshot what, const char *name, struct err *err)
+int storage_image_open(const char *path, struct err *err)
 {
-    struct block_node *node = block_disk_node(disk);
-    bool there = has_snapshot(node, ops, name);
-    switch (what) {
-    case VOLUME_SNAPSHOT_TAKE:
-        return there ? 0 : ops->snapshot_create(node, name, now_s(), err);
-    case VOLUME_SNAPSHOT_DROP:
-        return there ? ops->snapshot_delete(node, name, err) : 0;
-    case VOLUME_SNAPSHOT_BACK:
-        break;
-    }
-    return ops->snapshot_apply(node, name, err);
-}
-
-int volume_snapshot(struct storage *storage, const char *volid, enum volume_snapshot what,
-                    const char *name, struct err *err)
-{
-    struct block_chain *chain = calloc(1, sizeof(*chain));
-    if (!chain)
-        abort();
-    struct block_disk *disk = open_volume(storage, volid, false, chain, err);
-    int result = -1;
-    if (disk) {
-        const struct block_format *format = block_format_find(chain->image[0].format);
-        const struct block_image_ops *ops = format ? format->image : NULL;
-        result = ops && ops->snapshot_create
-                     ? snapshot_step(disk, ops, what, name, err)
-                     : err_set(err, ERR_UNSUPPORTED,
-                               "volume '%s' is raw and has no snapshots; use qcow2", volid);
-        result = close_volume(disk, chain, volid, result, err);
-    }
-    free(chain);
-    return result;
+    int fd = os_file_open(path, OS_FILE_WRITE, err);
+    if (fd >= 0 && block_lock_take(fd, true, path, err))
+        os_file_close(&fd);
+    return fd;
 }

@@ -415,8 +415,11 @@ void task_log(struct task *task, const char *format, ...)
     char line[LINE_BYTES];
     va_list arguments;
     va_start(arguments, format);
+    // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): va_start() is right above
     vsnprintf(line, sizeof(line), format, arguments);
     va_end(arguments);
+    if (!task)
+        return;
     write_line(task, line);
 }
 

@@ -47,7 +47,7 @@ struct task_start {
 int tasks_start(struct tasks *tasks, const struct task_start *start, char upid[TASK_UPID_BYTES],
                 struct err *err);
 
-// ---- For the work.
+// ---- For the work. What is told to no task (NULL) is told to nobody.
 void task_log(struct task *task, const char *format, ...) __attribute__((format(printf, 2, 3)));
 // Also an answer to: should I go on? False when somebody asked the task to stop.
 bool task_progress(struct task *task, uint64_t done, uint64_t total);

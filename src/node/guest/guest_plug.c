@@ -1,0 +1,336 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "node/guest/guest_plug.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "launch/files.h"
+#include "node/guest/guest_internal.h"
+#include "node/guest/property.h"
+#include "os/clock.h"
+#include "os/file.h"
+#include "os/poll_set.h"
+#include "os/unix_socket.h"
+
+#define ASK_SECONDS    10
+#define UNPLUG_SECONDS 5
+#define FILES_MAX      8 // that the control protocol takes beside a request
+
+// ---- The record's member.
+
+static bool is_running(struct guests *guests, int64_t vmid)
+{
+    struct guest_status status;
+    guest_status(guests, vmid, &status);
+    return status.running;
+}
+
+int guest_note_running(struct guests *guests, int64_t vmid, const json_t *config, struct err *err)
+{
+    int64_t revision;
+    struct store_txn txn;
+    json_t *record = guest_get_at(guests, vmid, &revision);
+    if (!record)
+        return guest_missing(guests, vmid, err);
+    json_t *changed = json_copy(record);
+    json_decref(record);
+    json_object_set_new(changed, "running", json_deep_copy(config));
+    store_txn_begin(&txn);
+    return guest_put(guests, &txn, vmid, revision, changed, err);
+}
+
+json_t *guest_running_config(struct guests *guests, int64_t vmid, const json_t *record)
+{
+    json_t *running = json_object_get(record, "running");
+    return running && is_running(guests, vmid) ? json_incref(running) : NULL;
+}
+
+// What the machine has no part in: it holds as soon as it is written.
+static bool concerns_machine(const char *key)
+{
+    static const char *const others[] = {
+        "name",       "description", "tags",         "onboot",   "startup",   "autostart",
+        "protection", "lock",        "boot",         "bootdisk", "ciuser",    "cipassword",
+        "sshkeys",    "nameserver",  "searchdomain", "cicustom", "ciupgrade", "citype",
+        "hookscript", "template",    "parent",       "hotplug",  "ostype"};
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+        if (!strcmp(key, others[i]))
+            return false;
+    return strncmp(key, "ipconfig", 8) != 0 && !guest_is_unused_key(key);
+}
+
+static bool is_net(const char *key)
+{
+    return !strncmp(key, "net", 3) && isdigit((unsigned char)key[3]);
+}
+
+static bool is_device(const char *key)
+{
+    return is_net(key) || guest_is_disk_key(key);
+}
+
+// ---- Unplugging: the guest has to let go, which the event tells.
+
+struct lines {
+    int fd;
+    char text[65536];
+    size_t used;
+};
+
+// 1: the event for the device came; 0: not yet; -1 and *err: the machine refused.
+static int look_for(struct lines *lines, const char *device, struct err *err)
+{
+    char *newline;
+    while ((newline = memchr(lines->text, '\n', lines->used))) {
+        size_t length = (size_t)(newline - lines->text);
+        json_t *line = json_loadb(lines->text, length, 0, NULL);
+        const char *event = json_string_value(json_object_get(line, "event"));
+        const char *id = json_string_value(json_object_get(line, "id"));
+        const char *refusal =
+            json_string_value(json_object_get(json_object_get(line, "error"), "message"));
+        int found = event && !strcmp(event, "unplugged") && id && !strcmp(id, device);
+        if (refusal)
+            found = err_set(err, ERR_HOST, "%s", refusal);
+        json_decref(line);
+        lines->used -= length + 1;
+        memmove(lines->text, newline + 1, lines->used);
+        if (found)
+            return found;
+    }
+    return 0;
+}
+
+static int wait_unplugged(struct lines *lines, const char *device, struct err *err)
+{
+    uint64_t end_ns = os_clock_monotonic_ns() + UNPLUG_SECONDS * UINT64_C(1000000000);
+    for (int found = 0; !found;) {
+        uint64_t now_ns = os_clock_monotonic_ns();
+        struct pollfd poll = {.fd = lines->fd, .events = POLLIN};
+        if (now_ns >= end_ns || os_poll(&poll, 1, (int)((end_ns - now_ns) / 1000000) + 1) == 0)
+            return err_set(err, ERR_BUSY, "the guest does not let go of %s", device);
+        size_t none;
+        ssize_t n = os_unix_receive(lines->fd, lines->text + lines->used,
+                                    sizeof(lines->text) - lines->used, NULL, 0, &none);
+        if (n <= 0)
+            return err_set(err, ERR_HOST, "the machine has gone");
+        lines->used += (size_t)n;
+        found = look_for(lines, device, err);
+        if (found < 0 || lines->used == sizeof(lines->text))
+            return -1;
+    }
+    return 0;
+}
+
+static int unplug(struct guests *guests, int64_t vmid, const char *device, struct err *err)
+{
+    char request[128];
+    struct lines *lines = calloc(1, sizeof(*lines));
+    if (!lines)
+        abort();
+    lines->fd = guest_connect(guests, vmid, "control", err);
+    int length = snprintf(request, sizeof(request),
+                          "{\"id\":1,\"do\":\"unplug\",\"device\":\"%.31s\"}\n", device);
+    int result = -1;
+    if (lines->fd >= 0 && os_unix_send_all(lines->fd, request, (size_t)length))
+        err_set(err, ERR_HOST, "the machine has gone");
+    else if (lines->fd >= 0)
+        result = wait_unplugged(lines, device, err);
+    os_file_close(&lines->fd);
+    free(lines);
+    return result;
+}
+
+// ---- Plugging.
+
+struct passed {
+    int fds[FILES_MAX];
+    size_t count;
+};
+
+static int give(void *context, json_t *object, const char *member, int fd, struct err *err)
+{
+    struct passed *passed = context;
+    if (fd < 0)
+        return -1;
+    if (passed->count == FILES_MAX) {
+        os_file_close(&fd);
+        return err_set(err, ERR_UNSUPPORTED,
+                       "the disk stands on more images than a running machine takes at once");
+    }
+    json_object_set_new(object, member, json_integer((json_int_t)passed->count));
+    passed->fds[passed->count++] = fd;
+    return 0;
+}
+
+static int plug(struct guests *guests, int64_t vmid, const char *what, json_t *device,
+                struct passed *passed, struct err *err)
+{
+    json_t *ok =
+        guest_control_with(guests, vmid, json_pack("{s:s, s:O}", "do", "plug", what, device),
+                           passed->fds, passed->count, ASK_SECONDS, err);
+    json_decref(ok);
+    return ok ? 0 : -1;
+}
+
+static int plug_disk(struct guests *guests, int64_t vmid, json_t *disk, struct err *err)
+{
+    struct passed passed = {.count = 0};
+    const char **folders = storage_image_folders(guests->options.storage);
+    struct launch_files to = {give, &passed, folders};
+    int result = launch_open_disk(&to, disk, err);
+    if (!result)
+        result = plug(guests, vmid, "disk", disk, &passed, err);
+    while (passed.count)
+        os_file_close(&passed.fds[--passed.count]);
+    free(folders);
+    return result;
+}
+
+static int plug_net(struct guests *guests, struct task *task, int64_t vmid, const json_t *config,
+                    json_t *net, struct err *err)
+{
+    const char *name = json_string_value(json_object_get(config, "name"));
+    struct passed passed = {.count = 0};
+    int result = guest_open_net(guests, task, vmid, name ? name : "", net, &passed.fds[0], err);
+    if (!result && passed.fds[0] >= 0)
+        json_object_set_new(net, "fd", json_integer((json_int_t)passed.count++));
+    if (!result)
+        result = plug(guests, vmid, "net", net, &passed, err);
+    while (passed.count)
+        os_file_close(&passed.fds[--passed.count]);
+    return result;
+}
+
+// The device as the whole machine's description has it.
+static json_t *describe_device(struct guests *guests, int64_t vmid, const json_t *config,
+                               const char *key, struct err *err)
+{
+    char folder[4096];
+    size_t index;
+    json_t *device, *found = NULL;
+    guest_folder(guests, vmid, folder);
+    json_t *machine = guest_machine(guests, vmid, config, folder, err);
+    json_array_foreach(json_object_get(machine, is_net(key) ? "nets" : "disks"), index, device)
+    {
+        const char *id = json_string_value(json_object_get(device, "id"));
+        if (id && !strcmp(id, key))
+            found = json_incref(device);
+    }
+    json_decref(machine);
+    return found;
+}
+
+// 0 also when there is nothing to plug: an empty drive.
+static int plug_key(struct guests *guests, struct task *task, int64_t vmid, const json_t *config,
+                    const char *key, struct err *err)
+{
+    struct err failed = {0};
+    json_t *device = describe_device(guests, vmid, config, key, &failed);
+    if (!device)
+        return failed.code ? err_set(err, failed.code, "%s", failed.text) : 0;
+    int result = is_net(key) ? plug_net(guests, task, vmid, config, device, err)
+                             : plug_disk(guests, vmid, device, err);
+    json_decref(device);
+    return result;
+}
+
+// ---- The change.
+
+// Does the change take this key away or say something new of it?
+static bool is_touched(const struct guest_change *change, const json_t *config, const char *key)
+{
+    size_t index;
+    json_t *name;
+    const char *now = json_string_value(json_object_get(config, key));
+    const char *next = json_string_value(json_object_get(change->changes, key));
+    json_array_foreach(change->remove, index,
+                       name) if (!strcmp(json_string_value(name), key)) return true;
+    return next && (!now || strcmp(now, next) != 0);
+}
+
+static bool has_device(const char *key, const char *text)
+{
+    char volid[VOLUME_ID_BYTES];
+    bool cdrom;
+    return is_net(key) || guest_disk_volume(text, volid, &cdrom);
+}
+
+// Devices that go, or come back as something else. What is gone is taken off `running`.
+static int unplug_all(struct guests *guests, int64_t vmid, const struct guest_change *change,
+                      json_t *running, struct err *err)
+{
+    const char *key;
+    void *next;
+    json_t *value;
+    json_object_foreach_safe(running, next, key, value)
+    {
+        if (!is_device(key) || !is_touched(change, running, key))
+            continue;
+        if (has_device(key, json_string_value(value)) && unplug(guests, vmid, key, err))
+            return -1;
+        json_object_del(running, key);
+    }
+    return 0;
+}
+
+static void plug_all(struct guests *guests, struct task *task, int64_t vmid, const json_t *config,
+                     json_t *running)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)config, key, value)
+    {
+        struct err failed = {0};
+        if (!is_device(key) || json_object_get(running, key))
+            continue;
+        if (!plug_key(guests, task, vmid, config, key, &failed))
+            json_object_set(running, key, value);
+        else if (task)
+            task_log(task, "%s comes with the next start: %s", key, failed.text);
+    }
+}
+
+// What holds at once is not pending.
+static void take_over(const json_t *config, json_t *running)
+{
+    const char *key;
+    void *next;
+    json_t *value;
+    json_object_foreach_safe(running, next, key,
+                             value) if (!concerns_machine(key) && !json_object_get(config, key))
+        json_object_del(running, key);
+    json_object_foreach((json_t *)(uintptr_t)config, key, value) if (!concerns_machine(key))
+        json_object_set(running, key, value);
+}
+
+static int change_running(struct guests *guests, struct task *task, int64_t vmid,
+                          const struct guest_change *change, json_t *running, struct err *err)
+{
+    int result = unplug_all(guests, vmid, change, running, err);
+    if (!result)
+        result = guest_configure(guests, vmid, change, err);
+    json_t *record = guest_get(guests, vmid);
+    const json_t *config = json_object_get(record, "config");
+    plug_all(guests, task, vmid, config, running); // also what was taken off in vain
+    take_over(config, running);
+    json_decref(record);
+    struct err late = {0};
+    return guest_note_running(guests, vmid, running, result ? &late : err) || result ? -1 : 0;
+}
+
+int guest_reconfigure(struct guests *guests, struct task *task, int64_t vmid,
+                      const struct guest_change *change, struct err *err)
+{
+    json_t *record = guest_get(guests, vmid);
+    json_t *running = guest_running_config(guests, vmid, record);
+    json_decref(record);
+    if (!running)
+        return guest_configure(guests, vmid, change, err);
+    json_t *copy = json_deep_copy(running);
+    json_decref(running);
+    int result = change_running(guests, task, vmid, change, copy, err);
+    json_decref(copy);
+    return result;
+}

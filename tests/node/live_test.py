@@ -1,0 +1,132 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: Apache-2.0
+"""A machine that runs: disks and networks come and go, disks grow, snapshots are taken and dropped beneath it; what waits is shown as pending."""
+from wirt_node import Node, Shell, busybox_args, fails, finish, proxmoxer_client, refused
+
+
+def sector(shell, disk):
+    return shell.run(f"dd if=/dev/{disk} bs=16 count=1 2>/dev/null | tr -d '\\0'")
+
+
+def write(shell, disk, text):
+    shell.run(f"printf %-512s {text} | tr ' ' '\\0' | dd of=/dev/{disk} bs=512 count=1 conv=notrunc 2>/dev/null; sync")
+
+
+def test_disks(api, node, vm, shell):
+    finish(api, node, vm.config.post(virtio1="local:0.0625,serial=extra"))
+    shell.wait("[ -b /dev/vdb ]")
+    assert shell.run("cat /sys/block/vdb/size") == str(64 * 2048) and shell.run("cat /sys/block/vdb/serial") == "extra"
+    assert [row for row in vm.pending.get() if "pending" in row or "delete" in row] == []
+    finish(api, node, vm.resize.put(disk="virtio1", size="+64M"))
+    shell.wait(f"[ $(cat /sys/block/vdb/size) = {128 * 2048} ]")
+    assert "size=128M" in vm.config.get()["virtio1"]
+    write(shell, "vdb", "kept")
+    assert vm.unlink.put(idlist="virtio1") is None
+    shell.wait("[ ! -e /dev/vdb ]")
+    volume = vm.config.get()["unused0"]
+    vm.config.put(virtio1=volume)
+    shell.wait("[ -b /dev/vdb ]")
+    assert sector(shell, "vdb") == "kept" and "unused0" not in vm.config.get()
+    assert vm.unlink.put(idlist="virtio1", force=1) is None
+    assert volume not in {row["volid"] for row in api.nodes(node.name).storage("local").content.get()}
+
+
+def test_networks(vm, shell):
+    before = shell.run("ls /sys/class/net")
+    vm.config.put(net1="virtio=BC:24:11:00:00:02,bridge=vmbr0")
+    shell.wait("grep -qi bc:24:11:00:00:02 /sys/class/net/*/address")
+    vm.config.put(delete="net1")
+    shell.wait("! grep -qi bc:24:11:00:00:02 /sys/class/net/*/address")
+    assert shell.run("ls /sys/class/net") == before
+
+
+def test_pending(api, node, vm):
+    """Memory waits for the next start, a name does not."""
+    vm.config.put(memory=160, name="other")
+    rows = {row["key"]: row for row in vm.pending.get()}
+    assert rows["memory"] == {"key": "memory", "value": 128, "pending": 160} and "pending" not in rows["name"], rows
+    assert vm.config.get(current=1)["memory"] == 128 and vm.config.get()["memory"] == 160
+    finish(api, node, vm.status.stop.post())
+    assert {row["key"]: row for row in vm.pending.get()}["memory"] == {"key": "memory", "value": 160}
+    finish(api, node, vm.status.start.post())
+    with Shell(node, 100) as shell:
+        assert int(shell.run("grep MemTotal /proc/meminfo").split()[1]) > 120 * 1024
+
+
+def test_snapshots(api, node, vm):
+    here = api.nodes(node.name)
+    pid = vm.status.current.get()["pid"]
+    with Shell(node, 100) as shell:
+        for number in 1, 2, 3:
+            write(shell, "vda", f"state{number}")
+            finish(api, node, vm.snapshot.post(snapname=f"s{number}", description=f"number {number}"))
+        write(shell, "vda", "now")
+        assert vm.status.current.get()["pid"] == pid and vm.status.current.get()["qmpstatus"] == "running"
+        assert [row["name"] for row in vm.snapshot.get()] == ["s1", "s2", "s3", "current"]
+        # A clone of the second, made beside the running machine, starts with what was there then.
+        finish(api, node, vm.clone.post(newid=200, snapname="s2", full=1))
+        finish(api, node, here.qemu(200).status.start.post())
+        with Shell(node, 200) as other:
+            assert sector(other, "vda") == "state2"
+        # The newest goes while the machine writes above it.
+        finish(api, node, vm.snapshot("s3").delete())
+        assert sector(shell, "vda") == "now"
+        write(shell, "vda", "later")
+    fails(api, node, vm.snapshot.post(snapname="s1"), "already used")
+    finish(api, node, vm.snapshot("s1").rollback.post(start=1))
+    with Shell(node, 100) as shell:
+        assert sector(shell, "vda") == "state1"
+        write(shell, "vda", "branch")
+        finish(api, node, vm.snapshot("s2").delete())
+        finish(api, node, vm.snapshot("s1").delete())
+        assert sector(shell, "vda") == "branch"
+    finish(api, node, vm.status.stop.post())
+    finish(api, node, vm.snapshot.post(snapname="s4"))  # what could not go while it ran goes now
+    finish(api, node, vm.snapshot("s4").delete())
+    volumes = [row["volid"] for row in here.storage("local").content.get(vmid=100)]
+    assert volumes == ["local:100/vm-100-disk-0.qcow2"], volumes
+    finish(api, node, vm.status.start.post())
+    with Shell(node, 100) as shell:
+        assert sector(shell, "vda") == "branch"
+
+
+def test_killed(api, node, vm):
+    """wirtd killed while it takes snapshots: the machine goes on, and none is half taken."""
+    with Shell(node, 100) as shell:
+        for number in range(6):
+            write(shell, "vda", f"round{number}")
+            upid = vm.snapshot.post(snapname=f"k{number}")
+            node.kill()
+            node.start()
+            assert api.nodes(node.name).tasks(upid).status.get()["status"] == "stopped"
+            assert "lock" not in vm.config.get()
+            assert sector(shell, "vda") == f"round{number}"
+    finish(api, node, vm.status.stop.post())
+    for row in vm.snapshot.get()[:-1]:
+        finish(api, node, vm.snapshot(row["name"]).delete())
+    finish(api, node, vm.status.start.post())
+    with Shell(node, 100) as shell:
+        assert sector(shell, "vda") == "round5"
+
+
+def main():
+    with Node() as node:
+        api = proxmoxer_client(node)
+        qemu = api.nodes(node.name).qemu
+        finish(api, node, qemu.create(vmid=100, name="web", memory=128, virtio0="local:0.0625", net0="virtio,bridge=vmbr0", args=busybox_args()))
+        vm = qemu(100)
+        finish(api, node, vm.status.start.post())
+        with Shell(node, 100) as shell:
+            test_disks(api, node, vm, shell)
+            test_networks(vm, shell)
+            refused(lambda: vm.config.put(virtio2="local:100/none.qcow2"), "500", "does not exist")
+        test_pending(api, node, vm)
+        test_snapshots(api, node, vm)
+        test_killed(api, node, vm)
+        for vmid in 100, 200:
+            finish(api, node, qemu(vmid).status.stop.post())
+            finish(api, node, qemu(vmid).delete())
+        assert api.nodes(node.name).storage("local").content.get() == []
+
+
+main()
