@@ -11,10 +11,9 @@ import os
 import re
 import socket
 import struct
-import sys
 import threading
 
-from wirt_guest import BUSYBOX_PROMPT, Console, busybox, check_quiet
+from wirt_guest import BUSYBOX_PROMPT, Console, busybox, check_quiet, skip
 
 NEW_USER, NEW_NET = 0x10000000, 0x40000000
 TUNSETIFF, TUNSETPERSIST, TUNSETOWNER = 0x400454CA, 0x400454CB, 0x400454CC
@@ -35,8 +34,7 @@ def enter_namespace():
     user, group = os.getuid(), os.getgid()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(NEW_NET if user == 0 else NEW_USER | NEW_NET):
-        print(f"skipped: the kernel refuses a network namespace: {os.strerror(ctypes.get_errno())}")
-        sys.exit(77)
+        skip(f"the kernel refuses a network namespace: {os.strerror(ctypes.get_errno())}")
     if user:
         write("/proc/self/setgroups", "deny")
         write("/proc/self/uid_map", f"{user} {user} 1")
@@ -79,6 +77,8 @@ def counters(vm):
     return [int(words[i]) for i in (0, 1, 8, 9)]
 
 
+if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
+    skip("this user may not open /dev/net/tun, which everybody may on a Debian with udev")
 enter_namespace()
 make_interface()
 server = Server()
