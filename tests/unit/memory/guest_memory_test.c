@@ -206,6 +206,27 @@ static void dirty_pages_are_collected_once(void **state)
     guest_memory_destroy(memory);
 }
 
+// One store across both is in both, wherever they lie; what is no RAM has no place beside another.
+static void two_pages_are_joined(void **state)
+{
+    static const uint64_t pairs[][2] = {
+        {0x2000, 0x3000}, {0x5000, 0x2000}, {0x5000, 0x7000}, {0x4000, 0x4000}};
+    struct guest_memory *memory = make(MIB);
+
+    for (unsigned i = 0; i < ARRAY_LENGTH(pairs); i++) {
+        char *joined = guest_memory_join(memory, gpa(pairs[i][0]), gpa(pairs[i][1]));
+        assert_non_null(joined);
+        uint64_t value = 0x1122334455667788ull + i, back[2] = {0};
+        memcpy(joined + PAGE_BYTES - 4, &value, sizeof(value));
+        guest_memory_read(memory, gpa(pairs[i][0] + PAGE_BYTES - 4), &back[0], 4);
+        guest_memory_read(memory, gpa(pairs[i][1]), &back[1], 4);
+        assert_int_equal(back[1] << 32 | back[0], value);
+    }
+    assert_null(guest_memory_join(memory, gpa(MIB - PAGE_BYTES), gpa(MIB)));
+    assert_null(guest_memory_join(memory, gpa(GUEST_HIGH_RAM_START), gpa(0)));
+    guest_memory_destroy(memory);
+}
+
 static void collecting_leaves_the_code_flag(void **state)
 {
     struct guest_memory *memory = make(MIB);
@@ -252,6 +273,7 @@ int main(void)
         cmocka_unit_test(rom_over_memory_is_refused),
         cmocka_unit_test(the_watcher_hears_of_writes_to_code_by_page),
         cmocka_unit_test(dirty_pages_are_collected_once),
+        cmocka_unit_test(two_pages_are_joined),
         cmocka_unit_test(collecting_leaves_the_code_flag),
         cmocka_unit_test(discarded_pages_read_as_zeroes),
     };
