@@ -59,7 +59,8 @@ static struct block *make(struct code_cache *cache, unsigned key, bool misalign)
     block->links[0] = (struct link){.patch = code_cache_offset(cache, jump),
                                     .exit = code_cache_offset(cache, far.at)};
     emit_u8(&far, 0xC3);
-    return code_cache_commit(cache, block, &near, &far, NULL, 0) ? block : NULL;
+    const struct fault_site none = {0};
+    return code_cache_commit(cache, block, &near, &far, &none, 0) ? block : NULL;
 }
 
 static struct block *find(struct code_cache *cache, unsigned key)
