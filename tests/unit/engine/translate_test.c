@@ -151,6 +151,25 @@ GUEST_CODE(shared_slot,
            ".skip 0xffff - (. - 2b), 0x90\n"
            "3: adc $1, %r9\n lea -1(%rbp), %rbp\n test $1, %rbp\n jne 5b\n ret")
 
+// What the jump table leads to was translated while SSE was available; the last call, with CR0.TS set, is #NM.
+GUEST_CODE(
+    other_mode,
+    "mov $20, %edx\n lea 2f(%rip), %rax\n"
+    "1: call *%rax\n dec %edx\n jnz 1b\n mov %cr0, %rbx\n or $8, %rbx\n mov %rbx, %cr0\n mov $5, "
+    "%edx\n"
+    "3: dec %edx\n jnz 3b\n call *%rax\n hlt\n .skip 0x2000, 0x90\n"
+    "2: addps %xmm0, %xmm1\n inc %r9\n ret")
+// The same address as 64-bit code, where 48 is a prefix, and as 32-bit code, where it is DEC EAX.
+GUEST_CODE(
+    other_width,
+    "movabs $0x00cf9b000000ffff, %rax\n movabs $0x00af9b000000ffff, %rcx\n mov %rcx, 8(%rsi)\n"
+    "mov %rax, 24(%rsi)\n movw $31, 64(%rsi)\n mov %rsi, 66(%rsi)\n lgdt 64(%rsi)\n"
+    "mov $20, %edx\n xor %eax, %eax\n lea 1f(%rip), %rbx\n lea 2f(%rip), %rcx\n"
+    "1: dec %edx\n js 3f\n jmp *%rcx\n"
+    "3: lea 4f(%rip), %rbx\n push $24\n push %rcx\n lretq\n"
+    "4: hlt\n .skip 0x2000, 0x90\n"
+    "2: .byte 0x48, 0xff, 0xc0\n jmp *%rbx")
+
 struct snippet {
     const char *name;
     const uint8_t *code, *end;
@@ -233,6 +252,8 @@ int main(void)
         SNIPPET(one_base),
         SNIPPET(strings),
         SNIPPET(shared_slot),
+        SNIPPET(other_mode),
+        SNIPPET(other_width),
     };
     struct CMUnitTest tests[sizeof(snippets) / sizeof(snippets[0])];
 
