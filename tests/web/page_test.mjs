@@ -142,6 +142,44 @@ async function stopsAndSnapshots(root) {
     await root.told("Go back to before: done");
 }
 
+async function backsUp(root) {
+    await root.tab("Backups");
+    await root.button("Back up now").click();
+    await root.told("Back up web1: done");
+    await root.sees(root.row("Backups", "backup/"));
+    await root.picture("backups");
+    await root.button("Restore").click();
+    const dialog = root.dialog("Restore this backup?");
+    await dialog.getByLabel("Type 101 to confirm").fill("101");
+    await dialog.getByRole("button", { name: "Restore" }).click();
+    await root.told("Restore: done");
+    await root.button("Remove", { exact: true }).last().click();
+    await root.dialog("Remove this backup?").getByRole("button", { name: "Remove" }).click();
+    await root.told("Remove the backup: done");
+}
+
+/** A file of some size over a slow line: how far it is can be seen. What is no file that the node takes is refused where it was sent. */
+async function uploads(root) {
+    await root.page.getByRole("list", { name: "Datastores" }).getByRole("link").click();
+    await root.sees(root.row("Volumes", "vm-101-disk"));
+    const line = await root.page.context().newCDPSession(root.page);
+    await line.send("Network.enable");
+    await line.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: 4 << 20 });
+    await root.page.getByLabel("File to upload").setInputFiles({ name: "tools.iso", mimeType: "application/octet-stream", buffer: Buffer.alloc(6 << 20, 7) });
+    await root.sees(root.page.getByRole("progressbar"));
+    await root.picture("upload");
+    await root.sees(root.row("Volumes", "local:iso/tools.iso"));
+    await line.detach();
+    await root.picture("datastore");
+    await root.row("Volumes", "local:iso/tools.iso").getByRole("button", { name: "Remove" }).click();
+    await root.dialog("Remove this volume?").getByRole("button", { name: "Remove" }).click();
+    await root.row("Volumes", "local:iso/tools.iso").waitFor({ state: "detached" });
+    await root.row("Volumes", "vm-101-disk").first().getByRole("button", { name: "Remove" }).click();
+    await root.dialog("Remove this volume?").getByRole("button", { name: "Remove" }).click();
+    await root.sees(root.page.getByRole("alert").filter({ hasText: /in use|uses|used/ })); // a VM's disk
+    await root.page.keyboard.press("Escape");
+}
+
 async function readsTasks(root) {
     await root.page.getByRole("link", { name: "Tasks", exact: true }).first().click();
     await root.sees(root.row("Tasks", "Go back to a snapshot"));
@@ -183,6 +221,13 @@ async function annaIsRefused(chrome) {
     await anna.sees(anna.row("Guests", "web1"));
     assert.equal(await anna.row("Guests", "busybox").count(), 0);
     await anna.picture("overview-dark");
+    const back = () => anna.page.evaluate(() => getComputedStyle(document.body).backgroundColor);
+    const dark = await back();
+    await anna.button("Colours: auto").click();
+    await anna.sees(anna.button("Colours: light"));
+    assert.notEqual(await back(), dark);
+    await anna.button("Colours: light").click();
+    assert.equal(await back(), dark);
     await anna.row("Guests", "web1").getByRole("link").click();
     assert.ok(await anna.button("Start").isDisabled());
     await anna.picture("guest-dark");
@@ -215,7 +260,7 @@ const root = await Person.at(chrome, ADDRESS);
 let at = "start";
 try {
     await servedSafely();
-    for (const step of [logsIn, creates, typesInConsole, looksAtIt, searches, changesHardware, stopsAndSnapshots, readsTasks, letsAnnaIn]) {
+    for (const step of [logsIn, creates, typesInConsole, looksAtIt, searches, changesHardware, stopsAndSnapshots, backsUp, uploads, readsTasks, letsAnnaIn]) {
         at = step.name;
         const begun = Date.now();
         await step(root);

@@ -20,7 +20,7 @@
 
 // ---- the agent: in a guest that is still starting it is waited for
 
-#define AGENT_SECONDS 180
+#define AGENT_SECONDS 300
 
 static bool is_absent(const struct err *err)
 {

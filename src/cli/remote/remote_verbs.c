@@ -14,7 +14,7 @@
     }
 #define WAIT                                                                                       \
     {                                                                                              \
-        "wait", "SECONDS", "for the agent of a guest that is starting (180)"                       \
+        "wait", "SECONDS", "for the agent of a guest that is starting (300)"                       \
     }
 #define END                                                                                        \
     {                                                                                              \

@@ -6,7 +6,7 @@
 // Endpoints are named as the node's table names them ("/nodes/{node}/qemu/{vmid}/config"), and api/endpoints.ts, which is made
 // from that table, says what each takes and answers: a request that the node does not know does not compile.
 import type { Endpoints } from "./endpoints";
-import type { Answers, Coming } from "./types";
+import type { Answers } from "./types";
 
 /** What the server refused, in its own words. */
 export class ApiError extends Error {
@@ -25,17 +25,16 @@ export class ApiError extends Error {
 export type Value = string | number | boolean | undefined | string[];
 export type Parameters = Record<string, Value>;
 
-type Table = Endpoints & Coming;
-type Key = keyof Table;
+type Key = keyof Endpoints;
 export type Method = "GET" | "POST" | "PUT" | "DELETE";
 /** The paths that a method has. */
 export type Path<M extends Method> = Key extends infer K ? (K extends `${M} ${infer P}` ? P : never) : never;
-export type ParametersOf<M extends Method, P extends string> = `${M} ${P}` extends Key ? Table[`${M} ${P}`]["parameters"] : never;
+export type ParametersOf<M extends Method, P extends string> = `${M} ${P}` extends Key ? Endpoints[`${M} ${P}`]["parameters"] : never;
 /** What the table says, or what the page knows beyond it. */
 export type AnswerOf<M extends Method, P extends string> = `${M} ${P}` extends keyof Answers
     ? Answers[`${M} ${P}`]
     : `${M} ${P}` extends Key
-      ? Table[`${M} ${P}`]["answer"]
+      ? Endpoints[`${M} ${P}`]["answer"]
       : never;
 
 interface Envelope<T> {

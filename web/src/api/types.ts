@@ -102,13 +102,6 @@ export type Group = Row<"GET /access/groups">;
 /** Path to what the logged-in user may do there. */
 export type Permissions = Record<string, Record<string, number>>;
 
-/** Endpoints that the node is about to have. */
-export interface Coming {
-    "GET /nodes/{node}/rrddata": { parameters: { node: string; timeframe: string; cf?: string }; answer: object[] };
-    "GET /nodes/{node}/qemu/{vmid}/rrddata": { parameters: { node: string; vmid: number; timeframe: string; cf?: string }; answer: object[] };
-    "POST /nodes/{node}/vzdump": { parameters: { node: string; vmid: number | string; storage?: string; mode?: string; compress?: string }; answer: string };
-}
-
 export interface Answers {
     "GET /cluster/resources": Resource[];
     "GET /cluster/tasks": Task[];
