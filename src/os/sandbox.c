@@ -299,7 +299,10 @@ static int drop_root(struct err *err)
     pid_t parent = getppid();
     int wish = 0;
     (void)prctl(PR_GET_PDEATHSIG, &wish);
-    if (setgroups(0, NULL) || setresgid(NOBODY, NOBODY, NOBODY) ||
+    bool kept = setgroups(0, NULL);
+    if (setresuid(-1, NOBODY, -1) && errno == EINVAL)
+        return 0; // root of a user namespace that has nobody else: its rights are capabilities, which go next
+    if (setresuid(-1, 0, -1) || kept || setresgid(NOBODY, NOBODY, NOBODY) ||
         setresuid(NOBODY, NOBODY, NOBODY))
         return err_set_errno(err, errno, "cannot give up root's rights");
     if (wish && (prctl(PR_SET_PDEATHSIG, wish) || getppid() != parent))
