@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 
-WIRT = sys.argv[1]
+WIRT = os.path.abspath(sys.argv[1])
 MIB = 1 << 20
 
 
