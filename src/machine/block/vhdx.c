@@ -207,7 +207,10 @@ static int parse(struct vhdx *vhdx, struct err *err)
 static struct block_node *vhdx_open(struct block_node *file, bool read_only, struct err *err)
 {
     struct vhdx_log log;
-    if (check_header(file, &log, err)) {
+    int rc = read_only
+                 ? check_header(file, &log, err)
+                 : err_set(err, ERR_UNSUPPORTED, "VHDX images can only be read; convert it first");
+    if (rc) {
         err_wrap(err, "'%s'", file->name);
         block_node_close(file);
         return NULL;
@@ -221,10 +224,7 @@ static struct block_node *vhdx_open(struct block_node *file, bool read_only, str
     }
     struct block_node *node = &vhdx->mapped.node;
     vhdx->mapped.lookup = vhdx_lookup;
-    int rc = read_only
-                 ? 0
-                 : err_set(err, ERR_UNSUPPORTED, "VHDX images can only be read; convert it first");
-    if (rc || parse(vhdx, err)) {
+    if (parse(vhdx, err)) {
         err_wrap(err, "'%s'", node->name);
         block_node_close(node);
         return NULL;
