@@ -136,13 +136,15 @@ class Worker(threading.Thread):
 
 
 class Counter:
-    def __init__(self, left):
-        self.left, self.lock = left, threading.Lock()
+    """Of operations: at least so many, and more of them until wirtd has been killed so often."""
+
+    def __init__(self, left, kills):
+        self.left, self.kills, self.lock = left, kills, threading.Lock()
 
     def take(self):
         with self.lock:
             self.left -= 1
-            return self.left >= 0
+            return self.left >= 0 or self.kills > 0
 
 
 def machines_of(node):
@@ -170,7 +172,7 @@ def prepare(node):
     return {vmid: client.ask("GET", f"/qemu/{vmid}/status/current")["pid"] for vmid in LASTING}
 
 
-def torment(node, workers):
+def torment(node, workers, counter):
     """Kills at random moments, some soon after a start, until the clients are done."""
     chance, kills = random.Random(SEED), 0
     for worker in workers:
@@ -180,6 +182,7 @@ def torment(node, workers):
         assert node.process.poll() is None, f"wirtd ended by itself: {node.text()[-3000:]}"
         node.kill()
         kills += 1
+        counter.kills -= 1
         node.start()
     for worker in workers:
         if worker.fault:
@@ -227,11 +230,12 @@ def check_store(node):
     assert used == set(kept), f"used but gone: {used - set(kept)}; kept but not used: {set(kept) - used}"
     assert all(volume["state"] == "ready" for volume in kept.values()), kept
     images = f"{node.state}/storage/local/images"
-    files = {f"local:{folder}/{name}" for folder in os.listdir(images) for name in os.listdir(f"{images}/{folder}")}
-    assert files == set(kept), f"files without a record: {files - set(kept)}; records without a file: {set(kept) - files}"
-    for volume in kept:
-        path = f"{images}/{volume.partition(':')[2]}"
-        done = subprocess.run(["qemu-img", "check", "-q", path], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+    files = {f"{folder}/{name}" for folder in os.listdir(images) for name in os.listdir(f"{images}/{folder}")}
+    recorded = {volume: record.get("file", volume.partition(":")[2]) for volume, record in kept.items()}  # after a snapshot it is another file's
+    assert files == set(recorded.values()), f"files without a record: {files - set(recorded.values())}; records: {recorded}"
+    assert len(files) == len(recorded), f"one file for two volumes: {recorded}"
+    for volume, file in recorded.items():
+        done = subprocess.run(["qemu-img", "check", "-q", f"{images}/{file}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         assert done.returncode in (0, 3), f"{volume}: {done.stdout}"  # 3: leaked clusters, no corruption
     return len(guests), len(kept)
 
@@ -240,9 +244,9 @@ def main():
     print(f"{OPERATIONS} operations by {CLIENTS} clients, seed {SEED}", flush=True)
     with Node() as node:
         pids = prepare(node)
-        counter = Counter(OPERATIONS)
+        counter = Counter(OPERATIONS, OPERATIONS // 12)
         workers = [Worker(node, number, counter) for number in range(CLIENTS)]
-        kills = torment(node, workers)
+        kills = torment(node, workers, counter)
         rows = check_running(node, pids)
         check_tasks_and_locks(node, rows)
         results = [result for worker in workers for _, _, result in worker.results]
@@ -250,7 +254,7 @@ def main():
         node.stop()
         guests, volumes = check_store(node)
         print(f"{kills} kills; {results.count('OK')} operations well, {len(results)} in all; {guests} guests, {volumes} volumes are left")
-        assert kills >= OPERATIONS // 16 and results.count("OK") >= OPERATIONS // 8, results
+        assert results.count("OK") >= OPERATIONS // 8, results
 
 
 main()
