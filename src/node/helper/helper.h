@@ -36,6 +36,7 @@ struct helper;
 // `lock_path` is a file that the helper holds a lock on until its end, also when wirtd is killed: the next one serves nobody before, so that what its predecessor
 // was asked has been done when it answers.
 struct helper *helper_start(const char *instance, const char *lock_path, struct err *err);
+// Waits for its end, after which nothing of this node is left of what it makes (a network without machines).
 void helper_stop(struct helper *helper);
 
 struct helper_spawn {

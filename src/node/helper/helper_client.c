@@ -6,6 +6,7 @@
 
 #include "node/helper/helper_internal.h"
 #include "os/file.h"
+#include "os/process.h"
 #include "os/unix_socket.h"
 
 #define FDS_MAX 240
@@ -56,7 +57,9 @@ void helper_stop(struct helper *helper)
 {
     if (!helper)
         return;
-    os_file_close(&helper->socket); // it ends by that
+    os_file_close(&helper->socket); // it ends by that, and has taken its network away then
+    if (helper->pid > 0)
+        os_process_wait(helper->pid);
     free(helper);
 }
 
