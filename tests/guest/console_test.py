@@ -132,6 +132,14 @@ def check_power_button(shell, disk):
     check_clean(disk)
 
 
+def strange(path):
+    """What is missing among the numbers, and the lines that are none."""
+    with open(path, encoding="utf-8", errors="replace", newline="\n") as file:
+        lines = [line.rstrip("\r\n") for line in file]
+    missing = {str(number) for number in range(1, 20001)} - set(lines)
+    return f"; missing {sorted(missing)[:9]}, other lines {[line for line in lines if not line.isdigit()][:20]}"
+
+
 def check_detach(shell, folder, words):
     start(shell, *words)
     terminal, keeper, machine = family(shell)
@@ -155,8 +163,8 @@ def check_detach(shell, folder, words):
         shell.wait_for(r"\[wirt: detached; the machine goes on\]\nshell:0> $")
         assert shell.cooked()
     # A program's way: plain input and output. All of a long output arrives though the reader is slow.
-    said = shell.run(f"(echo seq 20000; echo poweroff) | '{WIRT}' ctl {control} console | (sleep 1; grep -c '^[0-9]*.$')")
-    assert said.split()[-1] == "20000", said[-500:]
+    said = shell.run(f"(echo seq 20000; echo poweroff) | '{WIRT}' ctl {control} console | (sleep 1; tee {folder}/said | grep -c '^[0-9]*.$')")
+    assert said.split()[-1] == "20000", said[-500:] + strange(f"{folder}/said")
     gone(machine)
     gone(keeper)
     assert not os.path.exists(control), "the control socket is left behind"
