@@ -207,6 +207,22 @@ static int take_body(struct http_exchange *exchange, const void *bytes, size_t l
     return 0;
 }
 
+// Did bytes come behind the request that was just completed, before its answer went? Then, and only then, libwebsockets keeps its table of
+// headers, and only where it has one does it empty the copy.
+static bool came_early(struct lws *wsi)
+{
+    char text[4] = "?";
+    lws_hdr_custom_copy(wsi, text, sizeof(text), "-:", 2);
+    return !text[0];
+}
+
+// The request is over: false when the connection is, too. What a client sent ahead of its answer is not served: libwebsockets 4.1 takes the
+// body of such a request from its head's memory, which it has freed. The client sees the end of the connection, and asks again.
+static bool go_on(struct lws *wsi)
+{
+    return !lws_http_transaction_completed(wsi) && !came_early(wsi);
+}
+
 // The head goes out as HTTP_HEADERS, whatever is behind it as the body.
 static int write_reply(struct lws *wsi, struct http_exchange *exchange)
 {
@@ -226,7 +242,7 @@ static int write_reply(struct lws *wsi, struct http_exchange *exchange)
     bool close = exchange->close;
     lws_set_opaque_user_data(wsi, NULL);
     free_exchange(exchange);
-    return close || lws_http_transaction_completed(wsi) ? -1 : 0;
+    return close || !go_on(wsi) ? -1 : 0;
 }
 
 static int gone(struct lws *wsi, struct http_exchange *exchange)

@@ -79,6 +79,8 @@ int http_read_head(struct lws *wsi, struct http_request *request, bool websocket
     } else if (!copy(wsi, WSI_TOKEN_GET_URI, request->path, sizeof(request->path))) {
         return 414;
     }
+    if (request->path[0] != '/')
+        return 400;
     request->method = methods[method];
     request->query = json_object();
     if (!copy(wsi, WSI_TOKEN_HTTP_COOKIE, request->cookie, sizeof(request->cookie)) ||
