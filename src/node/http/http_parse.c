@@ -41,6 +41,8 @@ int http_add_param(json_t *object, const char *name, size_t name_length, const c
         return err_set(err, ERR_USAGE, "a parameter's name is empty or too long");
     if (json_object_size(object) >= HTTP_PARAMS_MAX)
         return err_set(err, ERR_LIMIT, "too many parameters");
+    if (memchr(name, 0, name_length) || memchr(value, 0, value_length))
+        return err_set(err, ERR_USAGE, "a zero byte in a parameter");
     memcpy(key, name, name_length);
     key[name_length] = 0;
     json_t *text = json_stringn(value, value_length);
