@@ -11,6 +11,8 @@ struct api {
 };
 
 // ---- check.c: parameters.
+// A reason as JSON; where it quotes a value and cuts a letter in two, its letters beyond ASCII become '?': it must not get lost.
+json_t *api_reason(char *text);
 // The declared parameter of a name; those of the path are found in `common` when the endpoint has none.
 const struct api_param *api_find_param(const struct endpoint *endpoint,
                                        const struct api_param *common, const char *name);

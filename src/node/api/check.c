@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Parameters: from what clients write (strings of forms, JSON of any kind) to what a handler may rely on.
+#include <errno.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -52,6 +54,16 @@ const struct api_param *api_find_param(const struct endpoint *endpoint,
     return find_in(common, name);
 }
 
+json_t *api_reason(char *text)
+{
+    json_t *reason = json_string(text);
+    if (reason)
+        return reason;
+    for (char *c = text; *c; c++)
+        *c = *c & 0x80 ? '?' : *c;
+    return json_string(text);
+}
+
 static void refuse(json_t *errors, const char *name, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
@@ -60,9 +72,10 @@ static void refuse(json_t *errors, const char *name, const char *format, ...)
     char text[ERR_TEXT_BYTES];
     va_list arguments;
     va_start(arguments, format);
+    // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): va_start() is right above
     vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
-    json_object_set_new(errors, name, json_string(text));
+    json_object_set_new(errors, name, api_reason(text));
 }
 
 // A scalar as text; numbers as people write them. NULL for what is none.
@@ -119,8 +132,9 @@ static json_t *check_integer(const struct api_param *param, const char *name, co
                              json_t *errors)
 {
     char *end;
+    errno = 0;
     long long number = strtoll(text, &end, 10);
-    if (end == text || *end || strlen(text) > 19) {
+    if (end == text || *end || errno || strlen(text) > 20) {
         refuse(errors, name, "type check ('integer') failed - got '%.60s'", text);
         return NULL;
     }
@@ -142,7 +156,7 @@ static json_t *check_number(const struct api_param *param, const char *name, con
     char *end;
     double number = strtod(text, &end);
     bool plain = strspn(text, "0123456789.-") == strlen(text);
-    if (end == text || *end || !plain) {
+    if (end == text || *end || !plain || !isfinite(number)) {
         refuse(errors, name, "type check ('number') failed - got '%.60s'", text);
         return NULL;
     }

@@ -64,7 +64,7 @@ int api_refuse(struct api_call *call, struct err *err, const char *name, const c
     va_end(arguments);
     if (!call->errors)
         call->errors = json_object();
-    json_object_set_new(call->errors, name, json_string(text));
+    json_object_set_new(call->errors, name, api_reason(text));
     return err_set(err, ERR_USAGE, "Parameter verification failed.");
 }
 
