@@ -96,8 +96,8 @@ int cloudinit_check_custom(const char *cicustom, struct err *err)
     json_object_foreach(properties, key, value)
     {
         const char *volid = json_string_value(value), *colon = strchr(volid, ':');
-        if (!result && (cloudinit_document_named(key) == CLOUDINIT_COUNT || !colon ||
-                        strncmp(colon, ":snippets/", 10) != 0))
+        if (!result && (cloudinit_document_named(key) == CLOUDINIT_COUNT ||
+                        !volume_names_storage(volid) || strncmp(colon, ":snippets/", 10) != 0))
             result =
                 err_set(err, ERR_USAGE,
                         "user=, network=, meta= and vendor= name snippets: STORE:snippets/FILE");
@@ -175,15 +175,17 @@ static json_t *words(const char *text)
 
 static json_t *compose_user(int64_t vmid, const json_t *config)
 {
-    char fallback[32], full[256];
+    char fallback[32], *full = NULL;
     snprintf(fallback, sizeof(fallback), "VM%lld", (long long)vmid);
     const char *name = text_of(config, "name"), *user = text_of(config, "ciuser");
     const char *password = text_of(config, "cipassword"), *domain = text_of(config, "searchdomain");
     name = name ? name : fallback;
-    snprintf(full, sizeof(full), "%s%s%.*s", name, domain ? "." : "",
-             domain ? (int)strcspn(domain, " ,;") : 0, domain ? domain : "");
+    if (asprintf(&full, "%s%s%.*s", name, domain ? "." : "",
+                 domain ? (int)strcspn(domain, " ,;") : 0, domain ? domain : "") < 0)
+        abort();
     json_t *document =
         json_pack("{s:s, s:s, s:b}", "hostname", name, "fqdn", full, "manage_etc_hosts", 1);
+    free(full);
     if (user)
         json_object_set_new(document, "user", json_string(user));
     if (user && !strcmp(user, "root"))

@@ -72,13 +72,22 @@ static int check_path(const char *text, struct err *err)
 const struct api_format rest_format_path = {"acl-path", "/, /vms/100, /storage/local, …",
                                             check_path};
 
+// The datastore's name becomes a part of the permission that is asked for: nothing but a name may stand there.
+static bool names_storage(const char *volume)
+{
+    return !volume || !strchr(volume, ':') || volume_names_storage(volume);
+}
+
 static int check_disk(const char *text, struct err *err)
 {
     json_t *disk = property_parse(text, "file", err);
-    const char *file = json_string_value(json_object_get(disk, "file"));
-    int result = !disk  ? -1
-                 : file ? 0
-                        : err_set(err, ERR_USAGE, "it must begin with a volume, or STORE:GIB");
+    const char *file = api_param_string(disk, "file");
+    const char *from = api_param_string(disk, "import-from");
+    int result = disk ? 0 : -1;
+    if (disk && !file)
+        result = err_set(err, ERR_USAGE, "it must begin with a volume, or STORE:GIB");
+    else if (disk && !(names_storage(file) && (!from || from[0] == '/' || names_storage(from))))
+        result = err_set(err, ERR_USAGE, "what stands before the ':' is no name of a storage");
     json_decref(disk);
     return result;
 }
@@ -144,8 +153,8 @@ static void disk_permission(const char *value, char *expression, size_t size)
     if (from && colon && from[0] != '/') {
         long long owner = strtoll(colon + 1, NULL, 10);
         used += (size_t)snprintf(expression + used, size - used,
-                                 " & /storage/%.*s Datastore.AllocateSpace|Datastore.Audit",
-                                 (int)(colon - from), from);
+                                 "%s/storage/%.*s Datastore.AllocateSpace|Datastore.Audit",
+                                 used ? " & " : "", (int)(colon - from), from);
         if (owner && used < size)
             snprintf(expression + used, size - used, " & /vms/%lld VM.Clone", owner);
     } else if (from) {

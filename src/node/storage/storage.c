@@ -26,10 +26,18 @@ static const struct plain {
 #define PLAIN_COUNT (sizeof(plains) / sizeof(plains[0]))
 #define ALL_CONTENT "images,rootdir,iso,vztmpl,snippets,backup,import"
 
+bool volume_names_storage(const char *text)
+{
+    size_t n = 0;
+    while (isalnum((unsigned char)text[n]) || (text[n] && strchr("-_.", text[n])))
+        n++;
+    return n && n < 64 && text[n] == ':';
+}
+
 int volume_split(const char *volid, char store_id[64], const char **name, struct err *err)
 {
     const char *colon = strchr(volid, ':');
-    if (!colon || colon == volid || colon - volid >= 64 || strstr(volid, "..") ||
+    if (!colon || !volume_names_storage(volid) || strstr(volid, "..") ||
         strlen(volid) >= VOLUME_ID_BYTES || !colon[1] || colon[1] == '/')
         return err_set(err, ERR_USAGE, "unable to parse volume ID '%.100s'", volid);
     snprintf(store_id, 64, "%.*s", (int)(colon - volid), volid);

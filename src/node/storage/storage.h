@@ -43,6 +43,8 @@ bool storage_takes(struct storage *storage, const char *id, const char *content)
 // [{"volid", "content", "format", "size", …}]; content and vmid may be NULL and 0: all.
 json_t *storage_content(struct storage *storage, const char *id, const char *content, int64_t vmid,
                         struct err *err);
+// Does "STORE:…" begin with what can be a datastore's name?
+bool volume_names_storage(const char *text);
 // Path of the volume or file; its format too when wanted.
 int volume_path(struct storage *storage, const char *volid, char path[VOLUME_PATH_BYTES],
                 char format[16], struct err *err);
