@@ -54,7 +54,8 @@ bool guest_disk_volume(const char *text, char volid[VOLUME_ID_BYTES], bool *cdro
     const char *file = json_string_value(json_object_get(disk, "file"));
     const char *media = json_string_value(json_object_get(disk, "media"));
     *cdrom = media && !strcmp(media, "cdrom");
-    bool volume = file && strcmp(file, "none") != 0 && strchr(file, ':');
+    bool volume =
+        file && strcmp(file, "none") != 0 && strchr(file, ':') && strlen(file) < VOLUME_ID_BYTES;
     if (volume)
         snprintf(volid, VOLUME_ID_BYTES, "%s", file);
     json_decref(disk);

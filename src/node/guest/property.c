@@ -98,12 +98,23 @@ static void append_sorted(char **text, size_t *length, const json_t *properties,
     }
 }
 
+// Would the default key's value be read as such without its key?
+static bool stands_bare(const char *value)
+{
+    const char *equals = strchr(value, '=');
+    return *value && !(equals && is_key(value, (size_t)(equals - value)));
+}
+
 char *property_print(const json_t *properties, const char *default_key)
 {
     char *text = calloc(1, 1);
     size_t length = 0;
     const char *first =
         default_key ? json_string_value(json_object_get(properties, default_key)) : NULL;
+    if (first && !stands_bare(first)) {
+        append(&text, &length, default_key);
+        append(&text, &length, "=");
+    }
     if (first)
         append(&text, &length, first);
     append_sorted(&text, &length, properties, default_key, NULL);

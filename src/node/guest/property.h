@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Property strings: "local:100/vm-100-disk-0.qcow2,size=32G,ssd=1". Some have a first part without a name (their default key), network cards
-// one whose name is their model. Printed, the first part stays first and the others follow in alphabetical order: clients compare strings.
+// one whose name is their model. Printed, the first part stays first (with its key where it would be misread without) and the others follow in alphabetical order: clients compare strings.
 //
 // Pure.
 #ifndef WIRT_NODE_GUEST_PROPERTY_H
