@@ -265,10 +265,11 @@ int archive_next(struct archive_reader *reader, struct archive_record *record, s
         return reader->ended ? 0 : broken(err, none.text);
     }
     reader->records++;
-    if (record->disk >= reader->disk_count || record->length > ARCHIVE_RECORD_MAX ||
-        record->offset > reader->disk_size[record->disk] ||
+    // A record of nothing would make a stream of a few bytes go on for as long as its sender likes.
+    if (record->disk >= reader->disk_count || !record->length ||
+        record->length > ARCHIVE_RECORD_MAX || record->offset > reader->disk_size[record->disk] ||
         record->length > reader->disk_size[record->disk] - record->offset)
-        return broken(err, "a record lies outside its disk");
+        return broken(err, "a record is empty or lies outside its disk");
     record->bytes = reader->bytes;
     return take(reader, reader->bytes, record->length, err) ? -1 : 1;
 }
