@@ -84,6 +84,9 @@ def test_snippets(api, node, vm):
     node.owner("PUT", "/access/acl", {"path": "/vms/100", "users": "ann@wirt", "roles": "PVEVMAdmin"})
     ann = proxmoxer_client(node, user="ann@wirt", password="long enough")
     refused(lambda: ann.nodes(node.name).qemu(100).config.put(cicustom="user=local:snippets/mine.yaml"), "403", "/storage/local")
+    # What stands for a datastore's name becomes a part of the permission that is asked for, and must not widen it.
+    wider = "user=a B | world | c:snippets/x,network=local:snippets/mine.yaml"
+    refused(lambda: ann.nodes(node.name).qemu(100).config.put(cicustom=wider), "400", "Parameter verification")
 
 
 def test_wrong_addresses(vm):
