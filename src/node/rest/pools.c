@@ -231,17 +231,29 @@ static int delete_pool(struct api_call *call, struct err *err)
         .name = "poolid", .type = API_STRING, .max = 60, .format = &rest_format_name,              \
         .about = "the pool's name"                                                                 \
     }
+// As numbers are written: the text becomes a path, and a member of the pool.
+static int check_vmid(const char *text, struct err *err)
+{
+    size_t length = strlen(text);
+    return length && length < 10 && text[0] != '0' && strspn(text, "0123456789") == length
+               ? 0
+               : err_set(err, ERR_USAGE, "value does not look like a valid VM ID");
+}
+static const struct api_format vmid_format = {"vmid", "a guest's number", check_vmid};
+
 #define CHANGES                                                                                    \
     {.name = "comment", .type = API_STRING, .optional = true, .max = 2048, .about = "a note"},     \
         {.name = "vms",                                                                            \
          .type = API_LIST,                                                                         \
          .optional = true,                                                                         \
          .max = 20,                                                                                \
+         .format = &vmid_format,                                                                   \
          .about = "guests; each needs VM.Allocate on /vms/ID"},                                    \
         {.name = "storage",                                                                        \
          .type = API_LIST,                                                                         \
          .optional = true,                                                                         \
          .max = 63,                                                                                \
+         .format = &rest_format_storage,                                                           \
          .about = "datastores; each needs Datastore.Allocate on /storage/ID"},                     \
         {.name = "delete", .type = API_BOOLEAN, .optional = true, .about = "take them out"},       \
     {                                                                                              \

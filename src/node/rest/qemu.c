@@ -295,6 +295,13 @@ static int check_create(struct api_call *call, struct err *err)
                                        : claim(call, "vmid", "create", err);
 }
 
+// A volume, whose datastore's name becomes a part of the permission, or a file, which is root's.
+static int check_archive(const char *text, struct err *err)
+{
+    return text[0] == '/' ? 0 : rest_format_volume.check(text, err);
+}
+static const struct api_format archive_format = {"archive", "STORE:backup/FILE", check_archive};
+
 static void archive_permission(const char *value, char *expression, size_t size)
 {
     const char *name = strstr(value, "vzdump-qemu-");
@@ -537,6 +544,7 @@ const struct endpoint rest_qemu[] = {
                                            .type = API_STRING,
                                            .optional = true,
                                            .max = 250,
+                                           .format = &archive_format,
                                            .about = "restore this backup",
                                            .permission_of = archive_permission},
                                           P_BOOLEAN("start", "start it"),
