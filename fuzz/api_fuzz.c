@@ -40,17 +40,29 @@ static void check_text(const struct api_param *param, const json_t *value)
     demand(!param->format || !param->format->check(text, &err));
 }
 
-// "root", or "PATH PRIVILEGE", and no alternative to it.
+// "root", or terms of "PATH PRIVILEGE".
 static void check_expression(const char *expression)
 {
     if (!*expression || !strcmp(expression, "root"))
         return;
-    demand(!strstr(expression, " | "));
-    for (const char *term = expression; term; term = strstr(term, " & ")) {
-        term += term == expression ? 0 : 3;
+    for (const char *term = expression; term;) {
         const char *space = strchr(term, ' ');
         demand(term[0] == '/' && space && space[1] >= 'A' && space[1] <= 'Z');
+        const char *end = strchr(space + 1, ' ');
+        demand(!end || !strncmp(end, " & ", 3) || !strncmp(end, " | ", 3));
+        term = end ? end + 3 : NULL;
     }
+}
+
+// Nothing that joins terms comes from the value.
+static void check_own(const struct api_param *param, const char *value, const char *expression)
+{
+    char other[512] = "", *plain = strdup(value);
+    for (char *c = plain; *c; c++)
+        *c = *c == '|' || *c == '&' ? '_' : *c;
+    param->permission_of(plain, other, sizeof(other));
+    demand(!strcmp(expression, other));
+    free(plain);
 }
 
 static void check_permission(const struct api_param *param, const json_t *value)
@@ -61,6 +73,7 @@ static void check_permission(const struct api_param *param, const json_t *value)
     param->permission_of(json_string_value(value), expression, sizeof(expression));
     demand(strlen(expression) < sizeof(expression) - 1); // nothing was cut off
     check_expression(expression);
+    check_own(param, json_string_value(value), expression);
 }
 
 static void check_typed(const struct api_param *param, const json_t *value)
