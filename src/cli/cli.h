@@ -2,6 +2,9 @@
 //
 // The command `wirt`: a file per verb, each a function that takes its own words and returns the exit status.
 //
+// `wirt` itself runs `run` and `ctl`; for all other words it becomes the program wirt-remote, which has the libraries that speak to a node: loading
+// them takes longer than a machine takes to start.
+//
 // Exit status: 0 success; an odd one comes from the guest's debug exit device; ours are even: those of err_exit_status(), 124 timeout, and the
 // ones named in vm/vm_status.h. Messages for people go to standard error, results to standard output.
 #ifndef WIRT_CLI_CLI_H
@@ -27,7 +30,10 @@ struct cli_verb {
 extern const struct cli_verb cli_verbs[]; // ends with a NULL name
 const struct cli_verb *cli_find_verb(const char *name);
 
-// The program: finds the verb; no words at all show what to do next.
+// argv[0] is the verb: runs it, or prints its help where --help is among its words.
+int cli_run_verb(const struct cli_verb *verb, int argc, char **argv);
+
+// All verbs: finds the one that is meant; no words at all show what to do next.
 int cli_main(int argc, char **argv);
 
 // "wirt run: text" on standard error; returns the error's exit status.

@@ -25,12 +25,6 @@ const struct cli_verb *cli_find_verb(const char *name)
     return NULL;
 }
 
-int cli_fail(const char *verb, const struct err *err)
-{
-    fprintf(stderr, "wirt %s: %s\n", verb, err->text);
-    return err_exit_status(err->code);
-}
-
 static void print_verbs(FILE *to)
 {
     for (const struct cli_verb *verb = cli_verbs; verb->name; verb++)
@@ -92,10 +86,5 @@ int cli_main(int argc, char **argv)
         fprintf(stderr, "wirt: there is no command \"%s\"; `wirt help` lists them\n", word);
         return err_exit_status(ERR_USAGE);
     }
-    for (int i = 2; i < argc && strcmp(argv[i], "--"); i++)
-        if (!strcmp(argv[i], "--help")) {
-            fputs(verb->help, stdout);
-            return 0;
-        }
-    return verb->run(argc - 1, argv + 1);
+    return cli_run_verb(verb, argc - 1, argv + 1);
 }

@@ -170,6 +170,12 @@ int os_process_wait(pid_t pid)
     return status_of(status);
 }
 
+int os_process_become_program(const char *program, char *const arguments[], struct err *err)
+{
+    execv(program, arguments);
+    return err_set_errno(err, errno, "%s cannot be started", program);
+}
+
 int os_process_find_program(const char *name, char *path, size_t path_bytes, struct err *err)
 {
     char self[PATH_MAX];

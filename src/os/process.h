@@ -39,6 +39,9 @@ int os_process_wait(pid_t pid);
 // The same without waiting: false while it runs.
 bool os_process_has_ended(pid_t pid, int *status);
 
+// This process goes on as another program, with all it has open. Returns only when that fails: -1.
+int os_process_become_program(const char *program, char *const arguments[], struct err *err);
+
 // The path of another program of wirt beside the running one: in its folder (build tree), else in ../libexec/wirt. 0 or -1.
 int os_process_find_program(const char *name, char *path, size_t path_bytes, struct err *err);
 

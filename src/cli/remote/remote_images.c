@@ -111,7 +111,7 @@ int remote_images_build(struct remote *remote, struct err *err)
         (char[]){"wirt"}, (char[]){"disk"}, (char[]){"convert"}, raw, qcow2, NULL};
     int result = run_program("wirt-image", build, err);
     if (!result)
-        result = run_program("wirt", convert, err);
+        result = run_program("wirt-remote", convert, err);
     if (!result && !keep)
         result = install(remote, qcow2, name ? name : release, err);
     os_file_remove(raw);
