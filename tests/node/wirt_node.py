@@ -240,14 +240,12 @@ class Shell:
         return text
 
     def run(self, command):
-        """What the command prints; it ends by its status."""
+        """What the command prints, between a mark and one with its status; prompts and the echo of what is typed stand before them."""
         self.number += 1
-        mark = f"mark{self.number}"
-        self.socket.sendall(f"{command}; echo {mark[:4]}''{mark[4:]} $?\n".encode())
-        text = self.read_until(rf"{mark} (\d+)\r?\n".encode())
-        body = text.decode(errors="replace").replace("\r", "")
-        before = body[:body.index(f"{mark} ")]
-        return before.partition("\n")[2].strip() if "\n" in before else before.strip()
+        begin, end = f"begin{self.number}", f"end{self.number}"
+        self.socket.sendall(f"echo be''{begin[2:]}; {command}; echo e''{end[1:]} $?\n".encode())
+        text = self.read_until(rf"{end} (\d+)\r?\n".encode()).decode(errors="replace").replace("\r", "")
+        return text.partition(f"{begin}\n")[2].partition(f"{end} ")[0].strip()
 
     def wait(self, condition):
         self.run(f"until {condition}; do sleep 0.1; done")
