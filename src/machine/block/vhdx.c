@@ -206,7 +206,7 @@ static int parse(struct vhdx *vhdx, struct err *err)
 
 static struct block_node *vhdx_open(struct block_node *file, bool read_only, struct err *err)
 {
-    struct vhdx_log log;
+    struct vhdx_log log = {0};
     int rc = read_only
                  ? check_header(file, &log, err)
                  : err_set(err, ERR_UNSUPPORTED, "VHDX images can only be read; convert it first");
