@@ -6,13 +6,12 @@ The interface stands in a network namespace of the test's own, for which no righ
 """
 import ctypes
 import fcntl
-import hashlib
 import os
 import re
 import socket
 import struct
-import threading
 
+from transfer import Server
 from wirt_guest import BUSYBOX_PROMPT, Console, busybox, check_quiet, skip
 
 NEW_USER, NEW_NET = 0x10000000, 0x40000000
@@ -20,8 +19,6 @@ TUNSETIFF, TUNSETPERSIST, TUNSETOWNER = 0x400454CA, 0x400454CB, 0x400454CC
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_UP = 2, 0x1000, 0x4000, 1
 SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK = 0x8914, 0x8916, 0x891C
 NAME, HOST, GUEST = b"wirt0", "10.77.0.1", "10.77.0.2"
-MIB = 64
-BLOCK = os.urandom(1 << 20)
 
 
 def write(path, text):
@@ -51,26 +48,6 @@ def make_interface():
         fcntl.ioctl(control, SIOCSIFFLAGS, struct.pack("16sH22x", NAME, IFF_UP))
 
 
-class Server(threading.Thread):
-    """Sends to the first connection, takes what the second sends and keeps its sum."""
-
-    def __init__(self):
-        super().__init__(daemon=True)
-        self.listener = socket.create_server((HOST, 0))
-        self.port = self.listener.getsockname()[1]
-        self.received = hashlib.sha256()
-
-    def run(self):
-        down, _ = self.listener.accept()
-        with down:
-            for _ in range(MIB):
-                down.sendall(BLOCK)
-        up, _ = self.listener.accept()
-        with up:
-            while piece := up.recv(1 << 16):
-                self.received.update(piece)
-
-
 def counters(vm):
     """Bytes and frames received, bytes and frames sent."""
     words = vm.run("grep eth0 /proc/net/dev", BUSYBOX_PROMPT).split(":")[-1].split()
@@ -81,20 +58,17 @@ if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
     skip("this user may not open /dev/net/tun, which everybody may on a Debian with udev")
 enter_namespace()
 make_interface()
-server = Server()
+server = Server(HOST, 64)
 server.start()
-expected = hashlib.sha256()
-for _ in range(MIB):
-    expected.update(BLOCK)
 with Console(busybox("cloud", "", "--net", f"tap={NAME.decode()}", "--memory", "512M"), 200) as guest:
     guest.wait_for(BUSYBOX_PROMPT)
     guest.run(f"ifconfig eth0 {GUEST} netmask 255.255.255.0 up", BUSYBOX_PROMPT)
     total = guest.run(f"nc {HOST} {server.port} </dev/null >/tmp/down; sha256sum </tmp/down", BUSYBOX_PROMPT)
-    assert re.search(f"^{expected.hexdigest()}  -$", total, re.MULTILINE), total
+    assert re.search(f"^{server.expected.hexdigest()}  -$", total, re.MULTILINE), total
     between = counters(guest)
     guest.run(f"nc {HOST} {server.port} </tmp/down", BUSYBOX_PROMPT)
-    server.join(60)
-    assert server.received.hexdigest() == expected.hexdigest(), "what came up differs"
+    server.join(300)
+    assert server.received.hexdigest() == server.expected.hexdigest(), "what came up differs"
     end = counters(guest)
     received, sent = between[0] / between[1], (end[2] - between[2]) / (end[3] - between[3])
     print(f"mean frame: {received:.0f} bytes received, {sent:.0f} sent")

@@ -62,6 +62,26 @@ int guest_put(struct guests *guests, struct store_txn *txn, int64_t vmid, int64_
     return store_commit(guests->options.store, txn, err);
 }
 
+int guest_set_member(struct guests *guests, int64_t vmid, const char *member, json_t *value,
+                     struct err *err)
+{
+    int64_t revision;
+    struct store_txn txn;
+    json_t *record = guest_get_at(guests, vmid, &revision);
+    if (!record) {
+        json_decref(value);
+        return guest_missing(guests, vmid, err);
+    }
+    json_t *changed = json_copy(record);
+    json_decref(record);
+    if (value)
+        json_object_set_new(changed, member, value);
+    else
+        json_object_del(changed, member);
+    store_txn_begin(&txn);
+    return guest_put(guests, &txn, vmid, revision, changed, err);
+}
+
 void guest_digest(const json_t *config, char digest[41])
 {
     char hash[SECRET_HASH_BYTES];
@@ -237,6 +257,15 @@ void guest_status(struct guests *guests, int64_t vmid, struct guest_status *stat
         memcpy(status->counters, live->counters, sizeof(status->counters));
     }
     pthread_mutex_unlock(&guests->lock);
+}
+
+bool guest_is_running(struct guests *guests, int64_t vmid)
+{
+    pthread_mutex_lock(&guests->lock);
+    const struct live *live = find_live(guests, vmid);
+    bool running = live && live->running;
+    pthread_mutex_unlock(&guests->lock);
+    return running;
 }
 
 void guest_set_counters(struct guests *guests, int64_t vmid, const double counters[4])

@@ -66,6 +66,8 @@ struct guest_status {
     int64_t counters[4];   // guest_set_counters()
 };
 void guest_status(struct guests *guests, int64_t vmid, struct guest_status *status);
+// The same word alone: nothing is measured for it.
+bool guest_is_running(struct guests *guests, int64_t vmid);
 // Bytes of its disks and networks since its start, as its rows show them: read, written, received, sent.
 void guest_set_counters(struct guests *guests, int64_t vmid, const double counters[4]);
 // A row of lists: vmid, name, status, cpus, maxmem, …

@@ -111,9 +111,7 @@ static json_t *ask(struct port *port, const char *command, json_t *arguments, do
 json_t *guest_agent(struct guests *guests, int64_t vmid, const char *command, json_t *arguments,
                     double seconds, struct err *err)
 {
-    struct guest_status status;
-    guest_status(guests, vmid, &status);
-    if (!guest_exists(guests, vmid) || !status.running) {
+    if (!guest_exists(guests, vmid) || !guest_is_running(guests, vmid)) {
         json_decref(arguments);
         if (!guest_exists(guests, vmid))
             guest_missing(guests, vmid, err);

@@ -255,11 +255,9 @@ static int put_in_place(struct backup *b, const char *path, char volid[VOLUME_ID
 static int save(struct backup *b, char volid[VOLUME_ID_BYTES], struct err *err)
 {
     char path[VOLUME_PATH_BYTES];
-    struct guest_status status;
     if (list_disks(b, err))
         return -1;
-    guest_status(b->guests, b->vmid, &status);
-    b->live = status.running;
+    b->live = guest_is_running(b->guests, b->vmid);
     int fd = storage_spool(b->guests->options.storage, b->how->storage, 0, path, err);
     if (fd < 0)
         return -1;
@@ -390,24 +388,6 @@ static int restore_drive(struct restore *r, const char *key, const char *text, s
     return 0;
 }
 
-static void restore_net(struct restore *r, const char *key, const char *text)
-{
-    json_t *net = property_parse_net(text, NULL);
-    if (!net)
-        return;
-    if (r->how->unique)
-        json_object_del(net, "macaddr");
-    char *bare = property_print(net, "model");
-    json_t *fresh = r->how->unique ? property_parse_net(bare, NULL) : json_incref(net);
-    char *printed = fresh ? property_print_net(fresh) : NULL;
-    if (printed)
-        json_object_set_new(r->config, key, json_string(printed));
-    free(printed);
-    free(bare);
-    json_decref(fresh);
-    json_decref(net);
-}
-
 static int restore_keys(struct restore *r, struct err *err)
 {
     const char *key;
@@ -422,7 +402,7 @@ static int restore_keys(struct restore *r, struct err *err)
         } else if (!r->how->permitted(r->how->user, key, value)) {
             task_log(r->task, "'%s' of the backup is left out", key);
         } else if (!strncmp(key, "net", 3) && json_is_string(value)) {
-            restore_net(r, key, json_string_value(value));
+            guest_copy_net(r->config, key, json_string_value(value), r->how->unique);
         } else {
             json_object_set(r->config, key, value);
         }
@@ -474,12 +454,10 @@ static int restore_commit(struct restore *r, struct err *err)
 
 static int check_replaced(struct restore *r, struct err *err)
 {
-    struct guest_status status;
     json_t *old = volumes_of(r->guests->options.storage, r->vmid), *row;
     size_t index;
     int result = 0;
-    guest_status(r->guests, r->vmid, &status);
-    if (status.running)
+    if (guest_is_running(r->guests, r->vmid))
         result =
             err_set(err, ERR_BUSY, "unable to restore VM %lld - VM is running", (long long)r->vmid);
     json_array_foreach(

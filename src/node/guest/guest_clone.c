@@ -65,21 +65,21 @@ static int clone_disk(struct cloning *c, const char *key, const char *text, stru
     return 0;
 }
 
-// Another guest has other addresses.
-static void clone_net(struct cloning *c, const char *key, const char *text)
+void guest_copy_net(json_t *config, const char *key, const char *text, bool fresh)
 {
     json_t *net = property_parse_net(text, NULL);
     if (!net)
         return;
-    json_object_del(net, "macaddr");
+    if (fresh)
+        json_object_del(net, "macaddr");
     char *bare = property_print(net, "model");
-    json_t *fresh = property_parse_net(bare, NULL);
-    char *printed = fresh ? property_print_net(fresh) : NULL;
+    json_t *made = fresh ? property_parse_net(bare, NULL) : json_incref(net);
+    char *printed = made ? property_print_net(made) : NULL;
     if (printed)
-        json_object_set_new(c->config, key, json_string(printed));
+        json_object_set_new(config, key, json_string(printed));
     free(printed);
     free(bare);
-    json_decref(fresh);
+    json_decref(made);
     json_decref(net);
 }
 
@@ -95,7 +95,7 @@ static int clone_keys(struct cloning *c, const json_t *config, struct err *err)
             if (clone_disk(c, key, json_string_value(value), err))
                 return -1;
         } else if (!strncmp(key, "net", 3) && strspn(key + 3, "0123456789") == strlen(key + 3)) {
-            clone_net(c, key, json_string_value(value));
+            guest_copy_net(c->config, key, json_string_value(value), true);
         } else {
             json_object_set(c->config, key, value);
         }
@@ -134,7 +134,6 @@ static int finish(struct cloning *c, struct err *err)
 static int clone_locked(struct guests *guests, struct task *task, const struct guest_clone *clone,
                         struct err *err)
 {
-    struct guest_status status;
     json_t *record = guest_get(guests, clone->from);
     if (!record)
         return guest_missing(guests, clone->from, err);
@@ -149,7 +148,6 @@ static int clone_locked(struct guests *guests, struct task *task, const struct g
                           .full = clone->full < 0 ? !template : clone->full,
                           .config = json_object()};
     store_txn_begin(&c->txn);
-    guest_status(guests, clone->from, &status);
     int result = -1;
     const json_t *snapshot =
         clone->snapshot ? json_object_get(json_object_get(record, "snapshots"), clone->snapshot)
@@ -160,7 +158,7 @@ static int clone_locked(struct guests *guests, struct task *task, const struct g
     }
     if (clone->snapshot && !snapshot)
         err_set(err, ERR_NOT_FOUND, "snapshot '%s' does not exist", clone->snapshot);
-    else if (status.running && !snapshot)
+    else if (!snapshot && guest_is_running(guests, clone->from))
         err_set(err, ERR_BUSY,
                 "VM %lld is running: it can be cloned when it is stopped, or from a snapshot",
                 (long long)clone->from);

@@ -59,6 +59,9 @@ void guest_folder(struct guests *guests, int64_t vmid, char path[4096]);
 int guest_put(struct guests *guests, struct store_txn *txn, int64_t vmid, int64_t revision,
               json_t *record, struct err *err);
 json_t *guest_get_at(struct guests *guests, int64_t vmid, int64_t *revision);
+// Changes one member of the record, and nothing else. Takes the value over; NULL: the member goes.
+int guest_set_member(struct guests *guests, int64_t vmid, const char *member, json_t *value,
+                     struct err *err);
 bool guest_wait_end(struct guests *guests, struct task *task, int64_t vmid, double seconds);
 // ---- guest_net.c
 void guests_network_open(struct guests *guests);
@@ -81,6 +84,8 @@ int guest_snapshot_forget(struct guests *guests, int64_t vmid, const char *name,
 int guest_snapshot_resume(struct guests *guests, int64_t vmid, struct err *err);
 // guest_move.c: after a crash.
 int guest_move_resume(struct guests *guests, int64_t vmid, struct err *err);
+// guest_clone.c: the card into another guest's configuration. `fresh`: with an address of its own.
+void guest_copy_net(json_t *config, const char *key, const char *text, bool fresh);
 // Volumes that go, or that nobody came to refer to.
 void guest_remove_leftovers(struct guests *guests, int64_t vmid);
 // Calls `act` at an instant: the guest's file systems are frozen by its agent, or else the machine stands still. guest_backup.c

@@ -11,13 +11,6 @@
 
 #define LOCK_SECONDS 10
 
-static bool is_running(struct guests *guests, int64_t vmid)
-{
-    struct guest_status status;
-    guest_status(guests, vmid, &status);
-    return status.running;
-}
-
 // ---- Coming.
 
 int guest_claim(struct guests *guests, int64_t vmid, const char *lock, struct err *err)
@@ -32,20 +25,6 @@ int guest_claim(struct guests *guests, int64_t vmid, const char *lock, struct er
                                  : -1;
 }
 
-static int unlock_record(struct guests *guests, int64_t vmid, struct err *err)
-{
-    int64_t revision;
-    struct store_txn txn;
-    json_t *record = guest_get_at(guests, vmid, &revision);
-    if (!record)
-        return guest_missing(guests, vmid, err);
-    json_t *changed = json_copy(record);
-    json_object_del(changed, "lock");
-    json_decref(record);
-    store_txn_begin(&txn);
-    return guest_put(guests, &txn, vmid, revision, changed, err);
-}
-
 int guest_create(struct guests *guests, struct task *task, int64_t vmid, const json_t *config,
                  struct err *err)
 {
@@ -54,7 +33,7 @@ int guest_create(struct guests *guests, struct task *task, int64_t vmid, const j
     struct guest_change change = {.changes = config, .task = task};
     int result = guest_configure(guests, vmid, &change, err);
     if (!result)
-        result = unlock_record(guests, vmid, err);
+        result = guest_set_member(guests, vmid, "lock", NULL, err);
     if (result)
         guest_remove_record(guests, vmid, task, NULL);
     guest_unlock(guests, vmid, false);
@@ -126,7 +105,7 @@ int guest_destroy(struct guests *guests, struct task *task, int64_t vmid, struct
     int result = -1;
     if (!record)
         guest_missing(guests, vmid, err);
-    else if (is_running(guests, vmid))
+    else if (guest_is_running(guests, vmid))
         err_set(err, ERR_BUSY, "VM %lld is running - destroy failed", (long long)vmid);
     else if (json_integer_value(json_object_get(config, "protection")))
         err_set(err, ERR_BUSY, "can't remove VM %lld - protection mode enabled", (long long)vmid);
@@ -149,7 +128,7 @@ int guest_make_template(struct guests *guests, struct task *task, int64_t vmid, 
     int result = -1;
     if (!record)
         guest_missing(guests, vmid, err);
-    else if (is_running(guests, vmid))
+    else if (guest_is_running(guests, vmid))
         err_set(err, ERR_BUSY, "you can't convert a VM to template if VM is running");
     else if (json_object_size(json_object_get(record, "snapshots")))
         err_set(err, ERR_BUSY, "you can't convert a VM to template if it has snapshots");
@@ -212,7 +191,7 @@ static int resize_locked(struct guests *guests, int64_t vmid, const char *disk, 
     if (!result)
         result = target_size(size, bytes, &bytes, err);
     if (!result)
-        result = is_running(guests, vmid)
+        result = guest_is_running(guests, vmid)
                      ? resize_running(guests, vmid, disk, volid, bytes, err)
                      : volume_resize(guests->options.storage, volid, bytes, err);
     if (!result) { // the string shows the size: written anew from the volume's record
@@ -245,12 +224,12 @@ static void recover_one(struct guests *guests, int64_t vmid, const json_t *recor
         return;
     if (!strcmp(lock, "create") || !strcmp(lock, "clone") || !strcmp(lock, "destroy"))
         guest_remove_record(guests, vmid, NULL, NULL);
-    else if (!strcmp(lock, "snapshot") && is_running(guests, vmid))
+    else if (!strcmp(lock, "snapshot") && guest_is_running(guests, vmid))
         guest_snapshot_resume(guests, vmid, NULL);
     else if (!strcmp(lock, "move"))
         guest_move_resume(guests, vmid, NULL);
     else
-        unlock_record(guests, vmid, NULL);
+        guest_set_member(guests, vmid, "lock", NULL, NULL);
 }
 
 void guests_recover(struct guests *guests)

@@ -15,13 +15,6 @@
 #define LOCK_SECONDS 10
 #define ASK_SECONDS  10
 
-static bool is_running(struct guests *guests, int64_t vmid)
-{
-    struct guest_status status;
-    guest_status(guests, vmid, &status);
-    return status.running;
-}
-
 static json_t *changed_copy(struct guests *guests, int64_t vmid, int64_t *revision)
 {
     json_t *record = guest_get_at(guests, vmid, revision);
@@ -163,7 +156,7 @@ static int move_locked(struct guests *guests, struct task *task, int64_t vmid,
         volume_size(guests->options.storage, from, &size, err))
         return -1;
     const char *as = move->format ? move->format : format;
-    if (!is_running(guests, vmid))
+    if (!guest_is_running(guests, vmid))
         return volume_make_copy(guests->options.storage, from, move->storage, vmid, as, task, to,
                                 err) ||
                        settle(guests, vmid, move->disk, to, from, move->remove, err)
@@ -229,8 +222,9 @@ int guest_move_resume(struct guests *guests, int64_t vmid, struct err *err)
     int result = -1;
     if (key && from && to) {
         guest_jobs_cancel(guests, vmid);
-        bool moved = is_running(guests, vmid) ? writes(guests, vmid, key, to)
-                                              : written_s(guests, to) > written_s(guests, from);
+        bool moved = guest_is_running(guests, vmid)
+                         ? writes(guests, vmid, key, to)
+                         : written_s(guests, to) > written_s(guests, from);
         result = settle(guests, vmid, key, moved ? to : from, moved ? from : to, false, err);
     }
     json_decref(record);

@@ -20,31 +20,15 @@
 
 // ---- The record's member.
 
-static bool is_running(struct guests *guests, int64_t vmid)
-{
-    struct guest_status status;
-    guest_status(guests, vmid, &status);
-    return status.running;
-}
-
 int guest_note_running(struct guests *guests, int64_t vmid, const json_t *config, struct err *err)
 {
-    int64_t revision;
-    struct store_txn txn;
-    json_t *record = guest_get_at(guests, vmid, &revision);
-    if (!record)
-        return guest_missing(guests, vmid, err);
-    json_t *changed = json_copy(record);
-    json_decref(record);
-    json_object_set_new(changed, "running", json_deep_copy(config));
-    store_txn_begin(&txn);
-    return guest_put(guests, &txn, vmid, revision, changed, err);
+    return guest_set_member(guests, vmid, "running", json_deep_copy(config), err);
 }
 
 json_t *guest_running_config(struct guests *guests, int64_t vmid, const json_t *record)
 {
     json_t *running = json_object_get(record, "running");
-    return running && is_running(guests, vmid) ? json_incref(running) : NULL;
+    return running && guest_is_running(guests, vmid) ? json_incref(running) : NULL;
 }
 
 // What the machine has no part in: it holds as soon as it is written.

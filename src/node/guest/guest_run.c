@@ -148,17 +148,10 @@ static int not_running(int64_t vmid, struct err *err)
     return err_set(err, ERR_BUSY, "VM %lld is not running", (long long)vmid);
 }
 
-static bool is_running(struct guests *guests, int64_t vmid)
-{
-    struct guest_status status;
-    guest_status(guests, vmid, &status);
-    return status.running;
-}
-
 json_t *guest_control(struct guests *guests, int64_t vmid, json_t *request, double seconds,
                       struct err *err)
 {
-    if (is_running(guests, vmid))
+    if (guest_is_running(guests, vmid))
         return control(guests, vmid, request, seconds, err);
     json_decref(request);
     not_running(vmid, err);
@@ -168,7 +161,7 @@ json_t *guest_control(struct guests *guests, int64_t vmid, json_t *request, doub
 json_t *guest_control_with(struct guests *guests, int64_t vmid, json_t *request, const int *fds,
                            size_t count, double seconds, struct err *err)
 {
-    if (is_running(guests, vmid))
+    if (guest_is_running(guests, vmid))
         return control_with(guests, vmid, request, fds, count, seconds, err);
     json_decref(request);
     not_running(vmid, err);
@@ -392,7 +385,7 @@ static int start_locked(struct guests *guests, struct task *task, int64_t vmid, 
     json_t *machine = NULL;
     int result = -1;
     guest_folder(guests, vmid, folder);
-    if (is_running(guests, vmid))
+    if (guest_is_running(guests, vmid))
         err_set(err, ERR_BUSY, "VM %lld already running", (long long)vmid);
     else if (json_object_get(config, "template"))
         err_set(err, ERR_BUSY, "you can't start a vm if it's a template");
@@ -473,7 +466,7 @@ int guest_stop(struct guests *guests, struct task *task, int64_t vmid, struct er
 static int shutdown_locked(struct guests *guests, struct task *task, int64_t vmid,
                            unsigned timeout_s, bool force, struct err *err)
 {
-    if (!is_running(guests, vmid))
+    if (!guest_is_running(guests, vmid))
         return not_running(vmid, err);
     json_t *ok = control(guests, vmid, json_pack("{s:s}", "do", "power-button"), 5, err);
     json_decref(ok);

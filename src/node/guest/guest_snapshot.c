@@ -47,13 +47,6 @@ static json_t *get_snapshot(struct guests *guests, int64_t vmid, const char *nam
     return snapshot;
 }
 
-static bool is_running(struct guests *guests, int64_t vmid)
-{
-    struct guest_status status;
-    guest_status(guests, vmid, &status);
-    return status.running;
-}
-
 // ---- Taking.
 
 struct taking {
@@ -190,7 +183,7 @@ static int take_locked(struct taking *t, struct task *task, const char *descript
     if (!record)
         return guest_missing(t->guests, t->vmid, err);
     const json_t *config = json_object_get(record, "config");
-    bool running = is_running(t->guests, t->vmid);
+    bool running = guest_is_running(t->guests, t->vmid);
     int result = -1;
     if (json_object_get(config, "template"))
         err_set(err, ERR_BUSY, "a template has no snapshots");
@@ -302,7 +295,7 @@ static int merge_live(void *user, const struct volume_merge *merge, struct err *
 {
     const struct merging *m = user;
     char job[32];
-    if (!is_running(m->guests, m->vmid))
+    if (!guest_is_running(m->guests, m->vmid))
         return 0;
     json_t *record = guest_get(m->guests, m->vmid);
     json_t *running = guest_running_config(m->guests, m->vmid, record), *value;
@@ -493,7 +486,7 @@ int guest_snapshot_back(struct guests *guests, struct task *task, int64_t vmid, 
         json_decref(snapshot);
         return -1;
     }
-    result = is_running(guests, vmid)
+    result = guest_is_running(guests, vmid)
                  ? err_set(err, ERR_BUSY, "VM %lld runs again", (long long)vmid)
                  : go_back(guests, vmid, name, snapshot, err);
     guest_remove_leftovers(guests, vmid);

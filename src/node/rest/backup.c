@@ -241,11 +241,9 @@ static int dump_one(struct task *task, struct node *node, int64_t vmid, void *us
     char volid[VOLUME_ID_BYTES];
     const char *mode = api_param_string(params, "mode"),
                *template = api_param_string(params, "notes-template");
-    struct guest_status status;
     if (excluded(params, vmid))
         return 0;
-    guest_status(node->guests, vmid, &status);
-    bool restart = status.running && mode && !strcmp(mode, "stop");
+    bool restart = guest_is_running(node->guests, vmid) && mode && !strcmp(mode, "stop");
     char *notes = template ? fill_notes(node, template, vmid) : NULL;
     struct guest_backup how = {
         .storage = api_param_string(params, "storage"),
@@ -373,18 +371,6 @@ static int get_not_backed_up(struct api_call *call, struct err *err)
 
 // ---- The table.
 
-#define P_STRING(NAME, MAX, ABOUT)                                                                 \
-    {                                                                                              \
-        .name = NAME, .type = API_STRING, .optional = true, .max = MAX, .about = ABOUT             \
-    }
-#define P_BOOLEAN(NAME, ABOUT)                                                                     \
-    {                                                                                              \
-        .name = NAME, .type = API_BOOLEAN, .optional = true, .about = ABOUT                        \
-    }
-#define P_NUMBER(NAME, MAX, ABOUT)                                                                 \
-    {                                                                                              \
-        .name = NAME, .type = API_INTEGER, .optional = true, .max = MAX, .about = ABOUT            \
-    }
 #define KEEP                                                                                       \
     P_STRING("prune-backups", 200,                                                                 \
              "keep-last=3,keep-daily=7,…; as the datastore says when not given"),                  \

@@ -91,18 +91,13 @@ static int choose_powered(struct api_call *call, struct err *err)
     return bulk_choose(call, "vms", "VM.PowerMgmt", err);
 }
 
-static bool runs(struct node *node, int64_t vmid)
-{
-    struct guest_status status;
-    guest_status(node->guests, vmid, &status);
-    return status.running;
-}
-
 static int suspend_one(struct task *task, struct node *node, int64_t vmid, void *user,
                        struct err *err)
 {
     (void)user;
-    return runs(node, vmid) ? guest_command(node->guests, task, vmid, "pause", err) : 0;
+    return guest_is_running(node->guests, vmid)
+               ? guest_command(node->guests, task, vmid, "pause", err)
+               : 0;
 }
 
 static int work_suspend(struct task *task, void *node, const json_t *params, struct err *err)

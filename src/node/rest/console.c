@@ -41,11 +41,9 @@ static int post_termproxy(struct api_call *call, struct err *err)
     char ticket[AUTH_TICKET_BYTES], port[16], purpose[64];
     struct node *node = rest_node(call);
     int64_t vmid = api_integer(call, "vmid", 0);
-    struct guest_status status;
     if (rest_no_guest(call, err))
         return -1;
-    guest_status(node->guests, vmid, &status);
-    if (!status.running)
+    if (!guest_is_running(node->guests, vmid))
         return err_set(err, ERR_BUSY, "VM %lld is not running", (long long)vmid);
     char nonce[SECRET_UUID_BYTES];
     secret_uuid(nonce);

@@ -81,12 +81,11 @@ static int post_monitor(struct api_call *call, struct err *err)
 
 static int get_migrate(struct api_call *call, struct err *err)
 {
-    struct guest_status status;
     if (rest_no_guest(call, err))
         return -1;
-    guest_status(rest_node(call)->guests, vmid_of(call->params), &status);
-    call->data = json_pack("{s:i, s:[], s:[], s:{}, s:[]}", "running", (int)status.running,
-                           "local_disks", "local_resources", "not_allowed_nodes", "allowed_nodes");
+    bool running = guest_is_running(rest_node(call)->guests, vmid_of(call->params));
+    call->data = json_pack("{s:i, s:[], s:[], s:{}, s:[]}", "running", (int)running, "local_disks",
+                           "local_resources", "not_allowed_nodes", "allowed_nodes");
     return 0;
 }
 
@@ -109,20 +108,6 @@ static int work_migrate(struct task *task, void *node, const json_t *params, str
 }
 
 // ---- The table.
-
-#define VM "/nodes/{node}/qemu/{vmid}"
-#define P_STRING(NAME, MAX, ABOUT)                                                                 \
-    {                                                                                              \
-        .name = NAME, .type = API_STRING, .optional = true, .max = MAX, .about = ABOUT             \
-    }
-#define P_BOOLEAN(NAME, ABOUT)                                                                     \
-    {                                                                                              \
-        .name = NAME, .type = API_BOOLEAN, .optional = true, .about = ABOUT                        \
-    }
-#define P_NUMBER(NAME, MAX, ABOUT)                                                                 \
-    {                                                                                              \
-        .name = NAME, .type = API_INTEGER, .optional = true, .max = MAX, .about = ABOUT            \
-    }
 
 const struct endpoint rest_machine[] = {
     {.method = "POST",

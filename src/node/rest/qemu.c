@@ -492,14 +492,6 @@ static int work_destroy(struct task *task, void *context, const json_t *params, 
     "/vms/{vmid} "                                                                                 \
     "VM.Config.Disk|VM.Config.CDROM|VM.Config.CPU|VM.Config.Memory|VM.Config.Network|VM.Config."   \
     "HWType|VM.Config.Options|VM.Config.Cloudinit"
-#define P_STRING(NAME, MAX, ABOUT)                                                                 \
-    {                                                                                              \
-        .name = NAME, .type = API_STRING, .optional = true, .max = MAX, .about = ABOUT             \
-    }
-#define P_BOOLEAN(NAME, ABOUT)                                                                     \
-    {                                                                                              \
-        .name = NAME, .type = API_BOOLEAN, .optional = true, .about = ABOUT                        \
-    }
 #define P_POOL                                                                                     \
     {                                                                                              \
         .name = "pool", .type = API_STRING, .optional = true, .max = 60,                           \

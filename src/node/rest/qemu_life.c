@@ -110,14 +110,13 @@ static int get_snapshots(struct api_call *call, struct err *err)
     char digest[41];
     const char *name;
     json_t *snapshot;
-    struct guest_status status;
-    guest_status(rest_node(call)->guests, vmid_of(call->params), &status);
+    bool running = guest_is_running(rest_node(call)->guests, vmid_of(call->params));
     guest_digest(json_object_get(record, "config"), digest);
     call->data = json_array();
     json_object_foreach(json_object_get(record, "snapshots"), name, snapshot)
         json_array_append_new(call->data, snapshot_row(name, snapshot));
     json_t *now = json_pack("{s:s, s:s, s:i, s:s}", "name", "current", "description",
-                            "You are here!", "running", (int)status.running, "digest", digest);
+                            "You are here!", "running", (int)running, "digest", digest);
     if (json_object_get(record, "parent"))
         json_object_set(now, "parent", json_object_get(record, "parent"));
     json_array_append_new(call->data, now);
@@ -180,22 +179,13 @@ static int work_drop(struct task *task, void *node, const json_t *params, struct
 
 // ---- The table.
 
-#define P_BOOLEAN(NAME, ABOUT)                                                                     \
-    {                                                                                              \
-        .name = NAME, .type = API_BOOLEAN, .optional = true, .about = ABOUT                        \
-    }
 #define P_SECONDS(NAME, ABOUT)                                                                     \
     {                                                                                              \
         .name = NAME, .type = API_INTEGER, .optional = true, .min = 0, .max = 86400,               \
         .about = ABOUT                                                                             \
     }
-#define P_STRING(NAME, MAX, ABOUT)                                                                 \
-    {                                                                                              \
-        .name = NAME, .type = API_STRING, .optional = true, .max = MAX, .about = ABOUT             \
-    }
 #define PARAMS .params = (const struct api_param[])
 #define POWER  "/vms/{vmid} VM.PowerMgmt"
-#define VM     "/nodes/{node}/qemu/{vmid}"
 #define ACTION(VERB, ABOUT, TASK, WORK)                                                            \
     .method = "POST", .path = VM "/status/" VERB, .about = ABOUT, .permission = POWER,             \
     .task = TASK, .task_id = "vmid", .work = WORK

@@ -51,6 +51,21 @@ json_t *rest_guest_values(const json_t *params);
 const char *
 rest_guest_permission(const char *key); // what changing it needs; NULL: there is no such key
 
+// ---- Rows that several tables have: optional parameters, the path of a guest.
+#define P_STRING(NAME, MAX, ABOUT)                                                                 \
+    {                                                                                              \
+        .name = NAME, .type = API_STRING, .optional = true, .max = MAX, .about = ABOUT             \
+    }
+#define P_BOOLEAN(NAME, ABOUT)                                                                     \
+    {                                                                                              \
+        .name = NAME, .type = API_BOOLEAN, .optional = true, .about = ABOUT                        \
+    }
+#define P_NUMBER(NAME, MAX, ABOUT)                                                                 \
+    {                                                                                              \
+        .name = NAME, .type = API_INTEGER, .optional = true, .max = MAX, .about = ABOUT            \
+    }
+#define VM "/nodes/{node}/qemu/{vmid}"
+
 // ---- What several handlers do.
 static inline struct node *rest_node(const struct api_call *call)
 {
