@@ -15,11 +15,14 @@ enum {
 };
 enum { SHORTHAND_NONE, SHORTHAND_SELF, SHORTHAND_ALL, SHORTHAND_OTHERS };
 
-static bool matches_physical(const struct lapic *lapic, uint32_t destination)
+// All ones is everybody: of the eight bits that a message of a chip has, of the 32 that an x2APIC sends.
+static bool matches_physical(const struct lapic *lapic, const struct vcpu *sender,
+                             uint32_t destination)
 {
     uint32_t id = lapic->vcpu->index;
     if (lapic_is_x2apic(lapic))
-        return destination == id || destination == UINT32_MAX || destination == 0xFF;
+        return destination == id || destination == UINT32_MAX ||
+               (destination == 0xFF && !(sender && lapic_is_x2apic(sender->lapic)));
     return destination == lapic->id >> 24 || (destination & 0xFF) == 0xFF;
 }
 
@@ -53,7 +56,7 @@ static bool matches(const struct lapic *lapic, const struct vcpu *sender,
         break;
     }
     return message->logical ? matches_logical(lapic, message->destination)
-                            : matches_physical(lapic, message->destination);
+                            : matches_physical(lapic, sender, message->destination);
 }
 
 void lapic_accept(struct lapic *lapic, const struct apic_message *message)

@@ -62,6 +62,7 @@ void cpu_state_reset(struct cpu_state *cpu, bool init_only, bool bootstrap)
     memset(cpu->dr, 0, sizeof(cpu->dr));
     cpu->dr6 = RESET_DR6;
     cpu->dr7 = RESET_DR7;
+    cpu->kvm_system_time = cpu->kvm_eoi = 0; // as KVM: what starts anew has not asked for them
     cpu->interrupt_shadow = 0;
     cpu->nmi_blocked = cpu->nmi_pending = false;
     cpu->pending_exception = EXC_NONE;

@@ -3,8 +3,9 @@
 // The local APIC's registers, priorities and paravirtual EOI.
 //
 // Paravirtual EOI (Documentation/virt/kvm/x86/msr.rst, MSR_KVM_PV_EOI_EN): when an edge-triggered interrupt goes into service and nothing else
-// waits, a bit in guest memory is set; a guest that finds it set clears it instead of writing the EOI register. Before the APIC's
-// state is looked at again the bit is taken back: cleared by the guest means that the interrupt has ended.
+// waits, a bit in guest memory is set; a guest that finds it set clears it instead of writing the EOI register. Before what is in service matters
+// again (another interrupt waits, a register is read, the EOI register is written, the state is saved) the bit is taken back: cleared by the guest means that
+// the interrupt has ended.
 #define LOG_MODULE "apic"
 #include <stdio.h>
 #include <stdlib.h>
@@ -81,6 +82,12 @@ static _Atomic uint32_t *pv_eoi_word(const struct lapic *lapic)
     return guest_memory_map(lapic->vcpu->system->memory, gpa(msr & ~3ull), sizeof(uint32_t), true);
 }
 
+static void tell_eoi_word_written(const struct lapic *lapic)
+{
+    guest_memory_wrote(lapic->vcpu->system->memory, gpa(lapic->vcpu->state.kvm_eoi & ~3ull),
+                       sizeof(uint32_t));
+}
+
 static void end_of_interrupt(struct lapic *lapic)
 {
     int vector = highest_in_service(lapic);
@@ -102,8 +109,17 @@ static void sync_pv_eoi(struct lapic *lapic)
         return;
     lapic->pv_eoi_offered = false;
     _Atomic uint32_t *word = pv_eoi_word(lapic);
-    if (word && !(atomic_fetch_and(word, ~1u) & 1))
+    if (!word)
+        return;
+    if (atomic_fetch_and(word, ~1u) & 1)
+        tell_eoi_word_written(lapic);
+    else
         end_of_interrupt(lapic);
+}
+
+void lapic_eoi_word_moves(struct lapic *lapic)
+{
+    sync_pv_eoi(lapic);
 }
 
 static void offer_pv_eoi(struct lapic *lapic, int vector)
@@ -114,16 +130,17 @@ static void offer_pv_eoi(struct lapic *lapic, int vector)
     if (!word)
         return;
     atomic_fetch_or(word, 1);
-    guest_memory_wrote(lapic->vcpu->system->memory, gpa(lapic->vcpu->state.kvm_eoi & ~3ull),
-                       sizeof(uint32_t));
+    tell_eoi_word_written(lapic);
     lapic->pv_eoi_offered = true;
 }
 
 int lapic_pending_vector(struct lapic *lapic)
 {
-    sync_pv_eoi(lapic);
     int vector = highest(lapic->irr);
-    if (vector < 0 || ((uint32_t)vector & 0xF0) <= (processor_priority(lapic) & 0xF0))
+    if (vector < 0)
+        return -1; // what was offered stays so
+    sync_pv_eoi(lapic);
+    if (((uint32_t)vector & 0xF0) <= (processor_priority(lapic) & 0xF0))
         return -1;
     return vector;
 }
@@ -405,6 +422,8 @@ static bool x2apic_write(struct lapic *lapic, uint32_t offset, uint64_t value)
         return true;
     }
     if (offset == APIC_SELF_IPI) {
+        if (value >> 8)
+            return false;
         lapic_accept_vector(lapic, (uint8_t)value, false);
         return true;
     }

@@ -52,6 +52,8 @@ void lapic_set_page(struct lapic *lapic, const uint8_t page[LAPIC_PAGE_BYTES],
 // Highest vector that may be delivered, or -1; then moves it into service.
 int lapic_pending_vector(struct lapic *lapic);
 int lapic_acknowledge(struct lapic *lapic);
+// The guest is about to change where its word of paravirtual EOI lies: what was offered in the old one is taken back.
+void lapic_eoi_word_moves(struct lapic *lapic);
 bool lapic_accepts_pic(struct lapic *lapic); // LINT0 is ExtINT and unmasked, or the APIC is off
 
 // An interrupt message: fields as in the ICR / an MSI (SDM vol. 3, 11.6.1 and 11.11).

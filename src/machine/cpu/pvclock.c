@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The guest computes time from its TSC: system_time + ((tsc - tsc_timestamp) << shift) * multiplier >> 32. The machine's clock is itself a
-// linear function of the TSC, so one record, written when the guest asks for it, stays right until the machine was paused; and records of
-// different vCPUs agree, which the stable bit promises.
+// linear function of the TSC, so one record, written when the guest asks for it, stays right until the machine was paused. The multiplier has 32 bits, so that
+// a guest's time falls behind the machine's by up to half a nanosecond a second: the records of all vCPUs count from one instant, whenever they were asked for,
+// and thereby agree to the nanosecond, which the stable bit promises. After a pause all count from its end.
 #include "machine/cpu/pvclock.h"
 
 #include <string.h>
 
 #include "base/bits.h"
+#include "machine/cpu/lapic.h"
 #include "machine/cpu/vcpu.h"
 #include "machine/device/vm_clock.h"
 #include "machine/memory/guest_memory.h"
@@ -76,15 +78,12 @@ static void publish(struct guest_memory *memory, struct gpa at, const void *reco
 void pvclock_update(struct vcpu *vcpu)
 {
     const struct vm_clock *clock = vcpu->system->clock;
-    uint64_t tsc = vm_clock_tsc(clock);
-    struct time_record record = {
-        .tsc_timestamp = tsc + vcpu->state.tsc_offset,
-        .system_time = vm_clock_tsc_to_ns(clock, tsc),
-        .flags = FLAG_TSC_STABLE,
-    };
+    struct time_record record = {.flags = FLAG_TSC_STABLE};
 
     if (!(vcpu->state.kvm_system_time & SYSTEM_TIME_ENABLED))
         return;
+    vm_clock_reference(clock, &record.tsc_timestamp, &record.system_time);
+    record.tsc_timestamp += vcpu->state.tsc_offset;
     scale_of(vm_clock_tsc_hz(clock), &record.multiplier, &record.shift);
     publish(vcpu->system->memory, gpa(vcpu->state.kvm_system_time & ~3ull), &record, sizeof(record),
             &record.version);
@@ -139,6 +138,7 @@ bool pvclock_msr_write(struct vcpu *vcpu, uint32_t msr, uint64_t value)
     case MSR_PV_EOI:
         if (value & 2)
             return false;
+        lapic_eoi_word_moves(vcpu->lapic);
         vcpu->state.kvm_eoi = value;
         return true;
     default:

@@ -30,6 +30,7 @@ struct vm_clock {
     _Atomic uint32_t sequence;
     _Atomic uint64_t base;      // the source at guest time 0
     _Atomic uint64_t paused_at; // the source when it was paused
+    _Atomic uint64_t reference; // the source when it began to go; see vm_clock_reference()
     _Atomic bool paused;
     _Atomic uint64_t instruction_ns; // deterministic: the source
     // Under the lock: the queue, and writes to the above.
@@ -76,7 +77,7 @@ struct vm_clock *vm_clock_create(bool deterministic, uint64_t tsc_hz, vm_clock_w
     clock->tsc_hz = tsc_hz;
     clock->wake = wake;
     clock->wake_context = context;
-    clock->base = source(clock);
+    clock->base = clock->reference = source(clock);
     pthread_mutex_init(&clock->lock, NULL);
     pthread_cond_init(&clock->ran, NULL);
     return clock;
@@ -110,10 +111,14 @@ uint64_t vm_clock_now_ns(const struct vm_clock *clock)
     return source_to_ns(clock, now, base);
 }
 
+static uint64_t source_to_tsc(const struct vm_clock *clock, uint64_t at)
+{
+    return clock->deterministic ? scale(at, clock->tsc_hz, NS_PER_SECOND) : at;
+}
+
 uint64_t vm_clock_tsc(const struct vm_clock *clock)
 {
-    return clock->deterministic ? scale(clock->instruction_ns, clock->tsc_hz, NS_PER_SECOND)
-                                : __rdtsc();
+    return source_to_tsc(clock, source(clock));
 }
 
 uint64_t vm_clock_tsc_hz(const struct vm_clock *clock)
@@ -131,6 +136,17 @@ uint64_t vm_clock_tsc_to_ns(const struct vm_clock *clock, uint64_t tsc)
         tsc = ns >= VM_CLOCK_NEVER ? VM_CLOCK_NEVER - 1 : (uint64_t)ns;
     }
     return source_to_ns(clock, tsc, base);
+}
+
+void vm_clock_reference(const struct vm_clock *clock, uint64_t *tsc, uint64_t *ns)
+{
+    uint64_t base, reference, now;
+    do {
+        reference = clock->reference;
+        base = base_read(clock, &now);
+    } while (reference != clock->reference);
+    *tsc = source_to_tsc(clock, reference);
+    *ns = source_to_ns(clock, reference, base);
 }
 
 uint64_t vm_clock_wall_ns(const struct vm_clock *clock)
@@ -174,7 +190,8 @@ void vm_clock_resume(struct vm_clock *clock)
     bool was_paused = clock->paused;
     if (was_paused) {
         clock->sequence++;
-        clock->base += source(clock) - clock->paused_at;
+        clock->reference = source(clock);
+        clock->base += clock->reference - clock->paused_at;
         clock->paused = false;
         clock->sequence++;
     }
@@ -189,6 +206,7 @@ void vm_clock_set_ns(struct vm_clock *clock, uint64_t now_ns)
     pthread_mutex_lock(&clock->lock);
     clock->sequence++;
     clock->base = clock->paused_at - ticks;
+    clock->reference = clock->paused_at;
     clock->sequence++;
     pthread_mutex_unlock(&clock->lock);
 }

@@ -41,6 +41,8 @@ vm_clock_tsc(const struct vm_clock *clock); // what RDTSC reads, before a guest'
 uint64_t vm_clock_tsc_hz(const struct vm_clock *clock);
 // The guest time at which RDTSC reads `tsc`: 0 for one before the start, never VM_CLOCK_NEVER.
 uint64_t vm_clock_tsc_to_ns(const struct vm_clock *clock, uint64_t tsc);
+// An instant at or after which the clock last began to go, the same for all who ask until it is paused: what RDTSC read then, and the guest time.
+void vm_clock_reference(const struct vm_clock *clock, uint64_t *tsc, uint64_t *ns);
 
 // Wall-clock time in nanoseconds since 1970, UTC (RTC, kvmclock). Deterministic machines start at
 // 2024-01-01.

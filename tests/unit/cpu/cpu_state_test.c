@@ -285,6 +285,35 @@ static void the_guest_computes_our_time(void **state)
     assert_true(read_record().version > version);
 }
 
+// The stable bit promises it: a record that another CPU asks for an hour later says the same of any instant.
+static void records_of_different_ages_agree(void **state)
+{
+    assert_true(pvclock_msr_write(vcpu, 0x4B564D01, RECORD | 1));
+    struct record first = read_record();
+    vm_clock_advance(machine.clock, 3600 * 1000000000ull);
+    pvclock_update(vcpu);
+    struct record second = read_record();
+    for (unsigned shift = 0; shift < 50; shift++) {
+        uint64_t at = guest_tsc() + (1ull << shift);
+        assert_int_equal(guest_time(&first, at), guest_time(&second, at));
+    }
+    vm_clock_pause(machine.clock);
+    vm_clock_resume(machine.clock);
+    pvclock_update(vcpu);
+    second = read_record();
+    assert_int_equal(guest_time(&second, guest_tsc()), vm_clock_now_ns(machine.clock));
+}
+
+static void init_forgets_the_record_and_the_eoi_word(void **state)
+{
+    assert_true(pvclock_msr_write(vcpu, 0x4B564D01, RECORD | 1));
+    assert_true(pvclock_msr_write(vcpu, 0x4B564D04, RECORD | 1));
+    vcpu_init_signal(vcpu);
+    uint64_t value;
+    assert_true(pvclock_msr_read(vcpu, 0x4B564D01, &value) && value == 0);
+    assert_true(pvclock_msr_read(vcpu, 0x4B564D04, &value) && value == 0);
+}
+
 static void the_wall_clock_is_the_time_at_zero(void **state)
 {
     uint32_t wall[3];
@@ -337,6 +366,8 @@ int main(void)
         TEST(save_and_load),
         TEST(impossible_states_are_refused),
         TEST(the_guest_computes_our_time),
+        TEST(records_of_different_ages_agree),
+        TEST(init_forgets_the_record_and_the_eoi_word),
         TEST(the_wall_clock_is_the_time_at_zero),
         TEST(addresses_outside_memory_are_harmless),
         TEST(a_raised_event_wakes),

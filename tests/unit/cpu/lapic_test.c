@@ -530,6 +530,27 @@ static void paravirtual_eoi(void **state)
     assert_int_equal(get(APIC_ISR + 0x20), 2);
 }
 
+// A vCPU looks for interrupts between the delivery and the handler's end: what it finds then must leave the offer alone.
+static void paravirtual_eoi_stays_offered_while_nothing_waits(void **state)
+{
+    m.vcpus[0]->state.kvm_eoi = EOI_WORD | 1;
+    interrupt(0, 0x40, false);
+    assert_int_equal(lapic_acknowledge(lapic(0)), 0x40);
+    assert_int_equal(lapic_pending_vector(lapic(0)), -1);
+    assert_int_equal(eoi_word(), 1);
+}
+
+static void paravirtual_eoi_is_taken_back_when_the_word_moves(void **state)
+{
+    m.vcpus[0]->state.kvm_eoi = EOI_WORD | 1;
+    interrupt(0, 0x40, false);
+    assert_int_equal(lapic_acknowledge(lapic(0)), 0x40);
+    lapic_eoi_word_moves(lapic(0));
+    assert_int_equal(eoi_word(), 0);
+    m.vcpus[0]->state.kvm_eoi = (EOI_WORD + 64) | 1;
+    assert_int_equal(get(APIC_ISR + 0x20), 1); // not ended by the other word, which is clear
+}
+
 static void paravirtual_eoi_is_not_offered_for_levels(void **state)
 {
     m.vcpus[0]->state.kvm_eoi = EOI_WORD | 1;
@@ -586,6 +607,8 @@ int main(void)
         TEST(mode_changes),
         TEST(x2apic_registers),
         TEST(paravirtual_eoi),
+        TEST(paravirtual_eoi_stays_offered_while_nothing_waits),
+        TEST(paravirtual_eoi_is_taken_back_when_the_word_moves),
         TEST(paravirtual_eoi_is_not_offered_for_levels),
         TEST(paravirtual_eoi_is_taken_back_when_something_waits),
         TEST(a_bad_eoi_address_harms_nobody),
