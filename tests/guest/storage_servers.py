@@ -2,7 +2,7 @@
 """The real servers of Debian's packages, started on loopback for tests of remote disks: nbdkit, tgt, nfs-ganesha.
 
 Each is an object with `url` and the file behind it; kill() ends it at once, start() brings it back to the same port. A server that is not
-installed, or cannot run without root, raises Missing with the reason.
+installed, or needs root where neither the test nor sudo without a password is root, raises Missing with the reason.
 """
 import os
 import shutil
@@ -10,6 +10,8 @@ import signal
 import socket
 import subprocess
 import time
+
+import as_root
 
 
 class Missing(Exception):
@@ -31,6 +33,7 @@ def free_port():
 
 class Server:
     process = None
+    before = ()  # what makes root of an ordinary user
 
     def __init__(self, folder, file):
         self.folder, self.file, self.port = folder, file, free_port()
@@ -43,7 +46,7 @@ class Server:
 
     def start(self):
         with open(f"{self.folder}/server.log", "ab") as log:
-            self.process = subprocess.Popen(self.command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
+            self.process = subprocess.Popen(self.whole_command(), stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True)
         deadline = time.monotonic() + 30
         while not self.listens():  # nobody tells when a server listens; that it has ended, its process does
             try:
@@ -52,6 +55,12 @@ class Server:
             except subprocess.TimeoutExpired:
                 assert time.monotonic() < deadline, self.log()
         self.set_up()
+
+    def whole_command(self):
+        """Behind sudo it is in a session of its own, whose leader's number is kept: neither sudo nor what it started takes our signals."""
+        if not self.before:
+            return self.command()
+        return [*self.before, "setsid", "--wait", "sh", "-c", 'echo $$ >"$0"; exec "$@"', f"{self.folder}/server.pid", *self.command()]
 
     def listens(self):
         try:
@@ -66,7 +75,11 @@ class Server:
 
     def kill(self):
         if self.process and self.process.poll() is None:
-            os.killpg(self.process.pid, signal.SIGKILL)
+            if self.before:
+                with open(f"{self.folder}/server.pid", encoding="ascii") as file:
+                    subprocess.run([*self.before, "kill", "-KILL", "--", f"-{int(file.read())}"], check=True)
+            else:
+                os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
 
     def __enter__(self):
@@ -75,6 +88,16 @@ class Server:
 
     def __exit__(self, *_):
         self.kill()
+        if self.before:  # what root made there is the user's to remove
+            subprocess.run([*self.before, "chown", "-R", f"{os.getuid()}:{os.getgid()}", self.folder], check=True)
+
+
+class RootServer(Server):
+    def __init__(self, folder, file):
+        super().__init__(folder, file)
+        self.before = as_root.words()
+        if self.before is None:
+            raise Missing(f"{type(self).__name__}'s server needs root, and sudo asks for a password")
 
 
 class Nbd(Server):
@@ -88,13 +111,11 @@ class Nbd(Server):
         return f"nbd://127.0.0.1:{self.port}/"
 
 
-class Iscsi(Server):
+class Iscsi(RootServer):
     scheme = "iscsi"
     target = "iqn.2026-11.org.wirt:test"
 
     def command(self):
-        if os.geteuid() != 0:
-            raise Missing("tgtd needs root")
         return [need("tgtd"), "-f", "-C", self.number, "--iscsi", f"portal=127.0.0.1:{self.port}"]
 
     @property
@@ -102,7 +123,7 @@ class Iscsi(Server):
         return str(self.port % 32768)  # its control socket's
 
     def admin(self, *words):
-        subprocess.run([need("tgtadm"), "-C", self.number, "--lld", "iscsi", *words], check=True, timeout=30)
+        subprocess.run([*self.before, need("tgtadm"), "-C", self.number, "--lld", "iscsi", *words], check=True, timeout=30)
 
     def set_up(self):
         self.admin("--mode", "target", "--op", "new", "--tid", "1", "-T", self.target)
@@ -114,12 +135,10 @@ class Iscsi(Server):
         return f"iscsi://127.0.0.1:{self.port}/{self.target}/1"
 
 
-class Nfs(Server):
+class Nfs(RootServer):
     scheme = "nfs"
 
     def command(self):
-        if os.geteuid() != 0:
-            raise Missing("ganesha needs root")
         directory = os.path.dirname(self.file)
         os.makedirs(f"{self.folder}/recovery", exist_ok=True)
         with open(f"{self.folder}/ganesha.conf", "w", encoding="ascii") as conf:
@@ -130,7 +149,7 @@ NFSv4 {{ Graceless = true; Minor_Versions = 0; RecoveryBackend = fs; RecoveryRoo
 EXPORT {{ Export_Id = 1; Path = {directory}; Pseudo = /export; Access_Type = RW; Squash = No_Root_Squash; SecType = sys; Protocols = 4;
   Transports = TCP; FSAL {{ Name = VFS; }} }}
 """)
-        os.makedirs("/run/ganesha", exist_ok=True)
+        subprocess.run([*self.before, "mkdir", "-p", "/run/ganesha"], check=True)
         return [need("ganesha.nfsd"), "-F", "-f", f"{self.folder}/ganesha.conf", "-L", f"{self.folder}/ganesha.log", "-p", f"{self.folder}/ganesha.pid",
                 "-N", "NIV_WARN"]
 

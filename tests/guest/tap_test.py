@@ -2,15 +2,22 @@
 """tap_test: a stock guest on a TAP interface: 64 MiB each way, intact, in segments far larger than the cable's (checksums and segmentation are left to
 the other side both ways, large frames come in several of the guest's buffers).
 
-The interface stands in a network namespace of the test's own, for which no right is needed.
+The interface stands in a network namespace of the test's own, for which no right is needed. Where /dev/net/tun is root's alone, as without udev, an ordinary
+user's test gets namespaces by sudo in which it is everybody's.
 """
 import ctypes
 import fcntl
 import os
+import pwd
 import re
 import socket
+import stat
 import struct
+import subprocess
+import sys
+import tempfile
 
+import as_root
 from transfer import Server
 from wirt_guest import BUSYBOX_PROMPT, Console, busybox, check_quiet, skip
 
@@ -18,7 +25,9 @@ NEW_USER, NEW_NET = 0x10000000, 0x40000000
 TUNSETIFF, TUNSETPERSIST, TUNSETOWNER = 0x400454CA, 0x400454CB, 0x400454CC
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_UP = 2, 0x1000, 0x4000, 1
 SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK = 0x8914, 0x8916, 0x891C
+TUN = "/dev/net/tun"
 NAME, HOST, GUEST = b"wirt0", "10.77.0.1", "10.77.0.2"
+INSIDE = "inside"
 
 
 def write(path, text):
@@ -38,10 +47,26 @@ def enter_namespace():
         write("/proc/self/gid_map", f"{group} {group} 1")
 
 
-def make_interface():
-    with open("/dev/net/tun", "r+b", buffering=0) as tun, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+def open_to_all(owner):
+    """As root, in namespaces of our own: TUN as udev makes it, the interface for `owner`, who we are from then on."""
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run(["mount", "-t", "tmpfs", "devices", folder], check=True)
+        os.mknod(f"{folder}/tun", stat.S_IFCHR, os.stat(TUN).st_rdev)
+        os.chmod(f"{folder}/tun", 0o666)
+        subprocess.run(["mount", "--bind", f"{folder}/tun", TUN], check=True)
+        subprocess.run(["umount", "--lazy", folder], check=True)
+    make_interface(owner)
+    person = pwd.getpwuid(owner)
+    os.environ["HOME"] = person.pw_dir
+    os.initgroups(person.pw_name, person.pw_gid)
+    os.setgid(person.pw_gid)
+    os.setuid(owner)
+
+
+def make_interface(owner):
+    with open(TUN, "r+b", buffering=0) as tun, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
         fcntl.ioctl(tun, TUNSETIFF, struct.pack("16sH22x", NAME, IFF_TAP | IFF_NO_PI | IFF_VNET_HDR))
-        fcntl.ioctl(tun, TUNSETOWNER, os.getuid())
+        fcntl.ioctl(tun, TUNSETOWNER, owner)
         fcntl.ioctl(tun, TUNSETPERSIST, 1)
         for request, address in ((SIOCSIFADDR, HOST), (SIOCSIFNETMASK, "255.255.255.0")):
             fcntl.ioctl(control, request, struct.pack("16sHH4s20x", NAME, socket.AF_INET, 0, socket.inet_aton(address)))
@@ -54,10 +79,14 @@ def counters(vm):
     return [int(words[i]) for i in (0, 1, 8, 9)]
 
 
-if not os.access("/dev/net/tun", os.R_OK | os.W_OK):
-    skip("this user may not open /dev/net/tun, which everybody may on a Debian with udev")
-enter_namespace()
-make_interface()
+if INSIDE in sys.argv:
+    open_to_all(int(os.environ["SUDO_UID"]))
+else:
+    if not os.access(TUN, os.R_OK | os.W_OK):
+        as_root.again("unshare", "--mount", "--net", words_after=[INSIDE])
+        skip(f"this user may not open {TUN}, which everybody may on a Debian with udev, and sudo asks for a password")
+    enter_namespace()
+    make_interface(os.getuid())
 server = Server(HOST, 64)
 server.start()
 with Console(busybox("cloud", "", "--net", f"tap={NAME.decode()}", "--memory", "512M"), 200) as guest:

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 
+import as_root
 from wirt_node import Node, busybox_args, console_says, finish, proxmoxer_client, skip
 
 OUTSIDE = "203.0.113.1"
@@ -137,7 +138,8 @@ def test_without_privileges():
 
 def main():
     if os.geteuid() != 0:
-        skip("a bridge is root's")
+        as_root.again()
+        skip("a bridge is root's, and sudo asks for a password")
     if "inside" not in sys.argv:
         if subprocess.run(["unshare", "--net", "true"], check=False).returncode != 0:
             skip("no network namespace can be made here")
