@@ -27,6 +27,7 @@ IFF_TAP, IFF_NO_PI, IFF_VNET_HDR, IFF_UP = 2, 0x1000, 0x4000, 1
 SIOCSIFFLAGS, SIOCSIFADDR, SIOCSIFNETMASK = 0x8914, 0x8916, 0x891C
 TUN = "/dev/net/tun"
 NAME, HOST, GUEST = b"wirt0", "10.77.0.1", "10.77.0.2"
+CABLE = 1514
 INSIDE = "inside"
 
 
@@ -101,7 +102,8 @@ with Console(busybox("cloud", "", "--net", f"tap={NAME.decode()}", "--memory", "
     end = counters(guest)
     received, sent = between[0] / between[1], (end[2] - between[2]) / (end[3] - between[3])
     print(f"mean frame: {received:.0f} bytes received, {sent:.0f} sent")
-    assert received > 4000 and sent > 2000, "segments were not joined"
+    # No frame of a cable is longer, so some were; how many, is a matter of who was faster.
+    assert received > CABLE and sent > CABLE, "segments were not joined"
     guest.type("poweroff\n")
     guest.finish(0)
     check_quiet(guest)

@@ -28,8 +28,8 @@ class TestTest(unittest.TestCase):
         return told, output.getvalue().splitlines()
 
     def test_good_and_skipped(self):
-        status, lines = self.tell([result("a", "OK"), result("b", "SKIP", "skipped: no such thing")], 0)
-        self.assertEqual((status, lines), (0, ["test: skipped b: skipped: no such thing", "test: 2 s, 1 skipped", "1 passed, 0 failed"]))
+        status, lines = self.tell([result("a", "OK"), result("b", "SKIP", "skipped: no such thing\n1 SKIPPED TEST")], 0)
+        self.assertEqual((status, lines), (0, ["test: skipped b: no such thing", "test: 2 s, 1 skipped", "1 passed, 0 failed"]))
 
     def test_failed(self):
         status, lines = self.tell([result("a", "OK"), result("b", "FAIL", "why\n"), result("c", "TIMEOUT")], 2)
