@@ -270,6 +270,27 @@ static void autostart(struct node *node)
         log_error("guests are not started: %s", err.text);
 }
 
+// ---- What dropped snapshots kept, and a predecessor that was killed did not come to merge.
+
+static int work_merge_layers(struct task *task, void *argument, struct err *err)
+{
+    const struct node *node = argument;
+    return guests_merge_layers(node->guests, task, err);
+}
+
+static void merge_layers(struct node *node)
+{
+    char upid[TASK_UPID_BYTES];
+    struct err err = {0};
+    struct task_start start = {.type = "qmmerge",
+                               .id = "",
+                               .user = "root@pam",
+                               .work = work_merge_layers,
+                               .argument = node};
+    if (guests_layers_left(node->guests) && tasks_start(node->tasks, &start, upid, &err))
+        log_error("layers of snapshots stay for now: %s", err.text);
+}
+
 // ---- End, in the opposite order.
 
 static void stop(struct daemon *daemon)
@@ -314,6 +335,7 @@ int daemon_run(const struct daemon_options *options, struct err *err)
         !open_parts(daemon, err) && !open_front(daemon, err)) {
         tell_first_steps(daemon);
         autostart(&daemon->node);
+        merge_layers(&daemon->node);
         http_run(daemon->http);
         result = 0;
     }

@@ -355,19 +355,24 @@ static bool config_names(const json_t *config, const char *volid)
     return false;
 }
 
+bool guest_record_names(const json_t *record, const char *volid)
+{
+    const char *name;
+    json_t *snapshot;
+    bool found = config_names(json_object_get(record, "config"), volid);
+    json_object_foreach(json_object_get(record, "snapshots"), name, snapshot) found |=
+        config_names(json_object_get(snapshot, "config"), volid) ||
+        config_names(json_object_get(snapshot, "layers"), volid);
+    return found;
+}
+
 bool guests_use_volume(struct guests *guests, const char *volid)
 {
     struct store_list list;
     bool found = false;
     store_list(guests->options.store, "/guest/", &list);
-    for (size_t i = 0; i < list.count && !found; i++) {
-        const char *name;
-        json_t *snapshot;
-        found = config_names(json_object_get(list.entries[i].value, "config"), volid);
-        json_object_foreach(json_object_get(list.entries[i].value, "snapshots"), name, snapshot)
-            found |= config_names(json_object_get(snapshot, "config"), volid) ||
-                     config_names(json_object_get(snapshot, "layers"), volid);
-    }
+    for (size_t i = 0; i < list.count && !found; i++)
+        found = guest_record_names(list.entries[i].value, volid);
     store_list_free(&list);
     return found;
 }

@@ -131,6 +131,9 @@ int guest_snapshot_take(struct guests *guests, struct task *task, int64_t vmid, 
                         const char *description, struct err *err);
 int guest_snapshot_back(struct guests *guests, struct task *task, int64_t vmid, const char *name,
                         bool start, struct err *err);
+// Layers of dropped snapshots that a predecessor did not come to merge: are there such, and (a task's work) they go.
+bool guests_layers_left(struct guests *guests);
+int guests_merge_layers(struct guests *guests, struct task *task, struct err *err);
 int guest_snapshot_describe(struct guests *guests, int64_t vmid, const char *name,
                             const char *description, struct err *err);
 int guest_snapshot_drop(struct guests *guests, struct task *task, int64_t vmid, const char *name,

@@ -86,6 +86,7 @@ int guest_snapshot_resume(struct guests *guests, int64_t vmid, struct err *err);
 int guest_move_resume(struct guests *guests, int64_t vmid, struct err *err);
 // guest_clone.c: the card into another guest's configuration. `fresh`: with an address of its own.
 void guest_copy_net(json_t *config, const char *key, const char *text, bool fresh);
+bool guest_record_names(const json_t *record, const char *volid); // now or in a snapshot
 // Volumes that go, or that nobody came to refer to.
 void guest_remove_leftovers(struct guests *guests, int64_t vmid);
 // Calls `act` at an instant: the guest's file systems are frozen by its agent, or else the machine stands still. guest_backup.c

@@ -354,6 +354,44 @@ static void collect_layers(struct guests *guests, int64_t vmid, struct task *tas
         ;
 }
 
+// The next guest after `after` with a layer that can go; 0: there is none. A layer on which several stand has to stay.
+static int64_t next_with_layers(struct guests *guests, int64_t after)
+{
+    struct store_list list;
+    int64_t found = 0;
+    store_list(guests->options.store, "/volume/", &list);
+    for (size_t i = 0; i < list.count; i++) {
+        const char *volid = list.entries[i].key + strlen("/volume/");
+        int64_t vmid = json_integer_value(json_object_get(list.entries[i].value, "vmid"));
+        if (!strstr(volid, "-snap-") || vmid <= after || (found && vmid >= found))
+            continue;
+        json_t *record = guest_get(guests, vmid);
+        if (record && !guest_record_names(record, volid) &&
+            volume_layer_uppers(guests->options.storage, volid) <= 1)
+            found = vmid;
+        json_decref(record);
+    }
+    store_list_free(&list);
+    return found;
+}
+
+bool guests_layers_left(struct guests *guests)
+{
+    return next_with_layers(guests, 0) != 0;
+}
+
+int guests_merge_layers(struct guests *guests, struct task *task, struct err *err)
+{
+    for (int64_t vmid = 0; (vmid = next_with_layers(guests, vmid)) && task_wanted(task);) {
+        task_log(task, "VM %lld", (long long)vmid);
+        if (guest_lock(guests, vmid, "snapshot-delete", false, LOCK_SECONDS, err))
+            return -1;
+        collect_layers(guests, vmid, task);
+        guest_unlock(guests, vmid, false);
+    }
+    return 0;
+}
+
 int guest_snapshot_forget(struct guests *guests, int64_t vmid, const char *name, struct err *err)
 {
     int64_t revision;

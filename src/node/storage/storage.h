@@ -121,6 +121,7 @@ int volume_layer_back(struct storage *storage, struct store_txn *txn, const char
                       const char *volid, struct err *err);
 // A layer that nobody refers to goes: what stands on it takes over what it holds. `live` is asked when a machine has the upper one open: 1: it did
 // it, 0: nobody has it open, do it here; -1. What several stand on stays: 1.
+size_t volume_layer_uppers(struct storage *storage, const char *below); // how many stand on it
 struct volume_merge {
     char upper[VOLUME_ID_BYTES];
     char base[VOLUME_PATH_BYTES]; // image that the upper one shall stand on then; "": none

@@ -216,6 +216,12 @@ static size_t find_upper(struct storage *storage, const char *below, char upper[
     return found;
 }
 
+size_t volume_layer_uppers(struct storage *storage, const char *below)
+{
+    char upper[VOLUME_ID_BYTES];
+    return find_upper(storage, below, upper);
+}
+
 // The upper image takes over what lies between it and its new base; killed in between it reads the same.
 static int merge_here(struct storage *storage, const struct volume_merge *merge, struct err *err)
 {

@@ -67,6 +67,7 @@ const TASKS: Record<string, string> = {
     qmsuspend: "Pause",
     qmtemplate: "Make a template",
     qmmove: "Move a disk",
+    qmmerge: "Merge dropped snapshots",
     vzdump: "Back up",
     imgcopy: "Copy a volume",
     imgdel: "Remove a volume",
