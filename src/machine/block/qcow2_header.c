@@ -59,8 +59,6 @@ static int check_fields(const struct qcow2_header *h, struct err *err)
     if (h->size > SIZE_MAX_BYTES)
         return bad(err, "the disk is impossibly large");
     uint64_t mask = qcow2_cluster_size(h) - 1;
-    if (!h->refcount_table_offset || (h->refcount_table_offset & mask))
-        return bad(err, "the refcount table is not at a cluster");
     if ((h->l1_offset & mask) || (h->l1_entries && !h->l1_offset))
         return bad(err, "the L1 table is not at a cluster");
     if ((h->snapshot_offset & mask) || (h->snapshot_count && !h->snapshot_offset))

@@ -125,18 +125,37 @@ static uint64_t *read_table(struct block_node *file, uint64_t offset, uint64_t e
     return table;
 }
 
+static int check_reftable(const struct qcow2 *q, uint64_t bytes, uint64_t end, struct err *err)
+{
+    uint64_t offset = q->header.refcount_table_offset;
+    if (!offset || (offset & (q->cluster_size - 1)))
+        return err_set(err, ERR_INPUT, "its refcount table is not at a cluster");
+    if (bytes > TABLE_BYTES_MAX || bytes > q->node.memory_limit)
+        return err_set(err, ERR_LIMIT,
+                       "its refcount table is larger than the memory allowed for it");
+    if (!range_within(offset, bytes, end))
+        return err_set(err, ERR_INPUT, "its refcount table lies beyond the end of the file");
+    return 0;
+}
+
 static int read_tables(struct qcow2 *q, struct err *err)
 {
     const struct qcow2_header *h = &q->header;
     uint64_t limit = q->node.memory_limit, l1_bytes = h->l1_entries * 8ull;
     uint64_t table_bytes = (uint64_t)h->refcount_table_clusters << q->cluster_bits;
-    if (l1_bytes > L1_BYTES_MAX || l1_bytes > limit || table_bytes > TABLE_BYTES_MAX ||
-        table_bytes > limit)
-        return err_set(err, ERR_LIMIT, "its tables are larger than the memory allowed for them");
-    if (!range_within(h->l1_offset, l1_bytes, align_up(q->node.next->size, q->cluster_size)) ||
-        !range_within(h->refcount_table_offset, table_bytes,
-                      align_up(q->node.next->size, q->cluster_size)))
-        return err_set(err, ERR_INPUT, "its tables lie beyond the end of the file");
+    uint64_t end = align_up(q->node.next->size, q->cluster_size);
+    if (l1_bytes > L1_BYTES_MAX || l1_bytes > limit)
+        return err_set(err, ERR_LIMIT, "its L1 table is larger than the memory allowed for it");
+    if (!range_within(h->l1_offset, l1_bytes, end))
+        return err_set(err, ERR_INPUT, "its L1 table lies beyond the end of the file");
+    // Reading needs no counts, and repairing makes them anew: both go on without.
+    bool needed = !q->node.read_only && !q->node.next->repair;
+    struct err unusable;
+    if (check_reftable(q, table_bytes, end, needed ? err : &unusable)) {
+        if (needed)
+            return err_wrap(err, "repair it with 'wirt disk check --repair'");
+        table_bytes = 0;
+    }
     q->l1 = read_table(q->node.next, h->l1_offset, h->l1_entries, err);
     q->reftable_entries = (uint32_t)(table_bytes / 8);
     q->reftable =
