@@ -67,6 +67,8 @@ struct block_create {
     bool compressed;         // vmdk: of compressed grains (streamOptimized)
     bool lazy_refcounts;     // qcow2
 };
+// Can such an image be made at all? To be asked before a file is made, or emptied.
+int block_image_check(const struct block_create *create, struct err *err);
 // Make an image in an empty file, which stays the caller's.
 int block_image_create(int fd, const char *name, const struct block_create *create,
                        struct err *err);

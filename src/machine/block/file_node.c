@@ -194,14 +194,27 @@ static int file_extent(struct block_node *node, uint64_t offset, uint64_t length
     return 0;
 }
 
+// Whoever made the device changes its size; here it is only noticed.
+static int resize_device(struct file_node *file, uint64_t size, struct err *err)
+{
+    struct block_node *node = &file->node;
+    struct os_file_facts facts;
+    int rc = os_file_facts(file->fd, &facts);
+    if (rc)
+        return err_set_errno(err, -rc, "cannot resize '%s'", node->name);
+    if (size != facts.size_bytes)
+        return err_set(err, ERR_LIMIT,
+                       "'%s' is a block device of %llu bytes; change that first, by what made it",
+                       node->name, (unsigned long long)facts.size_bytes);
+    node->size = size;
+    return 0;
+}
+
 static int file_resize(struct block_node *node, uint64_t size, struct err *err)
 {
     struct file_node *file = file_of(node);
-    if (file->facts.block_device) {
-        if (size <= file->facts.size_bytes)
-            return 0;
-        return err_set(err, ERR_LIMIT, "'%s' is a block device and cannot grow", node->name);
-    }
+    if (file->facts.block_device)
+        return resize_device(file, size, err);
     int rc = os_file_truncate(file->fd, size);
     if (rc)
         return err_set_errno(err, -rc, "cannot resize '%s'", node->name);

@@ -8,6 +8,9 @@ struct block_node;
 struct block_create;
 struct err;
 
+int raw_check_new(const struct block_create *create, struct err *err);
+int vmdk_check_new(const struct block_create *create, struct err *err);
+int qcow2_check_new(const struct block_create *create, struct err *err);
 int raw_create(struct block_node *file, const struct block_create *create, struct err *err);
 int vmdk_create(struct block_node *file, const struct block_create *create, struct err *err);
 int qcow2_create(struct block_node *file, const struct block_create *create, struct err *err);

@@ -36,6 +36,7 @@ __attribute__((format(printf, 2, 3))) static void finding(struct check *c, const
     char text[160];
     va_list arguments;
     va_start(arguments, format);
+    // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): va_start() is right above
     vsnprintf(text, sizeof(text), format, arguments);
     va_end(arguments);
     c->result->report(c->result->user, text);
@@ -342,11 +343,20 @@ static int write_rebuilt_blocks(struct check *c, uint64_t first, uint64_t blocks
     return rc;
 }
 
+// Where nothing lies from there on: a file's end, but a block device has no other end than the last cluster in use.
+static uint64_t first_behind(const struct check *c)
+{
+    uint64_t first = c->clusters;
+    while (!c->q->node.next->grows && first && !c->counts[first - 1])
+        first--;
+    return first;
+}
+
 // New blocks and table from cluster `first` on, behind all that is in use; then the header.
 static int rebuild(struct check *c)
 {
     struct qcow2 *q = c->q;
-    uint64_t first = c->clusters, blocks = 1, table = 1;
+    uint64_t first = first_behind(c), blocks = 1, table = 1;
     while (blocks << q->refblock_bits < first + blocks + table) {
         blocks = ((first + blocks + table - 1) >> q->refblock_bits) + 1;
         table = qcow2_clusters(q, blocks * 8);

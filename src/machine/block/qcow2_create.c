@@ -180,8 +180,8 @@ static int preallocate(struct block_node *file, enum block_preallocate mode, str
         rc = os_file_truncate(fd, end);
     if (!rc && end > start && mode != BLOCK_PREALLOCATE_METADATA)
         rc = os_file_allocate(fd, start, end - start);
-    // Zeros through the disk, so that the tables between are not touched.
-    if (!rc && mode == BLOCK_PREALLOCATE_FULL)
+    // Zeros through the disk, so that the tables between are not touched. What a block device held before must not be read.
+    if (!rc && (mode == BLOCK_PREALLOCATE_FULL || !node->next->grows))
         rc = block_node_write_zeros(node, 0, node->size);
     int closed = block_node_close(node);
     if (!rc)
@@ -189,19 +189,32 @@ static int preallocate(struct block_node *file, enum block_preallocate mode, str
     return rc ? err_set_errno(err, -rc, "cannot preallocate") : 0;
 }
 
-int qcow2_create(struct block_node *file, const struct block_create *create, struct err *err)
+int qcow2_check_new(const struct block_create *create, struct err *err)
 {
     struct qcow2_header *h = calloc(1, sizeof(*h));
-    struct layout layout = {0, 0, 0};
+    struct layout layout;
     int rc = 0;
-    if (!h) {
-        block_node_close(file);
+    if (!h)
         return err_set(err, ERR_LIMIT, "no memory");
-    }
     if (create->backing && create->preallocate != BLOCK_PREALLOCATE_OFF)
         rc = err_set(err, ERR_USAGE, "an image with a backing file cannot be preallocated");
     if (!rc)
         rc = fill_header(h, create, err);
+    if (!rc)
+        rc = lay_out(h, &layout, err);
+    free(h);
+    return rc;
+}
+
+int qcow2_create(struct block_node *file, const struct block_create *create, struct err *err)
+{
+    struct qcow2_header *h = calloc(1, sizeof(*h));
+    struct layout layout = {0, 0, 0};
+    if (!h) {
+        block_node_close(file);
+        return err_set(err, ERR_LIMIT, "no memory");
+    }
+    int rc = fill_header(h, create, err);
     if (!rc)
         rc = lay_out(h, &layout, err);
     int error = rc ? 0 : write_image(file, h, &layout);

@@ -102,17 +102,21 @@ static int write_image(struct block_node *file, const struct block_create *c)
     return rc ? rc : block_node_flush(file);
 }
 
+int vmdk_check_new(const struct block_create *c, struct err *err)
+{
+    if (c->backing)
+        return err_set(err, ERR_UNSUPPORTED,
+                       "VMDK images on a backing file cannot be made; use qcow2");
+    if (c->preallocate != BLOCK_PREALLOCATE_OFF)
+        return err_set(err, ERR_UNSUPPORTED, "VMDK images cannot be preallocated");
+    if (c->size > 2ull * 1024 * GIB - GIB) // places are 32-bit sector numbers
+        return err_set(err, ERR_USAGE, "a VMDK image in one file holds less than 2T");
+    return 0;
+}
+
 int vmdk_create(struct block_node *file, const struct block_create *c, struct err *err)
 {
-    int rc = 0;
-    if (c->backing)
-        rc = err_set(err, ERR_UNSUPPORTED,
-                     "VMDK images on a backing file cannot be made; use qcow2");
-    else if (c->preallocate != BLOCK_PREALLOCATE_OFF)
-        rc = err_set(err, ERR_UNSUPPORTED, "VMDK images cannot be preallocated");
-    else if (c->size > 2ull * 1024 * GIB - GIB) // places are 32-bit sector numbers
-        rc = err_set(err, ERR_USAGE, "a VMDK image in one file holds less than 2T");
-    int error = rc ? 0 : write_image(file, c);
+    int rc = write_image(file, c);
     block_node_close(file);
-    return error ? err_set_errno(err, -error, "cannot write") : rc;
+    return rc ? err_set_errno(err, -rc, "cannot write") : 0;
 }
