@@ -10,6 +10,7 @@
 
 #include "base/bits.h"
 #include "cli/cli.h"
+#include "os/signals.h"
 
 struct flag {
     const char *name;
@@ -172,7 +173,10 @@ int cli_disk(int argc, char **argv)
         if (parse(&commands[i], argc - 2, argv + 2, &words, &err) ||
             commands[i].run(&words, &status, &err)) {
             err_wrap(&err, "%s", argv[1]);
-            return cli_fail("disk", &err);
+            status = cli_fail("disk", &err);
+            if (disk_interrupted()) // so that who started it sees why it ended
+                os_signals_die(disk_interrupted());
+            return status;
         }
         return status;
     }

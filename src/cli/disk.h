@@ -73,5 +73,8 @@ void disk_progress_begin(struct disk_progress *progress, const char *what);
 // For block_copy and its like: `user` is the struct.
 bool disk_progress_tell(void *user, uint64_t done, uint64_t total);
 void disk_progress_end(struct disk_progress *progress);
+// From now on the signals that ask a command to end are noticed by disk_progress_tell(), which says stop. Before any thread is started.
+void disk_heed_signals(void);
+int disk_interrupted(void); // the signal that came, or 0
 
 #endif

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // `wirt disk resize`, `commit`, `rebase` and `snapshot`: they change an image.
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -88,6 +89,7 @@ static int copy_down(struct block_disk *top, struct block_disk *base, struct err
 
 int disk_commit(const struct disk_words *w, int *status, struct err *err)
 {
+    disk_heed_signals();
     struct block_chain chain, base_chain = {.length = 0};
     struct block_disk *base = NULL;
     // Find the backing file, let go of it, and open it again for writing.
@@ -176,7 +178,8 @@ static int keep_content(struct block_disk *disk, struct block_disk *base, struct
         if (!rc && !own)
             rc = take_over(disk, base, at, n, bytes);
         at += n;
-        disk_progress_tell(&progress, at, size);
+        if (!rc && !disk_progress_tell(&progress, at, size))
+            rc = -ECANCELED; // what was taken over reads the same on the old backing file
     }
     if (!rc)
         rc = block_flush(disk);
@@ -199,6 +202,7 @@ static struct block_disk *open_new_base(const struct disk_words *w, struct block
 
 int disk_rebase(const struct disk_words *w, int *status, struct err *err)
 {
+    disk_heed_signals();
     struct block_chain chain, base_chain = {.length = 0};
     struct block_disk *base = NULL;
     if (!w->backing)

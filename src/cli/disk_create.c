@@ -12,6 +12,7 @@
 #include "machine/block/block_driver.h"
 #include "machine/block/block_remote.h"
 #include "os/clock.h"
+#include "os/directory.h"
 #include "os/file.h"
 
 static int parse_preallocate(const char *text, enum block_preallocate *mode, struct err *err)
@@ -81,12 +82,32 @@ static int look_at_backing(const struct disk_words *w, const char *path,
     return 0;
 }
 
+// A half-made image looks like a whole one, of zeros where nothing came: so it goes. What cannot go is called so. Returns -1.
+static int remove_half_made(const char *path, struct err *err)
+{
+    struct os_file_facts facts;
+    char real[PATH_MAX];
+    struct err none;
+    int fd = os_file_open(path, 0, &none); // what it is, also behind a symbolic link
+    bool removed = fd >= 0 && !os_file_facts(fd, &facts) && facts.regular &&
+                   os_file_descriptor_path(fd, real, sizeof(real)) && !os_file_remove(real);
+    os_file_close(&fd);
+    return err_wrap(err,
+                    removed ? "'%s' was not finished and is removed"
+                            : "'%s' was not finished and holds only a part",
+                    path);
+}
+
 static int make(const char *path, const struct block_create *create, bool force, struct err *err)
 {
+    if (block_image_check(create, err))
+        return err_wrap(err, "cannot create '%s'", path);
     int fd = disk_new_file(path, force, err);
     if (fd < 0)
         return -1;
     int rc = block_image_create(fd, path, create, err);
+    if (rc)
+        remove_half_made(path, err);
     os_file_close(&fd);
     return rc;
 }
@@ -149,6 +170,30 @@ static bool can_compress(const char *format)
     return strcmp(format, "qcow2") == 0 || strcmp(format, "vmdk") == 0;
 }
 
+static bool same_file(const char *a, const char *b)
+{
+    struct os_file_facts facts[2];
+    struct err none;
+    int fd[2] = {os_file_open(a, 0, &none), os_file_open(b, 0, &none)};
+    bool same = fd[0] >= 0 && fd[1] >= 0 && !os_file_facts(fd[0], &facts[0]) &&
+                !os_file_facts(fd[1], &facts[1]) && facts[0].device == facts[1].device &&
+                facts[0].inode == facts[1].inode;
+    os_file_close(&fd[0]);
+    os_file_close(&fd[1]);
+    return same;
+}
+
+// The locks would refuse it, too, but with --no-lock there are none on the source.
+static int check_not_source(const char *target, const struct block_chain *source, struct err *err)
+{
+    for (size_t i = 0; i < source->length; i++) {
+        if (same_file(source->image[i].name, target))
+            return err_set(err, ERR_USAGE, "'%s' is what is converted, and cannot be overwritten",
+                           target);
+    }
+    return 0;
+}
+
 static int convert(const struct disk_words *w, struct block_disk *source, struct err *err)
 {
     const char *path = w->operand[1];
@@ -173,11 +218,13 @@ static int convert(const struct disk_words *w, struct block_disk *source, struct
                                .alone = !w->backing,
                                .direct = w->direct};
     struct block_disk *target = disk_open(path, &how, &chain, err);
-    if (!target)
-        return -1;
+    if (!target) // busy: somebody else found a use for it already
+        return remote || err->code == ERR_BUSY ? -1 : remove_half_made(path, err);
     struct block_copy copy;
     uint64_t start = os_clock_monotonic_ns();
-    bool zeros = !remote && !w->backing && create.preallocate != BLOCK_PREALLOCATE_FULL;
+    // New images hold zeros, and what was preallocated in them is to stay so. Storage that was there before holds anything.
+    bool raw = strcmp(create.format, "raw") == 0;
+    bool zeros = !remote && !w->backing && (!raw || block_disk_node(target)->grows);
     int rc = 0;
     if (block_disk_size(target) < block_disk_size(source))
         rc = err_set(err, ERR_LIMIT, "'%s' is smaller than '%s'", path, w->operand[0]);
@@ -190,7 +237,7 @@ static int convert(const struct disk_words *w, struct block_disk *source, struct
     if (!rc && (closed || last))
         rc = err_set_errno(err, closed ? -closed : -last, "cannot write '%s'", path);
     if (rc)
-        return rc;
+        return remove_half_made(path, err);
     double seconds = (double)(os_clock_monotonic_ns() - start) / 1e9;
     char size[UNITS_SIZE_TEXT_BYTES], data[UNITS_SIZE_TEXT_BYTES];
     if (w->json)
@@ -211,6 +258,7 @@ static int convert(const struct disk_words *w, struct block_disk *source, struct
 
 int disk_convert(const struct disk_words *w, int *status, struct err *err)
 {
+    disk_heed_signals();
     struct block_chain chain;
     const struct block_format *suffix = block_format_by_suffix(w->operand[0]);
     struct disk_opening how = {
@@ -221,7 +269,9 @@ int disk_convert(const struct disk_words *w, int *status, struct err *err)
     struct block_disk *source = disk_open(w->operand[0], &how, &chain, err);
     if (!source)
         return -1;
-    int rc = convert(w, source, err);
+    int rc = check_not_source(w->operand[1], &chain, err);
+    if (!rc)
+        rc = convert(w, source, err);
     block_disk_close(source);
     block_chain_close(&chain);
     return rc;

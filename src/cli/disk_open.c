@@ -27,6 +27,11 @@ struct block_disk *disk_open(const char *path, const struct disk_opening *how,
         .depth_max = how->alone ? 1 : 0,
     };
     chain->length = 0;
+    if (how->no_lock && !how->read_only) {
+        err_set(err, ERR_USAGE, "--no-lock is for looking only: two writers would destroy '%s'",
+                path);
+        return NULL;
+    }
     if (block_chain_open(chain, path, &rules, err))
         return NULL;
     struct block_options options = {

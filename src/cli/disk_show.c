@@ -243,6 +243,7 @@ int disk_check(const struct disk_words *w, int *status, struct err *err)
 
 int disk_compare(const struct disk_words *w, int *status, struct err *err)
 {
+    disk_heed_signals();
     struct block_chain chain[2] = {{.length = 0}, {.length = 0}};
     struct block_disk *disk[2] = {NULL, NULL};
     struct disk_opening how = {.format = w->format, .read_only = true, .no_lock = w->no_lock};
