@@ -31,6 +31,9 @@ from wirt_guest import BUSYBOX_PROMPT, WIRT, Console, busybox, check_quiet, conn
 from write_log import FLUSH, WRITE, records
 
 
+PIECE = "y\n" * (1 << 15)
+
+
 def shell(*command, good=(0,)):
     done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
     assert done.returncode in good, f"{' '.join(command)}: status {done.returncode}\n{done.stdout}"
@@ -183,11 +186,12 @@ def needs_nbd(folder):
     return raw
 
 
-def start_writing(guest, count, after):
+def start_writing(guest, count, pieces):
+    """So many files, each its name and so many pieces; a line for each that is synced."""
     guest.run("mkdir -p /mnt; mount -t ext4 /dev/vda /mnt", BUSYBOX_PROMPT)
-    guest.type(f"for n in $(seq 1 {count}); do yes file $n | dd of=/mnt/f$n bs=64k count=4 iflag=fullblock conv=fsync 2>/dev/null && "
+    guest.run(f"yes | dd of=/piece bs={len(PIECE)} count=1 iflag=fullblock 2>/dev/null", BUSYBOX_PROMPT)
+    guest.type(f"for n in $(seq 1 {count}); do (echo file $n; cat{' /piece' * pieces}) | dd of=/mnt/f$n bs=64k iflag=fullblock conv=fsync 2>/dev/null && "
                "echo synced=$n; done; echo all $((1 + 1))\n")
-    guest.wait_for(f"synced={after}\r?\n")
 
 
 def test_error(folder, policy):
@@ -197,7 +201,8 @@ def test_error(folder, policy):
         with Console(busybox("cloud", "", *words), 200) as guest:
             guest.wait_for(BUSYBOX_PROMPT)
             control = Control(f"{folder}/control")
-            start_writing(guest, 20, 5)
+            start_writing(guest, 20, 4)
+            guest.wait_for("synced=5\r?\n")
             with open(server.trigger, "wb"):
                 pass
             if policy == "stop":
@@ -218,7 +223,7 @@ def test_error(folder, policy):
                 os.unlink(server.trigger)
             guest.type("poweroff -f\n")
             guest.finish(0)
-    check_files(raw, synced, 1 << 18)
+    check_files(raw, synced, 4)
     print(f"{policy}: {len(synced)} files synced, none lost")
 
 
@@ -241,7 +246,8 @@ def test_gone(folder, policy):
         with Console(busybox("cloud", "", *words), 200) as guest:
             guest.wait_for(BUSYBOX_PROMPT)
             control = Control(f"{folder}/control")
-            start_writing(guest, 20, 5)
+            start_writing(guest, 20, 4)
+            guest.wait_for("synced=5\r?\n")
             os.kill(process_for(server.url), signal.SIGKILL)
             told = control.wait_for("disk-connection")
             assert told["state"] == "lost" and "its process has ended" in told["reason"], told
@@ -256,7 +262,7 @@ def test_gone(folder, policy):
                 assert 5 <= len(synced) < 20 and "I/O error" in guest.text, "the guest saw no error"
                 guest.type("poweroff -f\n")
             guest.finish(0)
-    check_files(raw, synced, 1 << 18)
+    check_files(raw, synced, 4)
     print(f"{policy}: {len(synced)} files synced, none lost")
 
 
@@ -264,10 +270,10 @@ def synced_files(guest, count):
     return [n for n in range(1, count + 1) if f"synced={n}\r\n" in guest.text or f"synced={n}\n" in guest.text]
 
 
-def check_files(raw, synced, size):
+def check_files(raw, synced, pieces):
     shell("/sbin/e2fsck", "-fy", raw, good=(0, 1))
     for n in synced:
-        wanted = (f"file {n}\n" * size)[:size]
+        wanted = f"file {n}\n" + PIECE * pieces
         assert shell("/sbin/debugfs", "-R", f"cat /f{n}", raw).endswith(wanted), f"file {n}, which was synced, is lost or damaged"
 
 
@@ -293,8 +299,14 @@ def make_room(small):
 def test_full(folder, policy):
     small = f"{folder}/small"
     os.mkdir(small)
-    shell("mount", "-t", "tmpfs", "-o", "size=24m", "small", small)
-    shell("chmod", "777", small)
+    shell("mount", "-t", "tmpfs", "-o", "size=24m,mode=777", "small", small)
+    try:
+        fill(folder, small, policy)
+    finally:
+        shell("umount", "--lazy", small)
+
+
+def fill(folder, small, policy):
     disk, raw = f"{small}/disk.qcow2", f"{folder}/raw"
     with open(raw, "wb") as file:
         file.truncate(64 << 20)
@@ -304,9 +316,7 @@ def test_full(folder, policy):
     with Console(busybox("cloud", "", *words), 200) as guest:
         guest.wait_for(BUSYBOX_PROMPT)
         control = Control(f"{folder}/control")
-        guest.run("mkdir -p /mnt; mount -t ext4 /dev/vda /mnt", BUSYBOX_PROMPT)
-        guest.type("for n in $(seq 1 30); do yes file $n | dd of=/mnt/f$n bs=64k count=16 iflag=fullblock conv=fsync 2>/dev/null && "
-                   "echo synced=$n; done; echo all $((1 + 1))\n")
+        start_writing(guest, 30, 16)
         if policy == "stop":
             told = control.wait_for("disk-error")
             assert told["operation"] in ("write", "flush", "write-zeroes") and "space" in told["reason"], told
@@ -327,8 +337,7 @@ def test_full(folder, policy):
         guest.finish(0)
     shell(WIRT, "disk", "check", disk)
     shell(WIRT, "disk", "convert", disk, raw, "--force", "--format", "raw")
-    check_files(raw, synced, 1 << 20)
-    shell("umount", small)
+    check_files(raw, synced, 16)
     print(f"{policy}: {len(synced)} files synced, none lost")
 
 
