@@ -22,8 +22,9 @@ def words():
 
 
 def again(*before, words_after=()):
-    """Runs this program again as root, behind the words `before`, with its own words and `words_after`. Returns where root is not to be had."""
-    if words() is None:
+    """Runs this program again as root, behind the words `before`, with its own words and `words_after`. Returns where root is not to be had, or may not do
+    what `before` does, as in many containers."""
+    if words() is None or subprocess.run([*words(), *before, "true"], stderr=subprocess.DEVNULL, check=False).returncode:
         return
     # What root leaves behind in the user's home or tree, the user cannot remove.
     kept = {name: value for name, value in os.environ.items() if name not in ("HOME", "USER", "LOGNAME") and not name.startswith("XDG_")}

@@ -284,8 +284,9 @@ def own_mounts():
     if os.environ.get("WIRT_TEST_UNSHARED"):
         return
     os.environ["WIRT_TEST_UNSHARED"] = "yes"
-    probe = ["unshare", "-rm", "mount", "-t", "tmpfs", "small", "/tmp"]
-    if os.geteuid() and subprocess.run(probe, stderr=subprocess.DEVNULL, check=False).returncode == 0:
+    if os.geteuid() == 0:
+        as_root.again("unshare", "-m")
+    if subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "small", "/tmp"], stderr=subprocess.DEVNULL, check=False).returncode == 0:
         os.execvp("unshare", ["unshare", "-rm", sys.executable, *sys.argv])
     as_root.again("unshare", "-m")
     skip("no small file system: the kernel refuses it in a user namespace, and sudo without a password")
