@@ -6,6 +6,7 @@
 #include "machine/cpu/lapic.h"
 #include "machine/engine/exception.h"
 #include "machine/engine/mmu.h"
+#include "machine/engine/mmu_access.h"
 #include "machine/engine/system.h"
 #include "machine/engine/trace.h"
 
@@ -181,6 +182,8 @@ int system_invpcid(struct vcpu *vcpu, uint64_t type, uint64_t pcid, struct gva a
     if (type > 3 || pcid >> 12)
         return raise_gp(vcpu, 0);
     if (type <= 1 && !(vcpu->state.cr4 & CR4_PCIDE) && pcid != 0)
+        return raise_gp(vcpu, 0);
+    if (type == 0 && !address_is_canonical(vcpu, address.at))
         return raise_gp(vcpu, 0);
     // Only entries of the current address space are there, so that another PCID's need nothing.
     bool current = !(vcpu->state.cr4 & CR4_PCIDE) || pcid == (vcpu->state.cr3 & 0xFFF);

@@ -14,6 +14,7 @@
 #include "machine/cpu/lapic.h"
 #include "machine/device/bus.h"
 #include "machine/engine/exception.h"
+#include "machine/engine/mmu_access.h"
 #include "machine/engine/mmu_walk.h"
 #include "machine/engine/system.h"
 #include "machine/engine/trace.h"
@@ -502,6 +503,9 @@ static int locate_fetch(struct vcpu *vcpu, uint64_t linear, struct spot *spot)
     struct engine_cpu *engine = engine_cpu_of(vcpu);
     struct mmu_page page;
 
+    // Jumps find out before they are done; SYSRET, as AMD has it, and code that runs on into such addresses do not.
+    if (!address_is_canonical(vcpu, linear))
+        return raise_gp(vcpu, 0);
     if (translate(vcpu, linear, MMU_EXECUTE,
                   engine->fetch_mode == FETCH_USER ? TLB_USER : TLB_SUPERVISOR, &page) != 0)
         return -1;

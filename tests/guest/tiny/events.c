@@ -256,6 +256,9 @@ static void write_dr(unsigned number, uint64_t value)
     case 1:
         __asm__ volatile("mov %0, %%dr1" : : "r"(value));
         break;
+    case 2:
+        __asm__ volatile("mov %0, %%dr2" : : "r"(value));
+        break;
     case 6:
         __asm__ volatile("mov %0, %%dr6" : : "r"(value));
         break;
@@ -285,7 +288,7 @@ static void debug_handler(struct trap *trap)
 }
 
 extern const uint8_t step_at[], step_ss_at[], step_rep_at[], break_at[], data_at[], popf_at[],
-    int_at[];
+    int_at[], wide_at[], wide_read_at[], ss_at[], io_at[];
 
 static void single_step(void)
 {
@@ -341,9 +344,103 @@ static void single_step_over_int(void)
                      : "memory", "cc");
 }
 
+// ---- Eight bytes, and MOV SS from a watched word ----
+
+static void wide_breakpoints(volatile uint32_t *word)
+{
+    print("breakpoints of eight bytes\n");
+    steps_from = wide_at;
+    write_dr(0, (uint64_t)word);
+    write_dr(7, 0x2 | 0x9 << 16); // writes
+    __asm__ volatile("wide_at: movb $1, 7(%0); movl $1, 8(%0); movl $1, 5(%0); mov (%0), %%rax; "
+                     "movq $1, (%0); nop"
+                     :
+                     : "r"(word)
+                     : "rax", "memory");
+    print("the same, reads too\n");
+    write_dr(0, (uint64_t)word + 8);
+    write_dr(7, 0x2 | 0xB << 16);
+    steps_from = wide_read_at;
+    __asm__ volatile("wide_read_at: mov 4(%0), %%eax; mov 5(%0), %%eax; mov 15(%0), %%al; nop"
+                     :
+                     : "r"(word)
+                     : "rax", "memory");
+    write_dr(7, 0);
+}
+
+// The trap waits for the end of the instruction behind MOV SS.
+static void ss_from_watched_memory(volatile uint32_t *word)
+{
+    print("MOV SS from a watched word\n");
+    word[0] = 0x10;
+    steps_from = ss_at;
+    write_dr(0, (uint64_t)word);
+    write_dr(7, 0x2 | 0xF << 16);
+    __asm__ volatile("ss_at: mov (%0), %%ss; nop; nop" : : "r"(word) : "memory");
+    write_dr(7, 0);
+}
+
+// ---- Ports ----
+
+static void count_traps(struct trap *trap)
+{
+    count++;
+    write_dr(6, 0);
+    trap->rflags |= 0x10000; // RF
+}
+
+static void io_breakpoints(void)
+{
+    static uint8_t bytes[3];
+    const void *from = bytes;
+    uint64_t n = 3;
+
+    write_cr4(read_cr4() | 8); // DE
+    print("I/O breakpoints\n");
+    steps_from = io_at;
+    write_dr(0, 0x80);
+    write_dr(1, 0xE0);
+    write_dr(7, 0xA | 0x2 << 16 | 0x6 << 20); // a port, and a pair of ports
+    __asm__ volatile("io_at: in $0x80, %%al; out %%al, $0x81; nop; out %%al, $0xE1; in $0xE2, %%al"
+                     :
+                     :
+                     : "rax", "memory");
+    set_handler(1, count_traps);
+    count = 0;
+    __asm__ volatile("rep outsb; nop" : "+S"(from), "+c"(n) : "d"(0x80) : "memory");
+    tell("I/O breakpoints: traps of three OUTSB", count);
+    set_handler(1, debug_handler);
+    write_dr(7, 0);
+    write_cr4(read_cr4() & ~8ull);
+}
+
+// ---- MOV SS with an interrupt that waits ----
+
+static void stack_segment_shadow(void)
+{
+    count = 0;
+    self_ipi(0x40);
+    __asm__ volatile("mov %%ss, %%eax; mov_ss_at: sti; mov %%eax, %%ss; nop; nop; cli"
+                     :
+                     :
+                     : "rax", "memory");
+    tell("sti, mov ss: interrupts", count);
+    label_of("sti, mov ss: came at", first.rip, mov_ss_at);
+    // An NMI to itself, by an instruction that MOV SS covers: it comes behind that.
+    set_handler(2, note);
+    count = 0;
+    *apic_register(REG_ICR2) = *apic_register(REG_ID);
+    __asm__ volatile("mov %%ss, %%ecx; mov_ss_nmi_at: mov %%ecx, %%ss; movl %1, (%0); nop; nop"
+                     :
+                     : "r"(apic_register(REG_ICR)), "i"(4u << 8)
+                     : "rcx", "memory");
+    settle();
+    tell("NMI behind MOV SS: interrupts", count);
+}
+
 static void breakpoints(void)
 {
-    static volatile uint32_t word[4];
+    static volatile uint32_t word[4] __attribute__((aligned(16)));
 
     count = 0;
     stop_after = 0;
@@ -365,6 +462,11 @@ static void breakpoints(void)
                      : "r"(word)
                      : "rax", "memory");
     write_dr(7, 0);
+    if (!IN_BED) {
+        wide_breakpoints(word);
+        ss_from_watched_memory(word);
+        io_breakpoints();
+    }
     print("INT3\n");
     set_handler(3, debug_handler);
     steps_from = popf_at;
@@ -415,6 +517,8 @@ void guest(void)
     map_apic();
     set_handler(0x40, note_and_end);
     shadows();
+    if (!IN_BED)
+        stack_segment_shadow();
     priorities();
     timer();
     non_maskable();
