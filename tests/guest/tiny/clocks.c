@@ -13,7 +13,7 @@
 #define PV_LINES        17 // that a machine without this clock answers otherwise
 
 enum { MSR_TSC = 0x10, MSR_WALL = 0x4B564D00, MSR_TIME = 0x4B564D01, MSR_TIME_OLD = 0x12 };
-enum { ROUNDS = 400, CMOS_SECONDS = 0, CMOS_MINUTES = 2, CMOS_STATUS_A = 10, CMOS_STATUS_B = 11 };
+enum { ROUNDS = 100, CMOS_SECONDS = 0, CMOS_MINUTES = 2, CMOS_STATUS_A = 10, CMOS_STATUS_B = 11 };
 
 // Documentation/virt/kvm/x86/msr.rst
 struct record {
