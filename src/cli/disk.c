@@ -32,6 +32,7 @@ static const struct flag flags[] = {
     VALUE('s', "--source-format", source_format),
     VALUE('b', "--backing", backing),
     VALUE('B', "--backing-format", backing_format),
+    VALUE('a', "--backing-folder", backing_folder),
     VALUE('p', "--preallocate", preallocate),
     VALUE('c', "--cluster-size", cluster_size),
     VALUE('z', "--compression", compression),
@@ -65,27 +66,27 @@ static const struct command {
     const char *usage;
     const char *about;
 } commands[] = {
-    {"create", disk_create, 1, 2, "fbBpczvrLjF",
+    {"create", disk_create, 1, 2, "fbBpczvrLjFa",
      "FILE [SIZE] [--format F] [--backing FILE] [--preallocate MODE]",
      "make an image; MODE is off, metadata, falloc or full"},
-    {"convert", disk_convert, 2, 2, "sfbBpczvrLwCjFDU",
+    {"convert", disk_convert, 2, 2, "sfbBpczvrLwCjFDUa",
      "SOURCE TARGET [--source-format F] [--format F] [--compress]",
      "copy an image into another, of any format"},
-    {"info", disk_info, 1, 1, "fjU", "FILE", "what an image is, and what it stands on"},
+    {"info", disk_info, 1, 1, "fjUa", "FILE", "what an image is, and what it stands on"},
     {"check", disk_check, 1, 1, "fRjU", "FILE [--repair]", "look for faults, and repair them"},
-    {"map", disk_map, 1, 1, "fjU", "FILE", "where its data lies"},
-    {"resize", disk_resize, 2, 2, "fSjF", "FILE SIZE [--shrink]",
+    {"map", disk_map, 1, 1, "fjUa", "FILE", "where its data lies"},
+    {"resize", disk_resize, 2, 2, "fSjFa", "FILE SIZE [--shrink]",
      "make the disk larger, or smaller"},
-    {"commit", disk_commit, 1, 1, "fj", "FILE", "write its content into its backing file"},
-    {"rebase", disk_rebase, 1, 1, "fbBju", "FILE --backing B [--unsafe]",
+    {"commit", disk_commit, 1, 1, "fja", "FILE", "write its content into its backing file"},
+    {"rebase", disk_rebase, 1, 1, "fbBjua", "FILE --backing B [--unsafe]",
      "change the backing file, not the content; \"\" for none"},
-    {"compare", disk_compare, 2, 2, "fjU", "A B", "do two images hold the same?"},
-    {"snapshot", disk_snapshot, 2, 3, "fjU", "list|create|apply|delete FILE [NAME]",
+    {"compare", disk_compare, 2, 2, "fjUa", "A B", "do two images hold the same?"},
+    {"snapshot", disk_snapshot, 2, 3, "fjUa", "list|create|apply|delete FILE [NAME]",
      "snapshots inside a qcow2 image"},
     {"bitmap", disk_bitmap, 2, 4, "fgjU",
      "list|create|remove|clear|enable|disable|merge FILE [NAME [FROM]] [--granularity SIZE]",
      "dirty bitmaps in a qcow2 image, for incremental backups"},
-    {"bench", disk_bench, 1, 1, "fdktneWxjFD",
+    {"bench", disk_bench, 1, 1, "fdktneWxjFDa",
      "FILE [--depth N] [--block SIZE] [--seconds N|--count N] [--random|--step SIZE] [--write]",
      "how fast requests go through the block layer"},
 };
@@ -170,8 +171,9 @@ int cli_disk(int argc, char **argv)
     for (size_t i = 0; i < ARRAY_LENGTH(commands); i++) {
         if (strcmp(commands[i].name, argv[1]) != 0)
             continue;
-        if (parse(&commands[i], argc - 2, argv + 2, &words, &err) ||
-            commands[i].run(&words, &status, &err)) {
+        int rc = parse(&commands[i], argc - 2, argv + 2, &words, &err);
+        disk_allow_backing(words.backing_folder);
+        if (rc || commands[i].run(&words, &status, &err)) {
             err_wrap(&err, "%s", argv[1]);
             status = cli_fail("disk", &err);
             if (disk_interrupted()) // so that who started it sees why it ended

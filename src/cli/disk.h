@@ -23,7 +23,7 @@ struct disk_words {
     // NULL where the flag was not given.
     const char *format, *source_format, *backing, *backing_format, *preallocate, *cluster_size,
         *compression, *version, *refcount_bits, *workers, *granularity, *snapshot, *depth, *block,
-        *seconds, *count, *step;
+        *backing_folder, *seconds, *count, *step;
     bool compress, repair, json, force, unsafe, shrink, write, lazy_refcounts, direct, random,
         no_lock;
 };
@@ -52,6 +52,8 @@ struct disk_opening {
     bool no_lock;
     enum block_durability durability;
 };
+// Backing files may lie in that directory (NULL: none), besides that of the image that names them. One command is one process.
+void disk_allow_backing(const char *folder);
 struct block_disk *disk_open(const char *path, const struct disk_opening *how,
                              struct block_chain *chain, struct err *err);
 // Makes a new file for an image; an existing one only with `force`. Returns the descriptor, locked for writing.

@@ -15,6 +15,13 @@
 #define METADATA_BYTES                                                                             \
     (256 * MIB) // commands work on one or two disks: they may cache all of their tables
 
+static const char *backing_folders[] = {"", NULL, NULL};
+
+void disk_allow_backing(const char *folder)
+{
+    backing_folders[1] = folder;
+}
+
 struct block_disk *disk_open(const char *path, const struct disk_opening *how,
                              struct block_chain *chain, struct err *err)
 {
@@ -24,6 +31,7 @@ struct block_disk *disk_open(const char *path, const struct disk_opening *how,
         .read_only = how->read_only,
         .direct = how->direct,
         .no_lock = how->no_lock,
+        .allowed = backing_folders,
         .depth_max = how->alone ? 1 : 0,
     };
     chain->length = 0;

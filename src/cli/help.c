@@ -34,6 +34,8 @@ const char help_run[] =
     "                         FILE may be nbd://…, iscsi://… or nfs://… (man wirt-io)\n"
     "       [,bandwidth=SIZE][,iops=N][,bandwidth-burst=SIZE][,iops-burst=N]\n"
     "                         limits a second, and what is free at once after a rest\n"
+    "       [,backing-folder=DIR]\n"
+    "                         backing images may lie there, too, not only beside FILE\n"
     "       [,on-error=report|stop]\n"
     "                         when the storage fails: the guest is told (report), or the\n"
     "                         machine pauses and tells; resume tries again\n"

@@ -12,7 +12,7 @@
 
 #define DISK_WORDS                                                                                 \
     "FILE[,readonly][,serial=S][,format=raw|qcow2|vmdk|vhdx|vdi][,bandwidth=SIZE][,iops=N]"        \
-    "[,bandwidth-burst=SIZE][,iops-burst=N][,on-error=report|stop]"
+    "[,bandwidth-burst=SIZE][,iops-burst=N][,backing-folder=DIR][,on-error=report|stop]"
 #define MIN_MEMORY    (16 * MIB)
 #define MAX_MEMORY    (64 * GIB)
 #define MAX_PORT_NAME 63
@@ -306,6 +306,8 @@ static int disk_property(struct option_context *c, json_t *disk, const char *wor
         return set_string(c, disk, "format", word + 7, err);
     if (!strcmp(word, "on-error=report") || !strcmp(word, "on-error=stop"))
         return set_string(c, disk, "on_error", word + 9, err);
+    if (!strncmp(word, "backing-folder=", 15) && word[15])
+        return set_string(c, disk, "backing_folder", word + 15, err);
     return disk_limit(c, disk, word, err);
 }
 

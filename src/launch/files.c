@@ -52,9 +52,10 @@ int launch_open_disk(const struct launch_files *to, json_t *disk, struct err *er
         format = suffix ? suffix->name : "raw";
         json_object_set_new(disk, "format", json_string(format));
     }
+    const char *const stated[] = {"", path_of(disk, "backing_folder"), NULL};
     struct block_chain_rules rules = {.format = format,
                                       .read_only = json_is_true(json_object_get(disk, "readonly")),
-                                      .allowed = to->backing_folders,
+                                      .allowed = to->backing_folders ? to->backing_folders : stated,
                                       .depth_max = MAX_CHAIN};
     struct block_chain chain;
     if (block_chain_open(&chain, path, &rules, err))

@@ -61,13 +61,13 @@ static int check_allowed(int fd, const char *image, const struct block_chain_rul
     directory_of(image, own, sizeof(own));
     bool allowed = !rules->allowed && lies_in(real, own);
     for (size_t i = 0; rules->allowed && rules->allowed[i]; i++)
-        allowed |= lies_in(real, rules->allowed[i]);
+        allowed |= lies_in(real, rules->allowed[i][0] ? rules->allowed[i] : own);
     if (allowed)
         return 0;
     return err_set(
         err, ERR_DENIED,
-        "'%s' names '%s' as its backing file, which lies in no directory allowed for that", image,
-        path);
+        "'%s' names '%s' as its backing file, which lies neither beside it nor in a backing folder",
+        image, path);
 }
 
 static const struct block_format *choose_format(int fd, const char *name, const char *stated,

@@ -20,7 +20,7 @@ struct block_chain_rules {
     bool direct;        // O_DIRECT
     bool no_lock;       // look at an image that a VM uses, at the risk of inconsistency
     const char *const *allowed; // backing files must lie in one of these directories, ends with
-                                // NULL; NULL: only in the directory of the image that names them
+                                // NULL; "" is that of the image that names them; NULL: only there
     size_t depth_max;           // 0: BLOCK_CHAIN_MAX. 1: the first image alone
 };
 

@@ -215,6 +215,17 @@ def refusals():
     os.mkdir("elsewhere")
     qemu("create", "-q", "-f", "qcow2", "-b", "../new.qcow2", "-F", "qcow2", "elsewhere/top.qcow2")
     wirt("info", "elsewhere/top.qcow2", status=10)
+    wirt("info", "elsewhere/top.qcow2", "--backing-folder", "elsewhere", status=10)
+    assert json.loads(wirt("info", "elsewhere/top.qcow2", "--backing-folder", ".", "--json"))["chain"]
+    top = ["run", "--kernel", "/dev/null", "--disk", "elsewhere/top.qcow2"]
+    assert "in a backing folder" in run(WIRT, *top, status=2)
+    assert "--kernel" in run(WIRT, *top[:-1], top[-1] + ",backing-folder=.", status=2)  # it is the kernel that is wrong now
+    # Nor by a link, an absolute name, or a name that means more than a file to QEMU.
+    os.symlink("../new.qcow2", "elsewhere/link.qcow2")
+    for name, status in (("link.qcow2", 10), (os.path.abspath("new.qcow2"), 10), ('json:{"driver":"qcow2","file.filename":"../new.qcow2"}', 4), ("nbd://localhost/x", 4)):
+        qemu("create", "-q", "-u", "-f", "qcow2", "-b", name, "-F", "qcow2", "elsewhere/top.qcow2", "1M")
+        wirt("info", "elsewhere/top.qcow2", status=status)
+        wirt("map", "elsewhere/top.qcow2", status=status)
     # A circle ends.
     qemu("create", "-q", "-f", "qcow2", "circle.qcow2", "1M")
     qemu("rebase", "-u", "-b", "circle.qcow2", "-F", "qcow2", "circle.qcow2")
