@@ -293,6 +293,16 @@ bool os_cgroup_find(pid_t pid, const char *prefix, struct os_cgroup_place *place
     return place->cpu[0] || place->memory[0];
 }
 
+bool os_cgroup_name(pid_t pid, const char *prefix, char name[OS_CGROUP_NAME_BYTES])
+{
+    struct os_cgroup_place place;
+    if (!os_cgroup_find(pid, prefix, &place))
+        return false;
+    const char *last = strrchr(place.cpu[0] ? place.cpu : place.memory, '/');
+    snprintf(name, OS_CGROUP_NAME_BYTES, "%.255s", last ? last + 1 : "");
+    return !strncmp(name, prefix, strlen(prefix));
+}
+
 static bool field(const char *text, const char *name, uint64_t *value)
 {
     size_t n = strlen(name);

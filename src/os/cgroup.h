@@ -19,6 +19,7 @@
 #include "base/err.h"
 
 #define OS_CGROUP_PATH_BYTES 512
+#define OS_CGROUP_NAME_BYTES 256
 #define OS_CGROUP_TREES      3
 
 struct os_cgroups {
@@ -58,6 +59,8 @@ struct os_cgroup_place {
 };
 // False when the process is in no group whose name begins with `prefix`.
 bool os_cgroup_find(pid_t pid, const char *prefix, struct os_cgroup_place *place);
+// The name of that group alone, systemd's unit.
+bool os_cgroup_name(pid_t pid, const char *prefix, char name[OS_CGROUP_NAME_BYTES]);
 // CPU time of all that were ever in it, and memory that is not just a cache. False when it cannot be read (any more).
 bool os_cgroup_usage(const struct os_cgroup_place *place, uint64_t *cpu_ns, uint64_t *memory_bytes);
 

@@ -11,6 +11,7 @@
 //      "cpu_weight": 100, "cpu_percent": 0, "memory": 0}                                   ->  {"pid": N, "scope": "control group"}
 //     {"do": "bridge", "subnet": "10.64.16.0"}                                             ->  {"interface": "wbr-1a2b3c"}
 //     {"do": "tap", "mac": "bc:24:11:00:00:01", "address": "10.64.16.9", "name": "web1"}   ->  {"interface": "w1a2b3ct0"}, the descriptor beside it
+//     {"do": "limit", "scope": "100", "pid": N, "cpu_weight": 100, "cpu_percent": 0, "memory": 0}  ->  {}
 //     {"do": "release", "scope": "100"}                                                    ->  {}
 //     {"do": "kill", "pid": N}                                                             ->  {}
 //     {"do": "pam", "user": "root", "password": "…"}                                       ->  {}
@@ -62,6 +63,9 @@ int helper_bridge(struct helper *helper, const char *subnet, char interface[16],
 // A card on it: the TAP interface's descriptor, or -1 and *err. The machine with this hardware address gets the address and is known by the name ("": by none).
 int helper_tap(struct helper *helper, const char *mac, const char *address, const char *name,
                struct err *err);
+// A machine's scope gets other limits while it runs; nothing is done where there are no scopes.
+int helper_limit(struct helper *helper, const char *scope, pid_t pid,
+                 const struct os_cgroup_limits *limits, struct err *err);
 int helper_kill(struct helper *helper, pid_t pid, struct err *err);
 int helper_pam(void *helper, const char *user, const char *password, struct err *err);
 

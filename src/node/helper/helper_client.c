@@ -160,6 +160,19 @@ int helper_spawn(struct helper *helper, const struct helper_spawn *spawn,
     return 0;
 }
 
+int helper_limit(struct helper *helper, const char *scope, pid_t pid,
+                 const struct os_cgroup_limits *limits, struct err *err)
+{
+    json_t *answer =
+        ask(helper,
+            json_pack("{s:s, s:s, s:i, s:i, s:i, s:I}", "do", "limit", "scope", scope, "pid",
+                      (int)pid, "cpu_weight", (int)limits->cpu_weight, "cpu_percent",
+                      (int)limits->cpu_percent, "memory", (json_int_t)limits->memory_bytes),
+            NULL, 0, err);
+    json_decref(answer);
+    return answer ? 0 : -1;
+}
+
 void helper_release(struct helper *helper, const char *scope)
 {
     int ends[2];

@@ -24,6 +24,9 @@ void scopes_close(struct scopes *scopes); // removes what is empty
 const char *scopes_name(const struct scopes *scopes);
 int scopes_make(const struct scopes *scopes, const char *name,
                 const struct os_cgroup_limits *limits, struct err *err);
+// Of a machine that runs in it as this process.
+int scopes_limit(const struct scopes *scopes, const char *name, pid_t pid,
+                 const struct os_cgroup_limits *limits, struct err *err);
 void scopes_release(const struct scopes *scopes, const char *name);
 // In the child.
 void scopes_enter(const struct scopes *scopes, const char *name);

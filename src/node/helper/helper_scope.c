@@ -13,6 +13,7 @@
 #include "os/directory.h"
 
 #define SYSTEMD_RUN "/usr/bin/systemd-run"
+#define SYSTEMCTL   "/usr/bin/systemctl"
 #define USUAL       100
 
 static bool has_user_manager(void)
@@ -63,6 +64,47 @@ int scopes_make(const struct scopes *scopes, const char *name,
                 const struct os_cgroup_limits *limits, struct err *err)
 {
     return scopes->kind == SCOPES_GROUPS ? os_cgroup_make(&scopes->groups, name, limits, err) : 0;
+}
+
+// The words that both of systemd's programs have for limits.
+struct limit_words {
+    char weight[48], quota[48], memory[64];
+};
+
+static void write_limits(const struct os_cgroup_limits *limits, struct limit_words *words)
+{
+    unsigned weight = limits->cpu_weight ? limits->cpu_weight : USUAL;
+    snprintf(words->weight, sizeof(words->weight), "CPUWeight=%u", weight);
+    snprintf(words->quota, sizeof(words->quota), "CPUQuota="); // none
+    snprintf(words->memory, sizeof(words->memory), "MemoryMax=infinity");
+    if (limits->cpu_percent)
+        snprintf(words->quota, sizeof(words->quota), "CPUQuota=%u%%", limits->cpu_percent);
+    if (limits->memory_bytes)
+        snprintf(words->memory, sizeof(words->memory), "MemoryMax=%llu",
+                 (unsigned long long)limits->memory_bytes);
+}
+
+int scopes_limit(const struct scopes *scopes, const char *name, pid_t pid,
+                 const struct os_cgroup_limits *limits, struct err *err)
+{
+    struct limit_words words;
+    char unit[OS_CGROUP_NAME_BYTES];
+    if (scopes->kind == SCOPES_NONE)
+        return 0;
+    if (scopes->kind == SCOPES_GROUPS)
+        return os_cgroup_make(&scopes->groups, name, limits, err);
+    if (!os_cgroup_name(pid, scopes->slice, unit))
+        return err_set(err, ERR_NOT_FOUND, "process %d is in no scope of ours", (int)pid);
+    write_limits(limits, &words);
+    bool user = scopes->kind == SCOPES_SYSTEMD_USER;
+    const char *const arguments[] = {"systemctl", user ? "--user" : "--system",
+                                     "--runtime", "set-property",
+                                     unit,        words.weight,
+                                     words.quota, words.memory,
+                                     NULL};
+    const struct os_process_command command = {.program = SYSTEMCTL,
+                                               .arguments = (char *const *)(uintptr_t)arguments};
+    return os_process_run(&command, err);
 }
 
 void scopes_release(const struct scopes *scopes, const char *name)

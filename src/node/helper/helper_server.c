@@ -20,6 +20,13 @@
 #define WORDS_MAX 128
 #define TURN_MS   10
 
+#define LIMIT_MEMBERS                                                                              \
+    {.name = "cpu_weight", .type = SCHEMA_INTEGER, .max = 10000},                                  \
+        {.name = "cpu_percent", .type = SCHEMA_INTEGER, .max = 100000},                            \
+    {                                                                                              \
+        .name = "memory", .type = SCHEMA_INTEGER, .max = 1ll << 50                                 \
+    }
+
 static const char *const programs[] = {"wirt-vm", "wirt-net", NULL};
 static const struct schema_object spawn_schema = {
     "spawn",
@@ -37,9 +44,15 @@ static const struct schema_object spawn_schema = {
          .required = true,
          .max = FDS_MAX},
         {.name = "scope", .type = SCHEMA_STRING, .required = true, .min = 1, .max = 32},
-        {.name = "cpu_weight", .type = SCHEMA_INTEGER, .max = 10000},
-        {.name = "cpu_percent", .type = SCHEMA_INTEGER, .max = 100000},
-        {.name = "memory", .type = SCHEMA_INTEGER, .max = 1ll << 50},
+        LIMIT_MEMBERS,
+        {.name = NULL}}};
+static const struct schema_object limit_schema = {
+    "limit",
+    (const struct schema_member[]){
+        {.name = "do", .type = SCHEMA_STRING, .required = true, .max = 16},
+        {.name = "scope", .type = SCHEMA_STRING, .required = true, .min = 1, .max = 32},
+        {.name = "pid", .type = SCHEMA_INTEGER, .required = true, .min = 2, .max = 1 << 22},
+        LIMIT_MEMBERS,
         {.name = NULL}}};
 static const struct schema_object release_schema = {
     "release", (const struct schema_member[]){
@@ -69,8 +82,9 @@ static const struct schema_object tap_schema = {
                {.name = "address", .type = SCHEMA_STRING, .required = true, .max = 15},
                {.name = "name", .type = SCHEMA_STRING, .required = true, .max = 63},
                {.name = NULL}}};
-static const struct schema_object *const schemas[] = {&spawn_schema, &release_schema, &kill_schema,
-                                                      &pam_schema,   &bridge_schema,  &tap_schema};
+static const struct schema_object *const schemas[] = {&spawn_schema, &limit_schema, &release_schema,
+                                                      &kill_schema,  &pam_schema,   &bridge_schema,
+                                                      &tap_schema};
 
 static const char *text_of(const json_t *request, const char *name)
 {
@@ -189,6 +203,13 @@ static int64_t number_of(const json_t *request, const char *name)
     return json_integer_value(json_object_get(request, name));
 }
 
+static struct os_cgroup_limits limits_of(const json_t *request)
+{
+    return (struct os_cgroup_limits){.cpu_weight = (unsigned)number_of(request, "cpu_weight"),
+                                     .cpu_percent = (unsigned)number_of(request, "cpu_percent"),
+                                     .memory_bytes = (uint64_t)number_of(request, "memory")};
+}
+
 static int do_spawn(const struct helper_server *server, const json_t *request, const int *fds,
                     size_t count, pid_t *pid, struct err *err)
 {
@@ -196,9 +217,7 @@ static int do_spawn(const struct helper_server *server, const json_t *request, c
     const json_t *numbers = json_object_get(request, "numbers");
     const char *scope = text_of(request, "scope");
     bool vm = !strcmp(text_of(request, "program"), "wirt-vm");
-    struct os_cgroup_limits limits = {.cpu_weight = (unsigned)number_of(request, "cpu_weight"),
-                                      .cpu_percent = (unsigned)number_of(request, "cpu_percent"),
-                                      .memory_bytes = (uint64_t)number_of(request, "memory")};
+    struct os_cgroup_limits limits = limits_of(request);
     struct entering entering = {&server->scopes, scope};
     struct scope_words before = {.count = 0};
     char *arguments[WORDS_MAX + 1 + ARRAY_LENGTH(before.words)] = {0};
@@ -223,6 +242,15 @@ static int do_spawn(const struct helper_server *server, const json_t *request, c
                                        .enter = enter_scope,
                                        .user = &entering};
     return os_process_detach(&what, pid, err);
+}
+
+static int do_limit(const struct helper_server *server, const json_t *request, struct err *err)
+{
+    struct os_cgroup_limits limits = limits_of(request);
+    pid_t pid = (pid_t)number_of(request, "pid");
+    if (!os_process_is(pid, server->vm_program))
+        return err_set(err, ERR_DENIED, "process %d is no machine", (int)pid);
+    return scopes_limit(&server->scopes, text_of(request, "scope"), pid, &limits, err);
 }
 
 static int do_kill(const struct helper_server *server, pid_t pid, struct err *err)
@@ -297,6 +325,8 @@ static int act(struct helper_server *server, const json_t *request, const int *f
     *reply = json_object();
     if (!strcmp(verb, "release"))
         scopes_release(&server->scopes, text_of(request, "scope"));
+    else if (!strcmp(verb, "limit"))
+        return do_limit(server, request, err);
     else
         return do_kill(server, (pid_t)number_of(request, "pid"), err);
     return 0;
