@@ -45,6 +45,22 @@ def wait_gone(path):
         select.select([], [], [], 0.05)
 
 
+def test_limits_at_once(api, node, vm, cpu, memory):
+    """A machine that runs gets its new limits; nothing waits for its next start, and a card that is plugged does not take them away."""
+    limits = ("cpu.shares", "cpu.cfs_quota_us") if os.path.exists(f"{cpu}/cpu.shares") else ("cpu.weight", "cpu.max")
+    limit = f"{memory}/memory.limit_in_bytes" if os.path.exists(f"{memory}/memory.limit_in_bytes") else f"{memory}/memory.max"
+    vm.config.put(cpuunits=50, cpulimit=0.5)
+    wanted = {"cpu.shares": "512", "cpu.cfs_quota_us": "50000", "cpu.weight": "50", "cpu.max": "50000 100000"}
+    assert all(read(f"{cpu}/{name}") == wanted[name] for name in limits), wanted
+    assert not any("pending" in row for row in vm.pending.get()), vm.pending.get()
+    finish(api, node, vm.config.post(net0="virtio,bridge=vmbr9"))  # no bridge of ours: a process of its own
+    assert all(read(f"{cpu}/{name}") == wanted[name] for name in limits), "a card's process took them away"
+    assert int(read(limit)) == (96 + 6 + 512) << 20
+    vm.config.put(delete="cpuunits,cpulimit")
+    wanted = {"cpu.shares": "1024", "cpu.cfs_quota_us": "-1", "cpu.weight": "100", "cpu.max": "max 100000"}
+    assert all(read(f"{cpu}/{name}") == wanted[name] for name in limits), wanted
+
+
 def test_scope(node, api):
     log = start(node, api, cpuunits=200, cpulimit=0.25)
     assert "its scope: control group" in log, log
@@ -72,7 +88,8 @@ def test_scope(node, api):
         if used["cpu"] > 0.02 and time.monotonic() > started + 3:
             break
     assert 0.02 < used["cpu"] < 0.35, used
-    assert 20 << 20 < used["mem"] < (96 + 512) << 20, used
+    assert 20 << 20 < used["mem"] <= used["maxmem"] == 96 << 20, used
+    test_limits_at_once(api, node, vm, cpu, memory)
     # Found again: the scope outlives the daemon.
     node.kill()
     node.start()

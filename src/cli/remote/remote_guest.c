@@ -176,6 +176,12 @@ static json_t *shutdown_parameters(const struct remote *remote)
     return json_pack("{s:s}", "timeout", timeout ? timeout : "60");
 }
 
+static json_t *stop_parameters(const struct remote *remote)
+{
+    (void)remote;
+    return json_pack("{s:i}", "overrule-shutdown", 1);
+}
+
 int remote_start(struct remote *remote, struct err *err)
 {
     return each(remote, "start", "start", NULL, err);
@@ -184,7 +190,7 @@ int remote_start(struct remote *remote, struct err *err)
 int remote_stop(struct remote *remote, struct err *err)
 {
     if (cli_has(remote->words, "force"))
-        return each(remote, "stop", "stop", NULL, err);
+        return each(remote, "stop", "stop", stop_parameters, err);
     if (each(remote, "shut down", "shutdown", shutdown_parameters, err))
         return err_wrap(err, "the guest did not shut down (--force pulls the plug)");
     return 0;
@@ -217,7 +223,8 @@ static int remove_one(struct remote *remote, const char *name, struct err *err)
         return -1;
     snprintf(text, sizeof(text), "stop %s", guest.name);
     if (cli_has(remote->words, "force") && strcmp(guest.status, "stopped") != 0 &&
-        remote_task(remote, text, "POST", NULL, err, "%s/status/stop", guest.path))
+        remote_task(remote, text, "POST", stop_parameters(remote), err, "%s/status/stop",
+                    guest.path))
         return -1;
     snprintf(text, sizeof(text), "delete %s", guest.name);
     return remote_task(remote, text, "DELETE", json_pack("{s:i}", "purge", 1), err, "%s",

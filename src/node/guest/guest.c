@@ -253,7 +253,8 @@ void guest_status(struct guests *guests, int64_t vmid, struct guest_status *stat
         status->uptime_s = now_s() > live->started_s ? now_s() - live->started_s : 0;
         sample(live);
         status->cpu = live->cpu;
-        status->memory_bytes = live->memory_bytes;
+        status->memory_bytes =
+            live->memory_told_bytes ? live->memory_told_bytes : live->memory_bytes;
         memcpy(status->counters, live->counters, sizeof(status->counters));
     }
     pthread_mutex_unlock(&guests->lock);
@@ -274,6 +275,13 @@ void guest_set_counters(struct guests *guests, int64_t vmid, const double counte
     struct live *live = guest_live(guests, vmid);
     for (size_t i = 0; i < 4; i++)
         live->counters[i] = (int64_t)counters[i];
+    pthread_mutex_unlock(&guests->lock);
+}
+
+void guest_set_memory(struct guests *guests, int64_t vmid, uint64_t bytes)
+{
+    pthread_mutex_lock(&guests->lock);
+    guest_live(guests, vmid)->memory_told_bytes = bytes;
     pthread_mutex_unlock(&guests->lock);
 }
 
@@ -311,16 +319,21 @@ json_t *guest_row(struct guests *guests, int64_t vmid, const json_t *record)
     char fallback[32];
     snprintf(fallback, sizeof(fallback), "VM%lld", (long long)vmid);
     const char *name = json_string_value(json_object_get(config, "name"));
-    int64_t cpus = guest_number(config, "cores", 1) * guest_number(config, "sockets", 1);
-    json_t *row = json_pack(
-        "{s:I, s:s, s:s, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "vmid",
-        (json_int_t)vmid, "name", name ? name : fallback, "status",
-        status.running ? "running" : "stopped", "cpus", (json_int_t)cpus, "cpu",
-        status.cpu / (double)cpus, "mem", (json_int_t)status.memory_bytes, "maxmem",
-        (json_int_t)guest_number(config, "memory", 512) << 20, "disk", (json_int_t)0, "maxdisk",
-        (json_int_t)first_disk_bytes(guests, config), "diskread", (json_int_t)status.counters[0],
-        "diskwrite", (json_int_t)status.counters[1], "netin", (json_int_t)status.counters[2],
-        "netout", (json_int_t)status.counters[3], "uptime", (json_int_t)status.uptime_s);
+    const json_t *running = status.running ? json_object_get(record, "running") : NULL;
+    const json_t *machine = running ? running : config; // what it has, until its next start
+    int64_t cpus = guest_number(machine, "cores", 1) * guest_number(machine, "sockets", 1);
+    uint64_t memory = (uint64_t)guest_number(machine, "memory", 512) << 20;
+    // The process has translated code and tables beside the guest's RAM.
+    uint64_t used = status.memory_bytes < memory ? status.memory_bytes : memory;
+    json_t *row =
+        json_pack("{s:I, s:s, s:s, s:I, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "vmid",
+                  (json_int_t)vmid, "name", name ? name : fallback, "status",
+                  status.running ? "running" : "stopped", "cpus", (json_int_t)cpus, "cpu",
+                  status.cpu / (double)cpus, "mem", (json_int_t)used, "maxmem", (json_int_t)memory,
+                  "disk", (json_int_t)0, "maxdisk", (json_int_t)first_disk_bytes(guests, config),
+                  "diskread", (json_int_t)status.counters[0], "diskwrite",
+                  (json_int_t)status.counters[1], "netin", (json_int_t)status.counters[2], "netout",
+                  (json_int_t)status.counters[3], "uptime", (json_int_t)status.uptime_s);
     if (status.running)
         json_object_set_new(row, "pid", json_integer(status.pid));
     json_object_set_new(row, "qmpstatus", json_string(status.state));

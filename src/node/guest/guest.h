@@ -61,7 +61,7 @@ struct guest_status {
     char state[16]; // "running", "paused", "stopped"
     int64_t pid;
     uint64_t uptime_s;
-    uint64_t memory_bytes; // resident
+    uint64_t memory_bytes; // as its guest tells it, or else what is resident
     double cpu;            // of its CPUs, 0 to 1
     int64_t counters[4];   // guest_set_counters()
 };
@@ -70,6 +70,8 @@ void guest_status(struct guests *guests, int64_t vmid, struct guest_status *stat
 bool guest_is_running(struct guests *guests, int64_t vmid);
 // Bytes of its disks and networks since its start, as its rows show them: read, written, received, sent.
 void guest_set_counters(struct guests *guests, int64_t vmid, const double counters[4]);
+// What is used of its RAM, by the guest's own word or by what the host keeps for it; 0: nobody tells.
+void guest_set_memory(struct guests *guests, int64_t vmid, uint64_t bytes);
 // A row of lists: vmid, name, status, cpus, maxmem, …
 json_t *guest_row(struct guests *guests, int64_t vmid, const json_t *record);
 
@@ -166,7 +168,10 @@ bool guest_wants_agent(const json_t *config);
 
 // ---- Running (guest_run.c).
 int guest_start(struct guests *guests, struct task *task, int64_t vmid, struct err *err);
-int guest_stop(struct guests *guests, struct task *task, int64_t vmid, struct err *err);
+// `overrule`: a shutdown that waits for the guest gives up.
+int guest_stop(struct guests *guests, struct task *task, int64_t vmid, bool overrule,
+               struct err *err);
+// Asked by its agent or the power button (guest_shutdown.c). `force`: after the time its plug is pulled.
 int guest_shutdown(struct guests *guests, struct task *task, int64_t vmid, unsigned timeout_s,
                    bool force, struct err *err);
 int guest_reboot(struct guests *guests, struct task *task, int64_t vmid, unsigned timeout_s,

@@ -20,7 +20,6 @@
 #include "os/file.h"
 
 #define LOCK_SECONDS 10
-#define ASK_SECONDS  10
 
 struct saved_disk {
     char key[24];
@@ -129,41 +128,6 @@ static int start_jobs(void *user, struct err *err)
             return err_wrap(err, "disk %s", disk->key);
     }
     return 0;
-}
-
-int guest_at_rest(struct guests *guests, struct task *task, int64_t vmid, const json_t *config,
-                  int (*act)(void *user, struct err *err), void *user, struct err *err)
-{
-    struct err refused = {0};
-    struct guest_status status;
-    bool frozen = false, paused = false;
-    guest_status(guests, vmid, &status);
-    if (guest_wants_agent(config) && strcmp(status.state, "paused") != 0) {
-        json_t *answer =
-            guest_agent(guests, vmid, "guest-fsfreeze-freeze", NULL, ASK_SECONDS, &refused);
-        frozen = answer != NULL;
-        task_log(task, "%s", frozen ? "the guest's agent froze its file systems" : refused.text);
-        json_decref(answer);
-    }
-    if (!frozen && strcmp(status.state, "paused") != 0) {
-        json_t *ok =
-            guest_control(guests, vmid, json_pack("{s:s}", "do", "pause"), ASK_SECONDS, err);
-        paused = ok != NULL;
-        json_decref(ok);
-        if (!paused)
-            return -1;
-    }
-    int result = act(user, err);
-    if (frozen) {
-        json_t *answer =
-            guest_agent(guests, vmid, "guest-fsfreeze-thaw", NULL, ASK_SECONDS, &refused);
-        task_log(task, "%s", answer ? "and thawed them" : refused.text);
-        json_decref(answer);
-    }
-    if (paused)
-        json_decref(
-            guest_control(guests, vmid, json_pack("{s:s}", "do", "resume"), ASK_SECONDS, NULL));
-    return result;
 }
 
 static int copy_live(struct backup *b, struct err *err)

@@ -21,10 +21,12 @@ struct live {
     uint64_t cpu_ns, sampled_ns; // for the share of CPU
     double cpu;
     uint64_t memory_bytes;
+    uint64_t memory_told_bytes; // guest_set_memory(); 0: nobody told
     int64_t counters[4];
     bool exclusive;
     unsigned shared;
     char holder[64];
+    bool ending, overruled; // a shutdown waits for it; somebody wants it to give up
     // Event loop.
     struct os_loop_watch watch;
     struct os_loop_post post;
@@ -75,6 +77,8 @@ json_t *guest_control_with(struct guests *guests, int64_t vmid, json_t *request,
 // guest_run.c: the far end of a card's network, for a machine that runs; -1 in *fd where there is none.
 int guest_open_net(struct guests *guests, struct task *task, int64_t vmid, const char *name,
                    json_t *net, int *fd, struct err *err);
+// guest_run.c: of the machine's scope, by its configuration.
+struct os_cgroup_limits guest_limits(const json_t *config);
 // guest_run.c, at the start of the daemon.
 void guests_find_running(struct guests *guests);
 // guest_life.c: by the locks in the records.
@@ -89,9 +93,43 @@ void guest_copy_net(json_t *config, const char *key, const char *text, bool fres
 bool guest_record_names(const json_t *record, const char *volid); // now or in a snapshot
 // Volumes that go, or that nobody came to refer to.
 void guest_remove_leftovers(struct guests *guests, int64_t vmid);
-// Calls `act` at an instant: the guest's file systems are frozen by its agent, or else the machine stands still. guest_backup.c
+// Calls `act` at an instant: the guest's file systems are frozen by its agent, or else the machine stands still. guest_rest.c
 int guest_at_rest(struct guests *guests, struct task *task, int64_t vmid, const json_t *config,
                   int (*act)(void *user, struct err *err), void *user, struct err *err);
+
+// As long as this file stands beside the machine's sockets, its file systems may be frozen.
+#define GUEST_FROZEN_FILE "frozen"
+// A guest that a predecessor of the daemon left frozen goes on.
+void guest_thaw_left(struct guests *guests, int64_t vmid);
+// Beside the machine's sockets, and empty when it has ended.
+void guest_run_file(struct guests *guests, int64_t vmid, const char *name, char path[4096]);
+
+// ---- guest_agent.c: the agent's port, for those who wait for other things beside it. What is sent before the agent is there waits for it in the port.
+#define AGENT_SYNC_SECONDS 3 // an agent that is there answers within
+struct agent_port {
+    int fd;     // -1: the machine has no such port, or it has gone
+    char *text; // owned: what has come
+    size_t used;
+    json_int_t sync; // the number by which we know answers to us
+};
+// Takes the port, which nobody else can have meanwhile. -1: the machine has none.
+int agent_port_open(struct guests *guests, int64_t vmid, struct agent_port *port);
+void agent_port_close(struct agent_port *port);
+// Takes the arguments over.
+int agent_port_send(struct agent_port *port, const char *command, json_t *arguments);
+// May be sent again.
+int agent_port_sync(struct agent_port *port);
+// What came, without waiting; false at the port's end, which is also what comes when somebody else has it.
+bool agent_port_receive(struct agent_port *port);
+json_t *agent_port_next(struct agent_port *port); // the next object of what came; NULL
+bool agent_port_is_synced(const struct agent_port *port, const json_t *answer);
+
+// ---- guest_shutdown.c: the guest is asked to end, through its agent or by the power button, until it does. -1 and *err: it did not in time, or another stop overruled
+// it (guest_overrule()). The caller has the lock.
+int guest_end_gently(struct guests *guests, struct task *task, int64_t vmid, unsigned timeout_s,
+                     struct err *err);
+// A shutdown that works on the guest gives up.
+void guest_overrule(struct guests *guests, int64_t vmid);
 
 // ---- guest_job.c: jobs on the disks of a machine that runs.
 // Starts a job; its id goes to `job`. `request` is taken over; the descriptor stays the caller's; -1: none.

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/bits.h"
 #include "launch/files.h"
 #include "node/guest/guest_internal.h"
 #include "node/guest/property.h"
@@ -29,6 +30,16 @@ json_t *guest_running_config(struct guests *guests, int64_t vmid, const json_t *
 {
     json_t *running = json_object_get(record, "running");
     return running && guest_is_running(guests, vmid) ? json_incref(running) : NULL;
+}
+
+static const char *const limit_keys[] = {"cpulimit", "cpuunits"};
+
+static bool is_limit(const char *key)
+{
+    for (size_t i = 0; i < ARRAY_LENGTH(limit_keys); i++)
+        if (!strcmp(key, limit_keys[i]))
+            return true;
+    return false;
 }
 
 // What the machine has no part in: it holds as soon as it is written.
@@ -277,16 +288,45 @@ static void plug_all(struct guests *guests, struct task *task, int64_t vmid, con
 }
 
 // What holds at once is not pending.
-static void take_over(const json_t *config, json_t *running)
+static void take_over(const json_t *config, json_t *running, bool limited)
 {
     const char *key;
     void *next;
     json_t *value;
-    json_object_foreach_safe(running, next, key,
-                             value) if (!concerns_machine(key) && !json_object_get(config, key))
-        json_object_del(running, key);
-    json_object_foreach((json_t *)(uintptr_t)config, key, value) if (!concerns_machine(key))
+    json_object_foreach_safe(running, next, key, value)
+    {
+        bool holds = !concerns_machine(key) || (limited && is_limit(key));
+        if (holds && !json_object_get(config, key))
+            json_object_del(running, key);
+    }
+    json_object_foreach((json_t *)(uintptr_t)config, key,
+                        value) if (!concerns_machine(key) || (limited && is_limit(key)))
         json_object_set(running, key, value);
+}
+
+// The scope's limits follow the configuration. Where the host refuses, the machine keeps those that it has, and the change is pending.
+static bool limit_running(struct guests *guests, struct task *task, int64_t vmid,
+                          const json_t *config, const json_t *running)
+{
+    char scope[32];
+    struct err failed = {0};
+    struct guest_status status;
+    json_t *wanted = json_copy((json_t *)(uintptr_t)running);
+    for (size_t i = 0; i < ARRAY_LENGTH(limit_keys); i++) {
+        json_object_del(wanted, limit_keys[i]);
+        if (json_object_get(config, limit_keys[i]))
+            json_object_set(wanted, limit_keys[i], json_object_get(config, limit_keys[i]));
+    }
+    bool same = json_equal(wanted, running);
+    struct os_cgroup_limits limits = guest_limits(wanted); // of the RAM that it has
+    json_decref(wanted);
+    guest_status(guests, vmid, &status);
+    snprintf(scope, sizeof(scope), "%lld", (long long)vmid);
+    if (same || !status.running ||
+        !helper_limit(guests->options.helper, scope, (pid_t)status.pid, &limits, &failed))
+        return true;
+    task_log(task, "limits come with the next start: %s", failed.text);
+    return false;
 }
 
 static int change_running(struct guests *guests, struct task *task, int64_t vmid,
@@ -298,7 +338,7 @@ static int change_running(struct guests *guests, struct task *task, int64_t vmid
     json_t *record = guest_get(guests, vmid);
     const json_t *config = json_object_get(record, "config");
     plug_all(guests, task, vmid, config, running); // also what was taken off in vain
-    take_over(config, running);
+    take_over(config, running, limit_running(guests, task, vmid, config, running));
     json_decref(record);
     struct err late = {0};
     return guest_note_running(guests, vmid, running, result ? &late : err) || result ? -1 : 0;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// Changing the configuration of a machine that runs: disks and networks are plugged and unplugged at once; what else the machine was started
+// Changing the configuration of a machine that runs: disks and networks are plugged and unplugged, limits on its CPU time set at once; what else the machine was started
 // with stays as it is until its next start, and is shown as pending until then.
 //
 // The record's member `running` is what the machine runs with. What it holds and the configuration does not, or differently, is pending.

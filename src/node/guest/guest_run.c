@@ -35,17 +35,18 @@ static uint64_t now_s(void)
     return os_clock_wall_ns() / 1000000000u;
 }
 
-static void run_file(struct guests *guests, int64_t vmid, const char *name, char path[4096])
+void guest_run_file(struct guests *guests, int64_t vmid, const char *name, char path[4096])
 {
     snprintf(path, 4096, "%s/%lld/%s", guests->run_folder, (long long)vmid, name);
 }
 
 static void empty_folder(struct guests *guests, int64_t vmid)
 {
-    static const char *const names[] = {"control.sock", "console.sock", "agent.sock", "machine"};
+    static const char *const names[] = {"control.sock", "console.sock", "agent.sock", "machine",
+                                        GUEST_FROZEN_FILE};
     char path[4096];
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        run_file(guests, vmid, names[i], path);
+        guest_run_file(guests, vmid, names[i], path);
         os_file_remove(path);
     }
 }
@@ -56,7 +57,7 @@ int guest_connect(struct guests *guests, int64_t vmid, const char *what, struct 
 {
     char path[4096], name[32];
     snprintf(name, sizeof(name), "%s.sock", what);
-    run_file(guests, vmid, name, path);
+    guest_run_file(guests, vmid, name, path);
     return os_unix_connect(path, err);
 }
 
@@ -214,6 +215,7 @@ static bool adopt(struct guests *guests, int64_t vmid, pid_t pid, uint64_t start
     live->cpu = 0;
     live->cpu_ns = live->sampled_ns = 0;
     live->in_scope = os_cgroup_find(pid, "wirt-", &live->place);
+    live->memory_told_bytes = 0;
     memset(live->counters, 0, sizeof(live->counters));
     live->post = (struct os_loop_post){.function = begin_watch, .context = live};
     pthread_mutex_unlock(&guests->lock);
@@ -263,7 +265,7 @@ static int spawn(void *user, const char *program, char *const words[], const int
 
 // The machine's scope: cpuunits is its weight (100 is usual), cpulimit the CPUs that it may use, memory what the guest has and what the machine
 // needs beside it at most: translated code, tables that grow with RAM, disks' metadata.
-static struct os_cgroup_limits limits_of(const json_t *config)
+struct os_cgroup_limits guest_limits(const json_t *config)
 {
     int64_t weight = guest_number(config, "cpuunits", 100);
     const json_t *limit = json_object_get(config, "cpulimit");
@@ -278,7 +280,7 @@ static struct os_cgroup_limits limits_of(const json_t *config)
 static int open_log(struct guests *guests, int64_t vmid, struct err *err)
 {
     char path[4096];
-    run_file(guests, vmid, "log", path);
+    guest_run_file(guests, vmid, "log", path);
     os_file_remove(path);
     return os_file_open_append(path, 0600, err);
 }
@@ -287,7 +289,7 @@ static int open_log(struct guests *guests, int64_t vmid, struct err *err)
 static void add_log(struct guests *guests, int64_t vmid, struct task *task)
 {
     char path[4096];
-    run_file(guests, vmid, "log", path);
+    guest_run_file(guests, vmid, "log", path);
     char *text = os_file_read_all(path, 65536, NULL, NULL);
     char *save = NULL;
     for (char *line = text ? strtok_r(text, "\n", &save) : NULL; line;
@@ -355,8 +357,14 @@ int guest_open_net(struct guests *guests, struct task *task, int64_t vmid, const
     const char *kind = json_string_value(json_object_get(net, "kind"));
     if (*fd >= 0 || !kind || strcmp(kind, "user") != 0)
         return 0;
-    struct spawn_context context = {.guests = guests, .vmid = vmid, .task = task};
-    run_file(guests, vmid, "log", path);
+    json_t *record = guest_get(guests, vmid);
+    json_t *running = guest_running_config(guests, vmid, record);
+    // The card's process joins the machine's scope, whose limits stay as they are.
+    struct spawn_context context = {
+        .guests = guests, .vmid = vmid, .task = task, .limits = guest_limits(running)};
+    json_decref(running);
+    json_decref(record);
+    guest_run_file(guests, vmid, "log", path);
     context.log_fd = os_file_open_append(path, 0600, err);
     if (context.log_fd < 0)
         return -1;
@@ -368,7 +376,7 @@ int guest_open_net(struct guests *guests, struct task *task, int64_t vmid, const
 static int write_machine_file(struct guests *guests, int64_t vmid, pid_t pid, struct err *err)
 {
     char path[4096], text[96];
-    run_file(guests, vmid, "machine", path);
+    guest_run_file(guests, vmid, "machine", path);
     int length = snprintf(text, sizeof(text), "{\"pid\": %d, \"started\": %llu}\n", (int)pid,
                           (unsigned long long)now_s());
     return os_file_write_whole(path, text, (size_t)length, 0600, err);
@@ -399,7 +407,7 @@ static int start_locked(struct guests *guests, struct task *task, int64_t vmid, 
     if (!result)
         machine = guest_machine(guests, vmid, config, folder, err);
     struct spawn_context context = {
-        .guests = guests, .vmid = vmid, .task = task, .limits = limits_of(config)};
+        .guests = guests, .vmid = vmid, .task = task, .limits = guest_limits(config)};
     result = machine ? launch_machine(&context, machine, &pid, err) : -1;
     json_decref(machine);
     if (!result)
@@ -454,8 +462,11 @@ static int stop_locked(struct guests *guests, struct task *task, int64_t vmid, s
                : err_set(err, ERR_HOST, "process %d does not end", (int)status.pid);
 }
 
-int guest_stop(struct guests *guests, struct task *task, int64_t vmid, struct err *err)
+int guest_stop(struct guests *guests, struct task *task, int64_t vmid, bool overrule,
+               struct err *err)
 {
+    if (overrule)
+        guest_overrule(guests, vmid);
     if (guest_lock(guests, vmid, "stop", false, LOCK_SECONDS, err))
         return -1;
     int result = stop_locked(guests, task, vmid, err);
@@ -466,17 +477,19 @@ int guest_stop(struct guests *guests, struct task *task, int64_t vmid, struct er
 static int shutdown_locked(struct guests *guests, struct task *task, int64_t vmid,
                            unsigned timeout_s, bool force, struct err *err)
 {
-    if (!guest_is_running(guests, vmid))
+    struct err reason = {0};
+    struct guest_status status;
+    guest_status(guests, vmid, &status);
+    if (!status.running)
         return not_running(vmid, err);
-    json_t *ok = control(guests, vmid, json_pack("{s:s}", "do", "power-button"), 5, err);
-    json_decref(ok);
-    if (ok && guest_wait_end(guests, task, vmid, timeout_s))
+    if (!strcmp(status.state, "paused")) // it would hear of it when it goes on, whenever that is
+        err_set(&reason, ERR_BUSY, "VM is paused - cannot shutdown");
+    else if (!guest_end_gently(guests, task, vmid, timeout_s, &reason))
         return 0;
-    if (!task_wanted(task))
-        return task_cancelled(err);
-    if (force)
-        return stop_locked(guests, task, vmid, err);
-    return ok ? err_set(err, ERR_BUSY, "VM quit/powerdown failed - got timeout") : -1;
+    if (!force || reason.code == ERR_CANCELLED)
+        return err_set(err, reason.code, "%s", reason.text);
+    task_log(task, "%s: its plug is pulled", reason.text);
+    return stop_locked(guests, task, vmid, err);
 }
 
 int guest_shutdown(struct guests *guests, struct task *task, int64_t vmid, unsigned timeout_s,
@@ -525,7 +538,7 @@ int guest_command(struct guests *guests, struct task *task, int64_t vmid, const 
 static uint64_t started_of(struct guests *guests, int64_t vmid, pid_t *pid)
 {
     char path[4096];
-    run_file(guests, vmid, "machine", path);
+    guest_run_file(guests, vmid, "machine", path);
     char *text = os_file_read_all(path, 4096, NULL, NULL);
     json_t *file = text ? json_loads(text, 0, NULL) : NULL;
     free(text);
@@ -567,6 +580,7 @@ static bool find_one(void *user, const char *name)
         log_info("VM %lld runs as process %d", (long long)vmid, (int)pid);
         if (!there)
             write_machine_file(guests, vmid, pid, NULL);
+        guest_thaw_left(guests, vmid);
     } else {
         empty_folder(guests, vmid);
     }

@@ -517,7 +517,7 @@ int guest_snapshot_back(struct guests *guests, struct task *task, int64_t vmid, 
     json_t *snapshot = get_snapshot(guests, vmid, name);
     if (!snapshot)
         return no_snapshot(name, err);
-    int result = guest_stop(guests, task, vmid, err);
+    int result = guest_stop(guests, task, vmid, false, err);
     if (!result)
         result = guest_lock(guests, vmid, "rollback", false, LOCK_SECONDS, err);
     if (result) {

@@ -62,12 +62,25 @@ static double number(const json_t *object, const char *name, const char *member)
     return (double)json_integer_value(json_object_get(inner, member ? member : name));
 }
 
+// What is used of the guest's RAM: by its own word, else what the host keeps for it.
+static uint64_t memory_of(const json_t *statistics)
+{
+    double total = number(statistics, "balloon", "total");
+    double unused = number(statistics, "balloon", "free") + number(statistics, "balloon", "caches");
+    double resident = number(statistics, "host_memory", "wirt-guest-ram");
+    return (uint64_t)(total > unused ? total - unused : resident);
+}
+
 static bool read_counters(struct metrics *m, int64_t vmid, double values[4])
 {
     json_t *ok =
         guest_control(m->node->guests, vmid, json_pack("{s:s}", "do", "statistics"), 2, NULL);
     json_t *row;
     size_t index;
+    // To be told at the next look: who has no driver for it is not waited for.
+    json_decref(
+        guest_control(m->node->guests, vmid, json_pack("{s:s}", "do", "guest-memory"), 0, NULL));
+    guest_set_memory(m->node->guests, vmid, memory_of(ok));
     memset(values, 0, 4 * sizeof(double));
     json_array_foreach(json_object_get(ok, "disks"), index, row)
     {

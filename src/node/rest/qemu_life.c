@@ -49,7 +49,8 @@ static int work_start(struct task *task, void *node, const json_t *params, struc
 
 static int work_stop(struct task *task, void *node, const json_t *params, struct err *err)
 {
-    return guest_stop(guests_of(node), task, vmid_of(params), err);
+    return guest_stop(guests_of(node), task, vmid_of(params),
+                      api_param_integer(params, "overrule-shutdown", 0) != 0, err);
 }
 
 static unsigned timeout_of(const json_t *params)
@@ -208,9 +209,10 @@ const struct endpoint rest_qemu_life[] = {
      PARAMS{P_SECONDS("timeout", "accepted"),
             P_BOOLEAN("skiplock", "accepted"),
             P_BOOLEAN("keepActive", "accepted"),
-            P_BOOLEAN("overrule-shutdown", "accepted"),
+            P_BOOLEAN("overrule-shutdown", "a shutdown that waits for it gives up"),
             {.name = NULL}}},
-    {ACTION("shutdown", "Press its power button and wait.", "qmshutdown", work_shutdown),
+    {ACTION("shutdown", "Ask it to end, by its agent or the power button, and wait.", "qmshutdown",
+            work_shutdown),
      .handler = check_guest,
      PARAMS{P_SECONDS("timeout", "how long; 180"),
             P_BOOLEAN("forceStop", "then pull its plug"),
