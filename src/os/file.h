@@ -88,7 +88,7 @@ bool os_file_find_holder(int fd, int *pid, char *name, size_t name_size);
 // Does this very process have the file open by another descriptor, too?
 bool os_file_is_open_again(int fd);
 
-// Page-aligned memory for O_DIRECT; NULL when there is none.
+// Page-aligned memory for O_DIRECT; NULL when there is none. A MiB and more lies in huge pages where the kernel has them.
 void *os_aligned_alloc(size_t length);
 void os_aligned_free(void *memory);
 
