@@ -81,7 +81,7 @@ static void tell(struct run *r)
 // Where the bytes at `at` lie, as far as the extent goes. Filters between an image and its file would be passed by: then nowhere.
 static void locate(const struct run *r, uint64_t at, struct piece *piece)
 {
-    const struct block_node *node = block_disk_node(r->copy->source);
+    struct block_node *node = block_disk_node(r->copy->source);
     piece->fd = -1;
     if (!r->extent.host_valid || r->target_fd < 0)
         return;

@@ -92,6 +92,7 @@ struct block_node {
     struct block_node *backing;   // owned: what holds what this image does not; may be NULL
     char *name;                   // owned: for messages
     _Atomic uint64_t size;        // guest-visible bytes
+    _Atomic uint64_t changes;     // of a file: how many have been made
     struct block_bitmap *bitmaps; // owned: a list; marked by what changes this node (bitmap.h)
     struct block_limits limits;   // constant after opening
     uint64_t memory_limit;        // bound on what this node may allocate
@@ -113,6 +114,8 @@ int block_node_write(struct block_node *node, uint64_t offset, struct block_vec 
                      uint32_t flags);
 // Formats write beyond a file's end: its node, and filters above it, are larger then.
 void block_node_grew(struct block_node *node, uint64_t end);
+// A file was written up to there, by whomever; before the writer is told.
+void block_file_written(struct block_node *file, uint64_t end);
 int block_node_flush(struct block_node *node);
 int block_node_route(struct block_node *node, enum block_op op, uint64_t offset,
                      struct block_vec vec, struct block_route *route);
@@ -135,7 +138,8 @@ int block_node_read_padded(struct block_node *node, uint64_t offset, struct bloc
 // ---- The lowest node: bytes of a descriptor, which it owns from here on.
 struct block_node *block_file_open(int fd, const char *name, bool read_only, uint64_t memory_limit,
                                    struct err *err);
-int block_file_fd(const struct block_node *node); // -1: it is no file
+// -1: it is no file. From here on the node does not know what was changed, so each flush of it is a sync.
+int block_file_fd(struct block_node *node);
 
 struct block_backing {
     char name[1024];

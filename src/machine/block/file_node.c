@@ -6,6 +6,9 @@
 // buffer, of which there is a fixed number; a write to part of a block reads the block first, one
 // such write at a time. Without O_DIRECT every transfer goes straight through. What the file system
 // turns out not to support (holes, zero ranges) is remembered and not tried again.
+//
+// Changes are counted when they have been made, and a sync that succeeded covers those counted before it began: while there are no others, a
+// flush has nothing to do. The first one always has: we do not know what was done to the file before.
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -31,6 +34,8 @@ struct file_node {
     atomic_bool no_holes; // learned
     atomic_bool no_zero;
     atomic_bool sync_failed;
+    atomic_bool lent;        // others have the descriptor and may change the file
+    _Atomic uint64_t synced; // so many of the node's changes are durable
 
     // The ring that knows this file, and where; set once (ring.h).
     struct block_ring *ring; // borrowed: it outlives us
@@ -127,8 +132,14 @@ static int file_write(struct block_node *node, uint64_t offset, struct block_vec
 {
     int rc = transfer(file_of(node), offset, vec, true);
     if (!rc)
-        block_node_grew(node, offset + vec.length);
+        block_file_written(node, offset + vec.length);
     return rc;
+}
+
+void block_file_written(struct block_node *file, uint64_t end)
+{
+    block_node_grew(file, end);
+    atomic_fetch_add(&file->changes, 1);
 }
 
 // When a sync fails, the kernel drops what it could not write and calls the pages clean; a later
@@ -138,9 +149,15 @@ static int file_flush(struct block_node *node)
     struct file_node *file = file_of(node);
     if (file->sync_failed)
         return -EIO;
+    uint64_t changes = node->changes, synced = file->synced;
+    if (changes == synced && !file->lent)
+        return 0;
     int rc = os_fdatasync(file->fd);
     if (rc)
         file->sync_failed = true;
+    while (!rc && synced < changes &&
+           !atomic_compare_exchange_weak(&file->synced, &synced, changes))
+        ;
     return rc;
 }
 
@@ -154,6 +171,7 @@ static int file_discard(struct block_node *node, uint64_t offset, uint64_t lengt
         file->no_holes = true;
         rc = 0;
     }
+    atomic_fetch_add(&node->changes, 1);
     return rc;
 }
 
@@ -164,6 +182,7 @@ static int file_zero(struct block_node *node, uint64_t offset, uint64_t length, 
     if ((flags & BLOCK_UNMAP) && file->facts.regular && !file->no_holes &&
         offset + length <= node->size) {
         int rc = os_file_punch_hole(file->fd, &file->facts, offset, length);
+        atomic_fetch_add(&node->changes, 1);
         if (rc != -EOPNOTSUPP)
             return rc;
         file->no_holes = true;
@@ -174,7 +193,7 @@ static int file_zero(struct block_node *node, uint64_t offset, uint64_t length, 
     if (rc == -EOPNOTSUPP && file->facts.regular)
         file->no_zero = true;
     if (!rc)
-        block_node_grew(node, offset + length);
+        block_file_written(node, offset + length);
     return rc;
 }
 
@@ -219,6 +238,7 @@ static int file_resize(struct block_node *node, uint64_t size, struct err *err)
     if (rc)
         return err_set_errno(err, -rc, "cannot resize '%s'", node->name);
     node->size = size;
+    atomic_fetch_add(&node->changes, 1);
     return 0;
 }
 
@@ -286,6 +306,7 @@ struct block_node *block_file_open(int fd, const char *name, bool read_only, uin
     pthread_mutex_init(&file->partial_lock, NULL);
     file->node.name = strdup(name);
     file->node.size = facts.size_bytes;
+    file->node.changes = 1;
     file->node.memory_limit = memory_limit;
     file->node.read_only = read_only;
     file->node.grows = facts.regular;
@@ -301,7 +322,10 @@ struct block_node *block_file_open(int fd, const char *name, bool read_only, uin
     return &file->node;
 }
 
-int block_file_fd(const struct block_node *node)
+int block_file_fd(struct block_node *node)
 {
-    return node->ops == &file_ops ? ((const struct file_node *)(const void *)node)->fd : -1;
+    if (node->ops != &file_ops)
+        return -1;
+    file_of(node)->lent = true;
+    return file_of(node)->fd;
 }

@@ -178,7 +178,7 @@ static struct block_request *end_one(struct block_ring *ring, uint64_t tag, int 
     struct slot *slot = &ring->slots[tag - 1];
     struct block_request *request = slot->request;
     if (result > 0 && request->op == BLOCK_WRITE)
-        block_node_grew(slot->route.file, slot->route.offset + (uint64_t)result);
+        block_file_written(slot->route.file, slot->route.offset + (uint64_t)result);
     block_route_release(&slot->route);
     put_slot_back(ring, slot);
     if (is_for_pool(request, result)) {

@@ -24,6 +24,10 @@
 #define BLOCK      4096u
 #define MANY       300 // more than the ring takes at once
 
+static unsigned syncs;
+int __wrap_os_fdatasync(int fd);
+int __real_os_fdatasync(int fd);
+
 struct part {
     struct block_request request;
     struct iovec iov;
@@ -37,6 +41,13 @@ struct fixture {
     struct block_disk *disk;
     struct part parts[MANY];
 };
+
+// The linker gives us the block layer's syncs.
+int __wrap_os_fdatasync(int fd)
+{
+    syncs++;
+    return __real_os_fdatasync(fd);
+}
 
 static void on_done(struct block_request *request, int result)
 {
@@ -279,6 +290,54 @@ static void an_error_is_held_and_tried_again(void **state)
     assert_int_equal(f->parts[0].result, -EPERM);
 }
 
+static int unlinked_file(void)
+{
+    int fd = open(".", O_TMPFILE | O_RDWR | O_DIRECT | O_CLOEXEC, 0600);
+    if (fd < 0)
+        fd = open(".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    return fd < 0 ? new_file(0) : fd;
+}
+
+static void expect_syncs(struct fixture *f, unsigned count)
+{
+    syncs = 0;
+    assert_int_equal(block_flush(f->disk), 0);
+    assert_int_equal(block_flush(f->disk), 0);
+    assert_int_equal(syncs, count);
+}
+
+// What was done to the file before is not known: the first flush is one.
+static void each_change_makes_one_flush_a_sync(void **state)
+{
+    struct fixture *f = *state;
+    struct err err = {0};
+    int files[] = {new_file(DISK_BYTES), unlinked_file()};
+    for (size_t i = 0; i < ARRAY_LENGTH(files); i++) {
+        assert_int_equal(ftruncate(files[i], DISK_BYTES), 0);
+        struct block_image image = {.fd = files[i], .format = "raw", .name = "raw"};
+        block_disk_close(f->disk);
+        open_chain(f, &image, 1, (struct block_options){0});
+        expect_syncs(f, 1);
+        expect_syncs(f, 0);
+        submit(f, 0, BLOCK_READ, 0);
+        wait_for(f, 1);
+        expect_syncs(f, 0);
+        submit(f, 0, BLOCK_WRITE, 0);
+        wait_for(f, 1);
+        expect_syncs(f, 1);
+        assert_int_equal(block_write(f->disk, 0, f->parts[0].memory, BLOCK), 0);
+        expect_syncs(f, 1);
+        assert_int_equal(block_discard(f->disk, 0, BLOCK), 0);
+        expect_syncs(f, 1);
+        assert_int_equal(block_write_zeroes(f->disk, 0, BLOCK, BLOCK_UNMAP), 0);
+        expect_syncs(f, 1);
+        assert_int_equal(block_write_zeroes(f->disk, 0, BLOCK, 0), 0);
+        expect_syncs(f, 1);
+        assert_int_equal(block_disk_resize(f->disk, 2 * DISK_BYTES, &err), 0);
+        expect_syncs(f, 1);
+    }
+}
+
 static void dirty_bitmaps_keep_writes_off_the_ring(void **state)
 {
     struct fixture *f = *state;
@@ -302,6 +361,7 @@ int main(void)
         WITH(what_the_file_does_not_have_reads_as_zeros),
         WITH(a_backing_image_is_read_by_the_ring),
         WITH(an_error_is_held_and_tried_again),
+        WITH(each_change_makes_one_flush_a_sync),
         WITH(dirty_bitmaps_keep_writes_off_the_ring),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
