@@ -10,8 +10,8 @@
 // Requests. The submitter owns a `struct block_request` (typically embedded in its own request),
 // fills the first group of members, and calls block_submit(). Nothing is allocated, copied or
 // queued elsewhere. The request and its memory belong to the disk until `done` is called, exactly
-// once, with 0 or a negative errno. block_submit() never calls `done` itself and never blocks for
-// I/O. Where `done` runs:
+// once, with 0 or a negative errno. block_submit() never calls `done` itself and does not wait for
+// I/O, but it may copy a write into the page cache (ring.h). Where `done` runs:
 //   - with `queue` NULL, on one of the pool's threads: it must be short and must not wait for the
 //   disk;
 //   - else on the thread that calls block_queue_run() on that queue, after its descriptor became

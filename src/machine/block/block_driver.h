@@ -34,6 +34,7 @@ struct block_route {
     struct block_ring *ring; // whose it is to be
     bool busy;               // others are under way there
     // Filled by the file's node.
+    bool cached; // a copy into the page cache is all there is to do
     struct block_node *file;
     unsigned place; // among the ring's files
     uint64_t offset;

@@ -242,15 +242,15 @@ static int file_resize(struct block_node *node, uint64_t size, struct err *err)
     return 0;
 }
 
-// Also for buffered writes, for which the kernel uses threads of its own: they are nearer than ours. Reads from the page cache are copies, made when
-// they are handed over: of several large ones at once the others are for the pool, beside it.
+// Also for buffered writes: when the submitter does not copy them himself the kernel uses threads of its own, which are nearer than ours. Reads from
+// the page cache are copies, made when they are handed over: of several large ones at once the others are for the pool, beside it.
 static int file_route(struct block_node *node, enum block_op op, uint64_t offset,
                       struct block_vec vec, struct block_route *route)
 {
     struct file_node *file = file_of(node);
-    bool copies = op == BLOCK_READ && file->facts.direct_alignment == 1;
+    bool copies = file->facts.direct_alignment == 1;
     if (!goes_straight(file, offset, vec) ||
-        (copies && route->busy && vec.length >= LARGE_COPY_BYTES))
+        (copies && op == BLOCK_READ && route->busy && vec.length >= LARGE_COPY_BYTES))
         return -EAGAIN;
     if (!file->ring) { // all requests of a disk come by one ring, and one at a time
         file->place = block_ring_add_file(route->ring, file->fd);
@@ -259,6 +259,7 @@ static int file_route(struct block_node *node, enum block_op op, uint64_t offset
     if (file->ring != route->ring || file->place < 0)
         return -EAGAIN;
     route->file = node;
+    route->cached = copies;
     route->place = (unsigned)file->place;
     route->offset = offset;
     return 0;

@@ -5,6 +5,9 @@
 // completions costs one wake-up. The owner clears the descriptor before it takes the stack: a push
 // after the taking finds it empty and raises again, so none is lost.
 //
+// What ends while the owner submits it, in `done`, raises nothing: the owner looks again before he returns. Not for ever, for he has other
+// things to do; what is left then raises the descriptor.
+//
 // With a ring (ring.h) there is one descriptor for both: the ring's. The ring reads the counter of the stack all the
 // time, so that a raise is one more completion.
 #include <stdatomic.h>
@@ -16,12 +19,17 @@
 #include "os/event_counter.h"
 #include "os/file.h"
 
+#define ROUNDS 16
+
 struct block_queue {
     _Atomic(struct block_request *) top; // newest first
     int fd;                              // owned: raised when the stack is no longer empty
     struct block_ring *ring;             // owned; NULL: none
     struct block_queue_after *after;     // of the owner's thread
 };
+
+// The queue that this thread is at work on.
+static _Thread_local struct block_queue *running;
 
 struct block_queue *block_queue_create(struct err *err)
 {
@@ -78,7 +86,7 @@ void block_queue_push(struct block_queue *queue, struct block_request *request)
     do {
         request->next = top;
     } while (!atomic_compare_exchange_weak(&queue->top, &top, request));
-    if (!top)
+    if (!top && running != queue)
         os_event_counter_raise(queue->fd);
 }
 
@@ -129,16 +137,22 @@ static void run_after(struct block_queue *queue)
 unsigned block_queue_run(struct block_queue *queue)
 {
     unsigned count = 0;
+    struct block_queue *outer = running;
+    running = queue;
     if (queue->ring) {
         block_ring_begin(queue->ring);
         count = deliver_all(block_ring_take(queue->ring));
     } else {
         os_event_counter_clear(queue->fd);
     }
-    count += run_stack(queue);
+    for (unsigned round = 0, n = 1; n && round < ROUNDS; round++)
+        count += n = run_stack(queue);
     if (queue->ring)
         block_ring_end(queue->ring);
     run_after(queue);
+    running = outer;
+    if (atomic_load(&queue->top) && running != queue)
+        os_event_counter_raise(queue->fd);
     return count;
 }
 

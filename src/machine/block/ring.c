@@ -8,6 +8,10 @@
 //
 // A transfer that the kernel cut short, or did not want to make without waiting, is given to the pool and made again from the
 // start: reading or writing the same bytes twice does no harm.
+//
+// A write to the page cache is a copy. Many file systems refuse to make it at once for io_uring, which then wakes a thread for each; the submitter
+// makes it himself instead, in a tenth of the time. Only the kernel may make him wait (too much is dirty, somebody writes to the same file): after
+// a write that took long the others go by the ring for many times as long, so that little of his time is lost.
 #include "machine/block/ring.h"
 
 #include <assert.h>
@@ -19,13 +23,16 @@
 
 #include "base/err.h"
 #include "machine/block/pool.h"
+#include "os/clock.h"
 #include "os/uring.h"
 
 #define ENTRIES     128
 #define SLOTS       (ENTRIES - 1) // and one for the counter
 #define FILES       256
-#define TOGETHER    4 // requests that are handed to the kernel by one call, at most
-#define COUNTER_TAG 0 // a slot's tag is its index and one
+#define TOGETHER    4           // requests that are handed to the kernel by one call, at most
+#define COUNTER_TAG 0           // a slot's tag is its index and one
+#define LONG_NS     10000000ull // for a copy: not for a thread that lost its CPU for a moment
+#define REST        10          // times as long as it took, no copies are made here
 
 struct slot {
     struct block_request *request;
@@ -48,7 +55,8 @@ struct block_ring {
     uint64_t files[FILES / 64]; // bit set: place taken
 
     pthread_mutex_t take_lock;  // after submit_lock is never taken before
-    _Atomic unsigned in_flight; // slots in use
+    _Atomic unsigned in_flight; // requests in the kernel
+    _Atomic uint64_t rests_until_ns;
 };
 
 // ---- Submitting; submit_lock held
@@ -86,7 +94,7 @@ static void give_slot(struct block_ring *ring, struct slot *slot)
     ring->free = slot;
 }
 
-static int prepare(struct block_ring *ring, struct block_node *node, struct slot *slot)
+static int find_route(struct block_ring *ring, struct block_node *node, struct slot *slot)
 {
     struct block_request *request = slot->request;
     struct block_route *route = &slot->route;
@@ -95,10 +103,15 @@ static int prepare(struct block_ring *ring, struct block_node *node, struct slot
     route->busy = atomic_load(&ring->in_flight) > 0;
     int rc = block_node_route(node, request->op, request->offset,
                               block_vec(request->iov, request->length), route);
-    if (rc) {
+    if (rc)
         block_route_release(route);
-        return rc;
-    }
+    return rc;
+}
+
+static void prepare(struct block_ring *ring, struct slot *slot)
+{
+    struct block_request *request = slot->request;
+    struct block_route *route = &slot->route;
     atomic_fetch_add(&ring->in_flight, 1);
     bool room = os_uring_prepare(ring->uring, &(struct os_uring_transfer){
                                                   .file = route->place,
@@ -110,7 +123,39 @@ static int prepare(struct block_ring *ring, struct block_node *node, struct slot
                                               });
     assert(room); // there are no more slots than entries
     (void)room;
-    return 0;
+    if (!ring->batches || ++ring->prepared >= TOGETHER)
+        submit(ring);
+}
+
+// ---- In place; without locks
+
+static bool is_for_here(const struct block_ring *ring, const struct slot *slot)
+{
+    return slot->request->op == BLOCK_WRITE && slot->route.cached &&
+           slot->request->start_ns >= atomic_load(&ring->rests_until_ns);
+}
+
+static void carry_here(struct block_ring *ring, struct slot *slot)
+{
+    struct block_request *request = slot->request;
+    struct block_disk *disk = request->disk;
+    uint64_t start = os_clock_monotonic_ns();
+    int rc = block_node_write(slot->route.file, slot->route.offset,
+                              block_vec(request->iov, request->length), 0);
+    uint64_t end = os_clock_monotonic_ns();
+    if (end - start > LONG_NS)
+        atomic_store(&ring->rests_until_ns, end + REST * (end - start));
+    block_route_release(&slot->route);
+    pthread_mutex_lock(&ring->submit_lock);
+    give_slot(ring, slot);
+    pthread_mutex_unlock(&ring->submit_lock);
+    // What an error leads to is not the submitter's affair.
+    if (rc || !block_request_carried(request, 0)) {
+        block_pool_push(block_request_pool(request), request);
+    } else {
+        block_queue_push(request->queue, request);
+        block_request_left(disk);
+    }
 }
 
 bool block_ring_start(struct block_ring *ring, struct block_node *node,
@@ -121,16 +166,19 @@ bool block_ring_start(struct block_ring *ring, struct block_node *node,
         return false;
     pthread_mutex_lock(&ring->submit_lock);
     struct slot *slot = take_slot(ring);
+    bool here = false;
     if (slot) {
         slot->request = request;
-        if (prepare(ring, node, slot)) {
+        if (find_route(ring, node, slot)) {
             give_slot(ring, slot);
             slot = NULL;
-        } else if (!ring->batches || ++ring->prepared >= TOGETHER) {
-            submit(ring);
+        } else if (!(here = is_for_here(ring, slot))) {
+            prepare(ring, slot);
         }
     }
     pthread_mutex_unlock(&ring->submit_lock);
+    if (here)
+        carry_here(ring, slot);
     return slot;
 }
 

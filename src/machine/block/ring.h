@@ -4,6 +4,8 @@
 // submitter's thread, and comes back to it. A completion queue may own such a ring (block_queue_create_with_ring()); disk.c offers it
 // every read and write, and gives the pool what the ring does not take.
 //
+// A write whose bytes only go to the page cache is made by the submitter himself, in block_ring_start(), and delivered by its queue (ring.c says why).
+//
 // Where a request's bytes lie is said by the nodes (block_ops.route), without waiting for anything. What they hold meanwhile
 // (a range lock at each image passed) is in the request's slot, and is let go when the transfer is over.
 //

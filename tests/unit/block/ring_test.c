@@ -3,6 +3,7 @@
 // Requests that go by a queue's ring (ring.h): what they must have in common with those that go by the pool.
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -24,6 +25,9 @@
 #define BLOCK      4096u
 #define MANY       300 // more than the ring takes at once
 
+#define CHAIN   1000
+#define LONG_MS 60000
+
 static unsigned syncs;
 int __wrap_os_fdatasync(int fd);
 int __real_os_fdatasync(int fd);
@@ -40,6 +44,7 @@ struct fixture {
     struct block_queue *queue;
     struct block_disk *disk;
     struct part parts[MANY];
+    unsigned left; // to submit from `done`
 };
 
 // The linker gives us the block layer's syncs.
@@ -290,6 +295,58 @@ static void an_error_is_held_and_tried_again(void **state)
     assert_int_equal(f->parts[0].result, -EPERM);
 }
 
+static void a_write_to_the_page_cache_is_made_by_the_submitter(void **state)
+{
+    struct fixture *f = *state;
+    int fd = new_file(DISK_BYTES), other = dup(fd);
+    struct block_image image = {.fd = fd, .format = "raw", .name = "raw"};
+    open_chain(f, &image, 1, (struct block_options){0});
+    if (has_ring(f)) {
+        uint8_t back[BLOCK];
+        memset(f->parts[0].memory, 77, BLOCK);
+        submit(f, 0, BLOCK_WRITE, BLOCK);
+        assert_int_equal(pread(other, back, BLOCK, BLOCK), BLOCK);
+        assert_memory_equal(back, f->parts[0].memory, BLOCK);
+        assert_int_equal(f->parts[0].calls, 0); // the queue's owner is told, nobody else
+        wait_for(f, 1);
+        assert_int_equal(f->parts[0].calls, 1);
+    }
+    close(other);
+}
+
+static void submit_next(struct block_request *request, int result)
+{
+    struct fixture *f = *(struct fixture **)request->user;
+    assert_int_equal(result, 0);
+    if (f->left && f->left--)
+        block_submit(f->disk, request);
+}
+
+// An event loop runs the queue only when its descriptor is readable.
+static void what_ends_while_it_is_submitted_from_done_wakes_the_loop(void **state)
+{
+    struct fixture *f = *state;
+    open_raw(f);
+    struct iovec iov = {f->parts[0].memory, BLOCK};
+    struct block_request request = {.op = BLOCK_WRITE,
+                                    .length = BLOCK,
+                                    .iov = &iov,
+                                    .iov_count = 1,
+                                    .queue = f->queue,
+                                    .done = submit_next,
+                                    .user = &f};
+    f->left = CHAIN - 1;
+    block_submit(f->disk, &request);
+    for (unsigned n = 0; n < CHAIN;) {
+        struct pollfd wait = {.fd = block_queue_fd(f->queue), .events = POLLIN};
+        assert_int_equal(poll(&wait, 1, LONG_MS), 1);
+        unsigned count = block_queue_run(f->queue);
+        assert_true(count <= 100); // the loop has other things to do
+        n += count;
+    }
+    assert_int_equal(f->left, 0);
+}
+
 static int unlinked_file(void)
 {
     int fd = open(".", O_TMPFILE | O_RDWR | O_DIRECT | O_CLOEXEC, 0600);
@@ -361,6 +418,8 @@ int main(void)
         WITH(what_the_file_does_not_have_reads_as_zeros),
         WITH(a_backing_image_is_read_by_the_ring),
         WITH(an_error_is_held_and_tried_again),
+        WITH(a_write_to_the_page_cache_is_made_by_the_submitter),
+        WITH(what_ends_while_it_is_submitted_from_done_wakes_the_loop),
         WITH(each_change_makes_one_flush_a_sync),
         WITH(dirty_bitmaps_keep_writes_off_the_ring),
     };
