@@ -54,8 +54,8 @@ bench: build ## workloads under wirt beside QEMU's TCG
 fuzz: setup ## fuzz each target (FUZZ_SECONDS in all, 240)
 	@tools/fuzz
 
-install: build web ## install to PREFIX (/usr/local), below DESTDIR when set
-	@meson install -C $(BUILD) --no-rebuild $(if $(DESTDIR),--destdir $(DESTDIR))
+install: build web ## install to PREFIX (/usr/local; with sudo where needed), below DESTDIR when set
+	@tools/install $(if $(filter-out file,$(origin PREFIX)),--prefix '$(PREFIX)') $(if $(DESTDIR),--destdir '$(DESTDIR)')
 
 deb: build web ## make a Debian package of what install installs; prints its path
 	@tools/deb
