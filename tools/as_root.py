@@ -28,5 +28,6 @@ def again(*before, words_after=()):
         return
     # What root leaves behind in the user's home or tree, the user cannot remove.
     kept = {name: value for name, value in os.environ.items() if name not in ("HOME", "USER", "LOGNAME") and not name.startswith("XDG_")}
+    kept["PATH"] += ":/usr/sbin:/sbin"  # where an ordinary user of Debian does not look
     command = [*words(), "env", *(f"{name}={value}" for name, value in kept.items()), "PYTHONDONTWRITEBYTECODE=1", *before, sys.executable, *sys.argv, *words_after]
     os.execvp(command[0], command)
