@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The local APICs of two CPUs: the timer's dividers, its TSC deadline, logical destinations in the flat and the cluster model, x2APIC mode and its messages.
-#include "cpus.h"
+#include "jobs.h"
 
 #define REG_ID      0x20
 #define REG_LDR     0xD0
@@ -35,13 +35,6 @@
 enum { VECTOR_FENCE = 0x50, VECTOR_TEST = 0x70, VECTOR_TIMER = 0x60 };
 enum { TIMER_MASKED = 0x10000, TIMER_DEADLINE = 0x40000 };
 
-static uint64_t rdtsc(void)
-{
-    uint32_t low, high;
-    __asm__ volatile("lfence; rdtsc; lfence" : "=a"(low), "=d"(high) : : "memory");
-    return (uint64_t)high << 32 | low;
-}
-
 static bool x2apic;
 
 // Which of the two is it? By the flag of the bootstrap CPU.
@@ -52,33 +45,18 @@ static unsigned this_cpu(void)
 
 // ---- The other CPU ----
 
-typedef void job(void);
-static job *volatile next_job;
-static volatile unsigned alive, jobs_done, jobs_started;
-
 void ap_main(void)
 {
     prepare_apic();
     alive = 1;
-    for (;;) {
-        __asm__ volatile("sti");
-        while (!next_job)
-            __asm__ volatile("pause");
-        __asm__ volatile("cli");
-        job *todo = next_job;
-        next_job = NULL;
-        todo();
-        jobs_done++;
-    }
+    run_jobs(true);
 }
 
 // On both.
 static void on_both(job *todo)
 {
-    jobs_started++;
-    next_job = todo;
-    while (jobs_done != jobs_started)
-        __asm__ volatile("pause");
+    start(todo);
+    wait_for_job();
     todo();
 }
 

@@ -2,7 +2,7 @@
 //
 // Two CPUs: INIT and SIPI, IPIs both ways, atomic instructions under contention, store ordering, TLB shootdown, code that one CPU changes
 // and the other executes.
-#include "cpus.h"
+#include "jobs.h"
 
 #define PAGE   (USER_PAGES + 0x100000)
 #define ENTRY  user_table[256]
@@ -13,45 +13,11 @@
 
 enum { VECTOR_PING = 0x50, VECTOR_SHOOTDOWN = 0x51, VECTOR_WAKE = 0x52 };
 
-static uint64_t rdtsc(void)
-{
-    uint32_t low, high;
-    __asm__ volatile("rdtsc" : "=a"(low), "=d"(high));
-    return (uint64_t)high << 32 | low;
-}
-
-// ---- What the other CPU does: a job at a time ----
-
-typedef void job(void);
-static job *volatile next_job;
-static volatile unsigned alive, jobs_done;
-
 void ap_main(void)
 {
     prepare_apic();
     __atomic_fetch_add(&alive, 1, __ATOMIC_SEQ_CST);
-    for (;;) {
-        job *todo;
-        while (!(todo = next_job))
-            __asm__ volatile("pause");
-        next_job = NULL;
-        todo();
-        jobs_done++;
-    }
-}
-
-static unsigned jobs_started;
-
-static void start(job *todo)
-{
-    jobs_started++;
-    next_job = todo;
-}
-
-static void wait_for_job(void)
-{
-    while (jobs_done != jobs_started)
-        __asm__ volatile("pause");
+    run_jobs(false);
 }
 
 // ---- IPIs ----

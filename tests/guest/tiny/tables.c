@@ -147,8 +147,6 @@ static void implicit_accesses(void)
     __asm__ volatile("lldt %w0" : : "r"(SEL_FREE));
     if (cpuid(7, 0).ebx & EBX_SMAP)
         write_cr4(read_cr4() | CR4_SMAP);
-    else
-        print("no SMAP here\n");
     TELL_CATCH("LDT: from the kernel", load_from_ldt, (void *)7);
     TELL_CATCH("LDT: from the kernel with AC", load_from_ldt_with_ac, (void *)7);
     tell_trap("LDT: from user mode", user_catches(user_loads, sizeof(user_loads), 7), &last_trap);
