@@ -80,6 +80,17 @@ static int set_size(struct qcow2 *q, uint64_t size)
     return rc;
 }
 
+// Where a backing image is longer, its content must not appear in the new part: zeros are there before the file says the new size, so that a kill
+// between the two shows neither. Only we know of the new part meanwhile.
+static int hide_backing(struct qcow2 *q, uint64_t old, uint64_t size)
+{
+    struct block_node *backing = q->node.backing;
+    if (!backing || backing->size <= old)
+        return 0;
+    uint64_t end = backing->size < size ? backing->size : size;
+    return block_node_zero(&q->node, old, end - old, 0);
+}
+
 static int grow(struct qcow2 *q, uint64_t size)
 {
     uint64_t per_entry = 1ull << (q->cluster_bits + q->l2_bits), old = q->node.size;
@@ -88,14 +99,18 @@ static int grow(struct qcow2 *q, uint64_t size)
     if (!rc)
         rc = qcow2_l1_grow(q, (size + per_entry - 1) / per_entry);
     if (!rc)
-        rc = set_size(q, size);
+        q->node.size = size;
     pthread_mutex_unlock(&q->lock);
-    // Where a backing image is longer, its content must not appear in the new part.
-    struct block_node *backing = q->node.backing;
-    if (!rc && backing && backing->size > old) {
-        uint64_t end = backing->size < size ? backing->size : size;
-        rc = block_node_zero(&q->node, old, end - old, 0);
-    }
+    if (!rc)
+        rc = hide_backing(q, old, size);
+    pthread_mutex_lock(&q->lock);
+    if (!rc)
+        rc = qcow2_commit_locked(q);
+    if (!rc)
+        rc = set_size(q, size);
+    if (rc)
+        q->node.size = old;
+    pthread_mutex_unlock(&q->lock);
     return rc;
 }
 

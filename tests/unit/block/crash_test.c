@@ -16,6 +16,7 @@
 
 #include "base/bits.h"
 #include "base/err.h"
+#include "machine/block/block_driver.h"
 #include "machine/block/block_image.h"
 #include "machine/block/filter.h"
 #include "os/file.h"
@@ -369,10 +370,79 @@ static void fault_sequence(void)
     fini(&r);
 }
 
+// ---- Growing on a longer backing image: killed at any instant, the disk has the old size or the new one, and zeros in the new part.
+
+#define LITTER 0xee
+
+static struct block_disk *open_on(int fd, int log, int backing, bool read_only)
+{
+    struct err err = {0};
+    struct block_disk *disk = open_disk(fd, log, NULL, read_only);
+    block_disk_node(disk)->backing =
+        block_file_open(os_file_duplicate(backing), "backing", true, 2 * MIB, &err);
+    CHECK(block_disk_node(disk)->backing, "%s", err.text);
+    return disk;
+}
+
+static void check_grown(const struct run *r, int fd, int backing, uint64_t grown)
+{
+    struct block_disk *disk = open_on(fd, -1, backing, true);
+    uint64_t size = block_disk_size(disk);
+    CHECK(size == DISK_BYTES || size == grown, "it holds %" PRIu64 " bytes", size);
+    uint8_t *bytes = malloc(size);
+    CHECK(block_read(disk, 0, bytes, size) == 0, "read");
+    CHECK(memcmp(bytes, r->now, DISK_BYTES) == 0, "the old part has changed");
+    CHECK(size == DISK_BYTES || block_memory_is_zero(bytes + DISK_BYTES, size - DISK_BYTES),
+          "the backing image shows in the new part (cluster %u)", r->cluster);
+    free(bytes);
+    if (!r->lazy)
+        check_sound(disk);
+    block_disk_close(disk);
+}
+
+static void grow_sequence(void)
+{
+    struct run r;
+    struct err err = {0};
+    int backing = memory_file();
+    uint8_t *litter = malloc(2 * DISK_BYTES);
+    memset(litter, LITTER, 2 * DISK_BYTES);
+    CHECK(os_pwrite(backing, litter, 2 * DISK_BYTES, 0) == 0, "write");
+    init(&r);
+    r.disk = open_on(r.file, -1, backing, false);
+    for (int i = 0; i < 4; i++) {
+        uint64_t offset, length;
+        pick(&offset, &length);
+        CHECK(block_write(r.disk, offset, r.now, length) == 0, "write");
+    }
+    CHECK(block_read(r.disk, 0, r.now, DISK_BYTES) == 0, "read");
+    CHECK(block_disk_close(r.disk) == 0, "close");
+    copy_file(r.file, r.first);
+    uint64_t grown = DISK_BYTES + SECTOR * (1 + below(256 * KIB / SECTOR));
+    r.disk = open_on(r.file, r.log, backing, false);
+    CHECK(block_disk_resize(r.disk, grown, &err) == 0, "%s", err.text);
+    CHECK(block_disk_close(r.disk) == 0, "close");
+    uint64_t size = log_position(&r);
+    uint8_t *log = malloc(size + 1);
+    CHECK(os_pread(r.log, log, size, 0) == 0, "log");
+    for (uint64_t end = 0; end < size; end = record_end(log, end)) {
+        int fd = crashed_file(&r, log, end);
+        check_grown(&r, fd, backing, grown);
+        os_file_close(&fd);
+    }
+    check_grown(&r, r.file, backing, grown);
+    free(log);
+    free(litter);
+    os_file_close(&backing);
+    fini(&r);
+}
+
 static void sequence(void)
 {
     crash_sequence();
     fault_sequence();
+    if (!strcmp(subject->format, "qcow2")) // the only one that grows
+        grow_sequence();
 }
 
 // ---- Formats
