@@ -68,7 +68,7 @@ with tempfile.TemporaryDirectory() as folder:
         check_rights(vm.vm.pid)
         assert "10.0.2.15" in vm.run("ifconfig eth0", BUSYBOX_PROMPT)
         vm.run("yes ordinary | dd of=/dev/vda bs=64k count=16 iflag=fullblock conv=fsync", BUSYBOX_PROMPT)
-        vm.run("(echo here I am | nc -l -p 7) & until grep -q :0007 /proc/net/tcp*; do sleep 0.1; done", BUSYBOX_PROMPT)
+        vm.run("(echo here I am | nc -l -p 7) & until grep -q ':0007 .* 0A' /proc/net/tcp*; do sleep 0.1; done", BUSYBOX_PROMPT)
         with socket.create_connection(("127.0.0.1", port), 60) as guest:
             assert guest.makefile().readline() == "here I am\n"
         vm.type("poweroff\n")

@@ -136,7 +136,8 @@ def plug_user_net(guest, socket, events):
         wait_in_guest(guest, "[ -e /sys/class/net/eth0 ]")
         guest.run("ifconfig eth0 up; udhcpc -q -f -n -i eth0 -s /bin/udhcpc-script", BUSYBOX_PROMPT)
         assert "10.0.2.15" in guest.run("ifconfig eth0", BUSYBOX_PROMPT)
-        guest.run("(echo here I am | nc -l -p 7) & until grep -q :0007 /proc/net/tcp*; do sleep 0.1; done", BUSYBOX_PROMPT)
+        # 0A: it listens. What the round before left behind has that port, too.
+        guest.run("(echo here I am | nc -l -p 7) & until grep -q ':0007 .* 0A' /proc/net/tcp*; do sleep 0.1; done", BUSYBOX_PROMPT)
         with sockets.create_connection(("127.0.0.1", port), 30) as connection:
             assert connection.makefile().readline() == "here I am\n"
         control(socket, "unplug", "device=nat")
