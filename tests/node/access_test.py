@@ -6,18 +6,15 @@ import hashlib
 import hmac
 import http.client
 import json
-import ssl
 import struct
 import time
 import urllib.parse
 
-from wirt_node import PASSWORD, Node
+from wirt_node import PASSWORD, Node, unverified
 
 
 def ask(node, method, path, params=None, raw_body=None, **headers):
-    context = ssl.create_default_context()
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    connection = http.client.HTTPSConnection("127.0.0.1", node.port, context=context, timeout=30)
+    connection = http.client.HTTPSConnection("127.0.0.1", node.port, context=unverified(), timeout=30)
     headers = {name.replace("_", "-"): value for name, value in headers.items()}
     body = raw_body
     if params is not None:

@@ -7,18 +7,11 @@ import json
 import os
 import re
 import socket
-import ssl
 import struct
 import time
 import urllib.parse
 
-from wirt_node import Node, Shell, busybox_args, fails, finish, proxmoxer_client, refused
-
-
-def context():
-    made = ssl.create_default_context()
-    made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
-    return made
+from wirt_node import Node, Shell, busybox_args, fails, finish, proxmoxer_client, refused, unverified
 
 
 class Raw:
@@ -28,7 +21,7 @@ class Raw:
         self.node, self.token = node, token
 
     def ask(self, method, path, body=None, kind="application/x-www-form-urlencoded", **headers):
-        connection = http.client.HTTPSConnection("127.0.0.1", self.node.port, context=context(), timeout=30)
+        connection = http.client.HTTPSConnection("127.0.0.1", self.node.port, context=unverified(), timeout=30)
         headers = {"Authorization": f"PVEAPIToken={self.token}", **({"Content-Type": kind} if body is not None else {}), **headers}
         connection.request(method, path, body=body, headers=headers)
         answer = connection.getresponse()
@@ -43,8 +36,7 @@ def test_heads(raw):
     assert answer.getheader("Content-Type") == "application/json;charset=UTF-8" and answer.getheader("Server") == "pve-api-daemon/3.0"
     assert answer.getheader("Pragma") == "no-cache" and answer.getheader("Cache-Control") == "max-age=0"
     assert re.fullmatch(r"8\.\d+\.\d+", body["data"]["version"])
-    plain = ssl.create_default_context()
-    plain.check_hostname, plain.verify_mode = False, ssl.CERT_NONE
+    plain = unverified()
     plain.set_alpn_protocols(["h2", "http/1.1"])
     with socket.create_connection(("127.0.0.1", raw.node.port)) as tcp, plain.wrap_socket(tcp) as tls:
         assert tls.selected_alpn_protocol() == "http/1.1"
@@ -107,7 +99,7 @@ class WebSocket:
     """As much of RFC 6455 as a console needs."""
 
     def __init__(self, node, path, **headers):
-        self.socket = context().wrap_socket(socket.create_connection(("127.0.0.1", node.port), 60))
+        self.socket = unverified().wrap_socket(socket.create_connection(("127.0.0.1", node.port), 60))
         key = base64.b64encode(os.urandom(16)).decode()
         lines = [f"GET {path} HTTP/1.1", "Host: x", "Upgrade: websocket", "Connection: Upgrade", f"Sec-WebSocket-Key: {key}",
                  "Sec-WebSocket-Version: 13", "Sec-WebSocket-Protocol: binary", *(f"{name}: {value}" for name, value in headers.items())]

@@ -12,6 +12,8 @@
 //     user      anybody who logged in
 //     root      root@pam
 //     self(p)   the user whose id is parameter p
+//     own(p)    the user or token whose id is parameter p, or a token of that user
+//     below(p)  for a user p who is not root@pam, and who may change the access list only if the caller may, too
 //     task(p)   the user who started the task with the id in parameter p
 // " | " between such conjunctions means either. A parameter may name another expression, that holds when the parameter is given.
 //
@@ -52,8 +54,11 @@ struct api_param {
     const char *fallback; // as text, when it is not given
     const char *about;
     const char *permission; // needed when it is given
-    // A permission that depends on the value: writes an expression, or an empty string.
+    // A permission that depends on the value: writes an expression, or an empty string. Of a list each element is asked about, of a boolean "1" or
+    // "0". `permission_told` says in words what it comes to.
     void (*permission_of)(const char *value, char *expression, size_t size);
+    const char *permission_told;
+    bool secret; // the audit log does not tell it
 };
 
 struct api_call;
@@ -71,6 +76,7 @@ struct endpoint {
     const char *permission;
     const char
         *filter; // the rows of the result are those for which this holds; told, done by the handler
+    const char *also; // what else it needs by what is stored; told, looked at by the handler
     const char *returns;
     bool slow;            // on a thread of the pool
     bool upload;          // takes a multipart body, whose file lies at call->upload
@@ -156,5 +162,10 @@ int api_identify(struct api *api, const struct api_request *request, struct auth
 
 // The whole table as JSON: [{"method":…, "path":…, "parameters":[…], …}].
 json_t *api_describe(const struct endpoint *const *tables, const struct api_param *common);
+
+// The same as a page of HTML, to be freed; it asks for the script as "api.js".
+char *api_document(const struct endpoint *const *tables, const struct api_param *common,
+                   size_t *length);
+extern const char api_document_script[];
 
 #endif

@@ -44,6 +44,7 @@ static json_t *describe_param(const struct api_param *param)
     set_text(row, "default", param->fallback);
     set_text(row, "description", param->about);
     set_text(row, "permission", param->permission);
+    set_text(row, "permission_by_value", param->permission_told);
     return row;
 }
 
@@ -73,6 +74,7 @@ static json_t *describe_endpoint(const struct endpoint *endpoint, const struct a
     set_text(row, "description", endpoint->about);
     set_text(row, "permission", endpoint->permission);
     set_text(row, "filter", endpoint->filter);
+    set_text(row, "also", endpoint->also);
     set_text(row, "returns", endpoint->task ? "upid" : endpoint->returns);
     set_text(row, "task", endpoint->task);
     return row;

@@ -10,6 +10,9 @@
 #include "node/api/api_internal.h"
 #include "os/loop.h"
 
+#define TOLD_PARAMS 64 // of a request, in the audit log
+#define TOLD_BYTES  200
+
 // A request under way, from dispatch to answer.
 struct flight {
     struct api_call call;
@@ -110,14 +113,42 @@ static void set_body(struct flight *flight, struct api_reply *reply)
     json_object_set_new(reply->body, "message", json_string(reply->reason));
 }
 
+// What was asked for, as the audit log tells it: passwords and the like not, long values by their beginnings.
+static json_t *told_params(const struct api_call *call)
+{
+    json_t *told = json_object(), *value;
+    const char *name;
+    json_object_foreach(call->params, name, value)
+    {
+        const struct api_param *param =
+            call->endpoint ? api_find_param(call->endpoint, call->api->options.common, name) : NULL;
+        if (!param || json_object_size(told) >= TOLD_PARAMS)
+            continue;
+        char *text = json_is_string(value) ? strdup(json_string_value(value))
+                                           : json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+        if (text && strlen(text) > TOLD_BYTES)
+            text[TOLD_BYTES] = 0;
+        if (text)
+            json_object_set_new(told, name,
+                                param->secret ? json_string("***") : api_reason(text));
+        free(text);
+    }
+    return told;
+}
+
 static void audit(struct flight *flight, const struct api_reply *reply)
 {
     char act[600];
     if (!strcmp(flight->method, "GET"))
         return;
     snprintf(act, sizeof(act), "%s %s", flight->method, flight->path);
-    auth_audit(flight->call.api->options.auth, flight->call.anonymous ? "-" : flight->call.who.id,
-               flight->address, act, reply->reason);
+    struct auth_act done = {.who = flight->call.anonymous ? "-" : flight->call.who.id,
+                            .address = flight->address,
+                            .act = act,
+                            .result = reply->reason,
+                            .params = told_params(&flight->call)};
+    auth_audit(flight->call.api->options.auth, &done);
+    json_decref(done.params);
 }
 
 static void finish(struct flight *flight)
@@ -255,15 +286,37 @@ static int collect(struct flight *flight, const struct api_request *request,
     return check_collected(flight);
 }
 
+// What one value, or one element of a list, needs by itself.
+static int permit_value(struct api_call *call, const struct api_param *param, const json_t *value,
+                        struct err *err)
+{
+    char expression[512] = "", number[24];
+    const char *text = json_string_value(value);
+    if (json_is_boolean(value))
+        text = json_is_true(value) ? "1" : "0";
+    if (json_is_integer(value)) {
+        snprintf(number, sizeof(number), "%lld", (long long)json_integer_value(value));
+        text = number;
+    }
+    if (text)
+        param->permission_of(text, expression, sizeof(expression));
+    return *expression ? api_check_permission(call, expression, err) : 0;
+}
+
 static int permit_param(struct api_call *call, const struct api_param *param, const char *name,
                         struct err *err)
 {
-    char expression[512] = "";
+    const json_t *value = json_object_get(call->params, name);
     if (param->permission && api_check_permission(call, param->permission, err))
         return -1;
-    if (param->permission_of && api_string(call, name))
-        param->permission_of(api_string(call, name), expression, sizeof(expression));
-    return *expression ? api_check_permission(call, expression, err) : 0;
+    if (!param->permission_of)
+        return 0;
+    if (!json_is_array(value))
+        return permit_value(call, param, value, err);
+    for (size_t i = 0; i < json_array_size(value); i++)
+        if (permit_value(call, param, json_array_get(value, i), err))
+            return -1;
+    return 0;
 }
 
 static int permit(struct flight *flight)

@@ -6,7 +6,8 @@
 
 #include "node/api/api_internal.h"
 
-#define TERM_BYTES 512
+#define TERM_BYTES   512
+#define NO_SUCH_PATH (-2) // of a term: its path names a parameter that was not given
 
 // "/vms/{vmid}" with the parameters put in. False when one is missing or tries to be more than one segment would be.
 static bool expand(const json_t *params, const char *from, size_t length, char *to, size_t size)
@@ -66,6 +67,37 @@ static bool is_me(const struct api_call *call, const char *user)
     return !call->who.token && !auth_canonical(user, NULL, id, NULL) && !strcmp(id, call->who.user);
 }
 
+// Of the permissions of this user or token, which is the caller, or whose user is.
+static bool is_own(const struct api_call *call, const char *whose)
+{
+    char user[AUTH_ID_BYTES], id[AUTH_ID_BYTES];
+    size_t length = strcspn(whose, "!");
+    if (length >= sizeof(user))
+        return false;
+    snprintf(user, sizeof(user), "%.*s", (int)length, whose);
+    if (auth_canonical(user, NULL, id, NULL) || strlen(id) + strlen(whose + length) >= sizeof(id))
+        return false;
+    strncat(id, whose + length, sizeof(id) - strlen(id) - 1);
+    return !strcmp(id, call->who.id) || !strcmp(id, call->who.user);
+}
+
+static bool changes_rights(const struct api_call *call, const struct auth_identity *who)
+{
+    struct auth *auth = call->api->options.auth;
+    return auth_may(auth, who, "/", "Permissions.Modify") ||
+           auth_may(auth, who, "/access", "Permissions.Modify");
+}
+
+// Whoever may set passwords must not become somebody by it who may give himself everything.
+static bool is_below(const struct api_call *call, const char *user)
+{
+    struct auth_identity other = {0};
+    if (call->who.superuser)
+        return true;
+    return !auth_canonical(user, NULL, other.id, NULL) && strcmp(other.id, "root@pam") != 0 &&
+           (!changes_rights(call, &other) || changes_rights(call, &call->who));
+}
+
 static bool holds_word(const struct api_call *call, const char *term, bool *known)
 {
     char value[TASK_UPID_BYTES], user[AUTH_ID_BYTES];
@@ -80,12 +112,16 @@ static bool holds_word(const struct api_call *call, const char *term, bool *know
         return call->who.superuser;
     if (argument(call, term, "self", value, sizeof(value)))
         return is_me(call, value);
+    if (argument(call, term, "own", value, sizeof(value)))
+        return is_own(call, value);
+    if (argument(call, term, "below", value, sizeof(value)))
+        return is_below(call, value);
     if (argument(call, term, "task", value, sizeof(value))) {
         if (!task_upid_user(value, user, sizeof(user)))
             return false;
-        user[strcspn(user, "!")] = 0;
-        return !strcmp(user, call->who.user) &&
-               (!call->who.token || strstr(value, call->who.id) != NULL);
+        if (!call->who.token)
+            user[strcspn(user, "!")] = 0;
+        return !strcmp(user, call->who.id);
     }
     *known = false;
     return false;
@@ -113,8 +149,10 @@ static int check_term(struct api_call *call, const char *term, struct err *err)
                              call->who.id, term);
     const char *space = strchr(term, ' ');
     char path[TERM_BYTES];
-    if (!space || !expand(call->params, term, (size_t)(space - term), path, sizeof(path)))
-        return err_set(err, ERR_DENIED, "Permission check failed (%s, %s)", call->who.id, term);
+    if (!space || !expand(call->params, term, (size_t)(space - term), path, sizeof(path))) {
+        err_set(err, ERR_DENIED, "Permission check failed (%s, %s)", call->who.id, term);
+        return NO_SUCH_PATH;
+    }
     if (holds_privilege(call, path, space + 1))
         return 0;
     return err_set(err, ERR_DENIED, "Permission check failed (%s, %s, %s)", call->who.id, path,
@@ -132,8 +170,9 @@ static int check_all(struct api_call *call, const char *text, size_t length, str
         char term[TERM_BYTES];
         if ((size_t)snprintf(term, sizeof(term), "%.*s", (int)(stop - text), text) >= sizeof(term))
             return err_set(err, ERR_DENIED, "Permission check failed");
-        if (check_term(call, term, err))
-            return -1;
+        int result = check_term(call, term, err);
+        if (result)
+            return result;
         text = stop == end ? end : stop + 3;
     }
     return 0;
@@ -141,16 +180,21 @@ static int check_all(struct api_call *call, const char *text, size_t length, str
 
 int api_check_permission(struct api_call *call, const char *expression, struct err *err)
 {
-    int result = err_set(err, ERR_DENIED, "Permission check failed");
+    bool told = false;
+    err_set(err, ERR_DENIED, "Permission check failed");
     while (expression && *expression) {
+        struct err reason = {0};
         const char *stop = strstr(expression, " | ");
         size_t length = stop ? (size_t)(stop - expression) : strlen(expression);
-        result = check_all(call, expression, length, err);
+        int result = check_all(call, expression, length, &reason);
         if (!result)
             return 0;
+        if (err && (!told || result != NO_SUCH_PATH)) // what was not given helps nobody
+            *err = reason;
+        told = true;
         expression += length + (stop ? 3 : 0);
     }
-    return result;
+    return -1;
 }
 
 bool api_permitted(struct api_call *call, const char *expression, struct err *err)

@@ -410,6 +410,35 @@ static int check_limits(struct auth *auth, const struct auth_login *login, struc
     return wait ? err_set(err, ERR_DENIED, "too many failed log-ins, try again in %u s", wait) : 0;
 }
 
+static void tell_log_in(struct auth *auth, const struct auth_login *login, const char *result)
+{
+    auth_audit(auth, &(struct auth_act){.who = login->user,
+                                        .address = login->address,
+                                        .act = "log in",
+                                        .result = result});
+}
+
+static void note_failure(struct auth *auth, const struct auth_login *login, struct err *err)
+{
+    limit_failed(auth->by_user, login->user, now_s());
+    limit_failed(auth->by_address, login->address, now_s());
+    tell_log_in(auth, login, err->text);
+    if (err->code == ERR_DENIED)
+        err_set(err, ERR_DENIED, "Authentication failed!"); // which part was wrong is ours to know
+}
+
+int auth_confirm(struct auth *auth, const struct auth_login *login, struct err *err)
+{
+    if (check_limits(auth, login, err))
+        return -1;
+    json_t *user = get_user(auth, login->user);
+    int result = check_password(auth, login->user, user, login->password, err);
+    if (result)
+        note_failure(auth, login, err);
+    json_decref(user);
+    return result;
+}
+
 int auth_log_in(struct auth *auth, const struct auth_login *login, struct auth_ticket *ticket,
                 struct err *err)
 {
@@ -421,12 +450,7 @@ int auth_log_in(struct auth *auth, const struct auth_login *login, struct auth_t
     if (!result)
         result = check_user(login->user, user, err);
     if (result) {
-        limit_failed(auth->by_user, login->user, now_s());
-        limit_failed(auth->by_address, login->address, now_s());
-        auth_audit(auth, login->user, login->address, "log in", err->text);
-        if (err->code == ERR_DENIED)
-            err_set(err, ERR_DENIED,
-                    "Authentication failed!"); // which part was wrong is ours to know
+        note_failure(auth, login, err);
     } else {
         *ticket = (struct auth_ticket){.needs_second_factor = second_missing};
         make_ticket(auth, second_missing ? "PVE!tfa" : "PVE", login->user, epoch_of(user),
@@ -434,8 +458,7 @@ int auth_log_in(struct auth *auth, const struct auth_login *login, struct auth_t
         make_csrf(auth, login->user, now_s(), ticket->csrf);
         if (!second_missing)
             limit_succeeded(auth->by_user, login->user);
-        auth_audit(auth, login->user, login->address, "log in",
-                   second_missing ? "second factor wanted" : "OK");
+        tell_log_in(auth, login, second_missing ? "second factor wanted" : "OK");
     }
     json_decref(user);
     return result;
@@ -483,6 +506,38 @@ json_t *auth_permissions(struct auth *auth, const char *id, const char *path)
 
 // ---- Changing.
 
+json_t *auth_first_epoch(void)
+{
+    return json_integer((json_int_t)(os_clock_wall_ns() / 1000000u));
+}
+
+static void next_epoch(json_t *user)
+{
+    json_int_t before = epoch_of(user);
+    json_t *now = auth_first_epoch();
+    json_object_set_new(user, "epoch", json_integer(json_integer_value(now) > before
+                                                        ? json_integer_value(now)
+                                                        : before + 1));
+    json_decref(now);
+}
+
+int auth_log_out(struct auth *auth, const char *user, struct err *err)
+{
+    char key[AUTH_ID_BYTES + 8];
+    int64_t revision;
+    struct store_txn txn;
+    snprintf(key, sizeof(key), "/user/%s", user);
+    json_t *old = store_get(auth->store, key, &revision);
+    // root@pam is there without a record.
+    json_t *changed = old ? json_deep_copy(old) : json_pack("{s:i}", "enable", 1);
+    next_epoch(changed);
+    store_txn_begin(&txn);
+    store_expect(&txn, key, old ? revision : 0);
+    store_put(&txn, key, changed);
+    json_decref(old);
+    return store_commit(auth->store, &txn, err);
+}
+
 static int put_password(struct auth *auth, const char *id, const char *password, bool make,
                         struct store_txn *txn, struct err *err)
 {
@@ -497,7 +552,7 @@ static int put_password(struct auth *auth, const char *id, const char *password,
     }
     json_t *user = old ? json_deep_copy(old) : json_pack("{s:i}", "enable", 1);
     json_object_set_new(user, "password", json_string(stored));
-    json_object_set_new(user, "epoch", json_integer(epoch_of(user) + 1));
+    next_epoch(user);
     json_decref(old);
     store_put(txn, key, user);
     return 0;
@@ -539,13 +594,14 @@ bool auth_has_admin(struct auth *auth)
     return any;
 }
 
-void auth_audit(struct auth *auth, const char *who, const char *address, const char *act,
-                const char *result)
+void auth_audit(struct auth *auth, const struct auth_act *act)
 {
     if (auth->audit_fd < 0)
         return;
-    json_t *line = json_pack("{s:I, s:s, s:s, s:s, s:s}", "time", (json_int_t)now_s(), "user", who,
-                             "from", address, "act", act, "result", result);
+    json_t *line =
+        json_pack("{s:I, s:s, s:s, s:s, s:s, s:O*}", "time", (json_int_t)now_s(), "user", act->who,
+                  "from", act->address, "act", act->act, "result", act->result, "params",
+                  json_object_size(act->params) ? act->params : NULL);
     char *text = line ? json_dumps(line, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
     if (!text || os_file_append_line(auth->audit_fd, text))
         log_error("the audit log cannot be written");

@@ -57,6 +57,12 @@ struct auth_ticket {
 };
 int auth_log_in(struct auth *auth, const struct auth_login *login, struct auth_ticket *ticket,
                 struct err *err);
+// Is this the user's password? Nothing else will do: no ticket, no one-time password. With the same limits.
+int auth_confirm(struct auth *auth, const struct auth_login *login, struct err *err);
+// All tickets that the user has end.
+int auth_log_out(struct auth *auth, const char *user, struct err *err);
+// The epoch of a user who is made now: no ticket of an earlier one of that name fits.
+json_t *auth_first_epoch(void);
 
 // ---- Knowing somebody again.
 int auth_by_ticket(struct auth *auth, const char *ticket, struct auth_identity *who,
@@ -85,8 +91,11 @@ int auth_set_password(struct auth *auth, const char *user, const char *password,
 int auth_make_admin(struct auth *auth, const char *user, const char *password, struct err *err);
 bool auth_has_admin(struct auth *auth);
 
-// ---- One line of the audit log: who did what from where, and how it ended.
-void auth_audit(struct auth *auth, const char *who, const char *address, const char *act,
-                const char *result);
+// ---- One line of the audit log: who did what from where, with which parameters, and how it ended.
+struct auth_act {
+    const char *who, *address, *act, *result;
+    json_t *params; // borrowed; or NULL
+};
+void auth_audit(struct auth *auth, const struct auth_act *act);
 
 #endif

@@ -58,7 +58,11 @@ static bool read_query(struct lws *wsi, json_t *query)
 
 static void read_peer(struct lws *wsi, struct http_request *request)
 {
+    static const char mapped[] = "::ffff:"; // IPv4, on a socket that takes both
     lws_get_peer_simple(wsi, request->address, sizeof(request->address));
+    size_t n = sizeof(mapped) - 1;
+    if (!strncmp(request->address, mapped, n))
+        memmove(request->address, request->address + n, strlen(request->address + n) + 1);
     request->owner = os_unix_peer_is_owner(lws_get_socket_fd(wsi));
     if (request->owner)
         snprintf(request->address, sizeof(request->address), "local");

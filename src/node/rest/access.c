@@ -55,6 +55,11 @@ static int get_ticket(struct api_call *call, struct err *err)
     return 0;
 }
 
+static int delete_ticket(struct api_call *call, struct err *err)
+{
+    return auth_log_out(rest_node(call)->auth, call->who.user, err);
+}
+
 static int get_permissions(struct api_call *call, struct err *err)
 {
     char id[AUTH_ID_BYTES];
@@ -70,10 +75,6 @@ static int get_permissions(struct api_call *call, struct err *err)
         return -1;
     if (mark)
         strncat(id, mark, sizeof(id) - strlen(id) - 1);
-    if (strcmp(id, call->who.id) != 0 && strcmp(id, call->who.user) != 0 &&
-        !rest_may(call, "/access", "Sys.Audit"))
-        return err_set(err, ERR_DENIED, "Permission check failed (%s, /access, Sys.Audit)",
-                       call->who.id);
     call->data = auth_permissions(rest_node(call)->auth, id, path);
     return 0;
 }
@@ -86,14 +87,13 @@ static int put_password(struct api_call *call, struct err *err)
         return -1;
     if (strcmp(strchr(user, '@'), "@wirt") != 0)
         return api_refuse(call, err, "userid", "passwords of this realm are not ours to change");
-    // Who changes the own password shows the present one; who holds User.Modify changes others'.
+    // Who changes the own password shows the present one; who holds User.Modify changes others' anyway.
     const char *present = api_string(call, "confirmation-password");
-    if (!strcmp(user, call->who.user) && present) {
-        struct auth_ticket ticket;
-        struct auth_login login = {.user = user, .password = present, .address = call->address};
-        if (auth_log_in(node->auth, &login, &ticket, err))
-            return -1;
-    }
+    struct auth_login login = {.user = user, .password = present, .address = call->address};
+    if (!present && !rest_may(call, "/access", "User.Modify"))
+        return api_refuse(call, err, "confirmation-password", "the present password is missing");
+    if (!strcmp(user, call->who.user) && present && auth_confirm(node->auth, &login, err))
+        return -1;
     return auth_set_password(node->auth, user, api_string(call, "password"), err);
 }
 
@@ -170,8 +170,7 @@ static int get_roles(struct api_call *call, struct err *err)
     return 0;
 }
 
-// Its privileges; false when there is no such role.
-static bool find_role(struct api_call *call, const char *name, privilege_set *set)
+bool rest_find_role(struct api_call *call, const char *name, privilege_set *set)
 {
     char key[128];
     if (role_builtin_find(name, set))
@@ -186,7 +185,7 @@ static bool find_role(struct api_call *call, const char *name, privilege_set *se
 static int get_role(struct api_call *call, struct err *err)
 {
     privilege_set set;
-    if (!find_role(call, api_string(call, "roleid"), &set))
+    if (!rest_find_role(call, api_string(call, "roleid"), &set))
         return err_set(err, ERR_NOT_FOUND, "role '%s' does not exist", api_string(call, "roleid"));
     call->data = privilege_object(set);
     return 0;
@@ -201,9 +200,9 @@ static int put_role(struct api_call *call, struct err *err)
     if (privilege_parse(privs ? privs : "", &set, err))
         return api_refuse(call, err, "privs", "%s", err->text);
     privilege_set old;
-    if (post && find_role(call, name, &old))
+    if (post && rest_find_role(call, name, &old))
         return err_set(err, ERR_EXISTS, "role '%s' already exists", name);
-    if (!post && (role_builtin_find(name, &old) || !find_role(call, name, &old)))
+    if (!post && (role_builtin_find(name, &old) || !rest_find_role(call, name, &old)))
         return err_set(err, ERR_NOT_FOUND, "role '%s' does not exist, or is every node's", name);
     role_key(name, key);
     if (api_boolean(call, "append"))
@@ -252,6 +251,16 @@ static void acl_step(struct store_txn *txn, const char *path, const char *type, 
                             "roleid", role, "propagate", (int)propagate));
 }
 
+// Rights are given to those who are there: else whoever gets the name later would have them.
+static bool is_there(struct api_call *call, const char *type, const char *id)
+{
+    char key[AUTH_ID_BYTES + 80];
+    snprintf(key, sizeof(key), "/%s/%s", type, id);
+    json_t *record = store_get(rest_node(call)->store, key, NULL);
+    json_decref(record);
+    return record || (!strcmp(type, "user") && !strcmp(id, "root@pam"));
+}
+
 // One of `users`, `groups`, `tokens`, each with each role.
 static int acl_steps(struct api_call *call, struct store_txn *txn, const char *param,
                      const char *type, struct err *err)
@@ -271,9 +280,11 @@ static int acl_steps(struct api_call *call, struct store_txn *txn, const char *p
             return -1;
         if (mark && strcmp(type, "group") != 0)
             strncat(id, mark, 60);
+        if (!api_boolean(call, "delete") && !is_there(call, type, id))
+            return api_refuse(call, err, param, "%s '%s' does not exist", type, id);
         json_array_foreach(json_object_get(call->params, "roles"), j, role)
         {
-            if (!find_role(call, json_string_value(role), &set))
+            if (!rest_find_role(call, json_string_value(role), &set))
                 return api_refuse(call, err, "roles", "role '%s' does not exist",
                                   json_string_value(role));
             acl_step(txn, api_string(call, "path"), type, id, json_string_value(role),
@@ -294,7 +305,7 @@ static int check_giving(struct api_call *call, struct err *err)
         return 0;
     json_array_foreach(
         json_object_get(call->params, "roles"), i,
-        role) if (find_role(call, json_string_value(role), &set) &&
+        role) if (rest_find_role(call, json_string_value(role), &set) &&
                   (set & ~have)) return err_set(err, ERR_DENIED,
                                                 "Permission check failed (%s, %s, the role %s has "
                                                 "privileges that you "
@@ -322,7 +333,7 @@ static int put_acl(struct api_call *call, struct err *err)
 
 #define P_ROLEID                                                                                   \
     {                                                                                              \
-        .name = "roleid", .type = API_STRING, .max = 60, .format = &rest_format_name,              \
+        .name = "roleid", .type = API_STRING, .max = 60, .format = &rest_format_id,                \
         .about = "its name"                                                                        \
     }
 
@@ -333,6 +344,12 @@ const struct endpoint rest_access[] = {
      .permission = "world",
      .returns = "null",
      .handler = get_ticket},
+    {.method = "DELETE",
+     .path = "/access/ticket",
+     .about = "Log out everywhere: all tickets of the caller end. Tokens stay.",
+     .permission = "user",
+     .returns = "null",
+     .handler = delete_ticket},
     {.method = "POST",
      .path = "/access/ticket",
      .about = "Log in: a ticket for the cookie PVEAuthCookie, and a token against forged requests.",
@@ -347,6 +364,7 @@ const struct endpoint rest_access[] = {
              {.name = "password",
               .type = API_STRING,
               .max = 1024,
+              .secret = true,
               .about = "the password, or an earlier ticket, or totp:CODE with a challenge"},
              {.name = "realm",
               .type = API_STRING,
@@ -357,11 +375,13 @@ const struct endpoint rest_access[] = {
               .type = API_STRING,
               .optional = true,
               .max = 64,
+              .secret = true,
               .about = "one-time password"},
              {.name = "tfa-challenge",
               .type = API_STRING,
               .optional = true,
               .max = AUTH_TICKET_BYTES,
+              .secret = true,
               .about = "the ticket that a first log-in gave"},
              {.name = "new-format", .type = API_BOOLEAN, .optional = true, .about = "accepted"},
              {.name = "path",
@@ -387,7 +407,8 @@ const struct endpoint rest_access[] = {
               .type = API_STRING,
               .optional = true,
               .max = 190,
-              .about = "a user or token; oneself when not given, others need Sys.Audit on /access"},
+              .permission = "own(userid) | /access Sys.Audit",
+              .about = "a user or token; oneself when not given"},
              {.name = "path",
               .type = API_STRING,
               .optional = true,
@@ -398,7 +419,7 @@ const struct endpoint rest_access[] = {
     {.method = "PUT",
      .path = "/access/password",
      .about = "Change a password.",
-     .permission = "self(userid) | /access User.Modify",
+     .permission = "self(userid) | /access User.Modify & below(userid)",
      .returns = "null",
      .slow = true,
      .handler = put_password,
@@ -409,12 +430,18 @@ const struct endpoint rest_access[] = {
               .max = 120,
               .format = &rest_format_userid,
               .about = "whose"},
-             {.name = "password", .type = API_STRING, .min = 8, .max = 64, .about = "the new one"},
+             {.name = "password",
+              .type = API_STRING,
+              .min = 8,
+              .max = 64,
+              .secret = true,
+              .about = "the new one"},
              {.name = "confirmation-password",
               .type = API_STRING,
               .optional = true,
               .max = 64,
-              .about = "the present one"},
+              .secret = true,
+              .about = "the present one; needed for one's own, but by who has User.Modify"},
              {.name = NULL}}},
     {.method = "GET",
      .path = "/access/domains",
@@ -485,6 +512,8 @@ const struct endpoint rest_access[] = {
      .path = "/access/acl",
      .about = "Add to the access list, or take from it.",
      .permission = "{path} Permissions.Modify",
+     .also = "who has not Permissions.Modify on /access gives only roles whose privileges he has "
+             "on the path",
      .returns = "null",
      .handler = put_acl,
      .params =

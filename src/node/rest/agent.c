@@ -202,6 +202,7 @@ const struct endpoint rest_agent[] = {
               .type = API_STRING,
               .optional = true,
               .max = 65536,
+              .secret = true,
               .about = "its standard input"},
              {.name = NULL}}},
     {.method = "GET",
@@ -235,7 +236,11 @@ const struct endpoint rest_agent[] = {
      .params =
          (const struct api_param[]){
              TEXT("file", 4095, "its path"),
-             {.name = "content", .type = API_STRING, .max = 61440, .about = "what to write"},
+             {.name = "content",
+              .type = API_STRING,
+              .max = 61440,
+              .secret = true,
+              .about = "what to write"},
              {.name = "encode",
               .type = API_BOOLEAN,
               .fallback = "1",
@@ -251,7 +256,12 @@ const struct endpoint rest_agent[] = {
      .params =
          (const struct api_param[]){
              TEXT("username", 64, "whose"),
-             {.name = "password", .type = API_STRING, .min = 5, .max = 1024, .about = "which"},
+             {.name = "password",
+              .type = API_STRING,
+              .min = 5,
+              .max = 1024,
+              .secret = true,
+              .about = "which"},
              {.name = "crypted",
               .type = API_BOOLEAN,
               .optional = true,

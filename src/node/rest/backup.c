@@ -220,8 +220,6 @@ static int check_vzdump(struct api_call *call, struct err *err)
     bool named = json_array_size(json_object_get(call->params, "vmid")) > 0;
     if (!named && !api_boolean(call, "all"))
         return api_refuse(call, err, "vmid", "name guests, or give all=1");
-    if (!api_string(call, "storage"))
-        json_object_set_new(call->params, "storage", json_string("local"));
     return bulk_choose(call, "vmid", "VM.Backup", err);
 }
 
@@ -300,18 +298,40 @@ static int get_config(struct api_call *call, struct err *err)
     return call->data ? 0 : -1;
 }
 
-static void backup_permission(const char *value, char *expression, size_t size)
+void rest_backup_permission(const char *value, char *expression, size_t size)
 {
-    snprintf(expression, size, "/storage/%.*s Datastore.Audit|Datastore.AllocateSpace",
-             (int)strcspn(value, ":"), value);
+    const char *name = strstr(value, "vzdump-qemu-");
+    int n = (int)strcspn(value, ":");
+    if (value[0] == '/')
+        snprintf(expression, size, "root");
+    else
+        snprintf(expression, size,
+                 "/storage/%.*s Datastore.AllocateSpace & /vms/%lld VM.Backup | /storage/%.*s "
+                 "Datastore.Allocate",
+                 n, value, name ? strtoll(name + 12, NULL, 10) : 0, n, value);
+}
+
+// The same of one in the datastore that the path names.
+static void note_permission(const char *value, char *expression, size_t size)
+{
+    const char *name = strstr(value, "vzdump-qemu-");
+    snprintf(expression, size,
+             "/storage/{storage} Datastore.AllocateSpace & /vms/%lld VM.Backup | "
+             "/storage/{storage} Datastore.Allocate",
+             name ? strtoll(name + 12, NULL, 10) : 0);
+}
+
+static void dump_permission(const char *value, char *expression, size_t size)
+{
+    snprintf(expression, size, "/vms/%s VM.Backup", value);
 }
 
 static int put_facts(struct api_call *call, struct err *err)
 {
     char volid[VOLUME_ID_BYTES], path[VOLUME_PATH_BYTES];
     struct node *node = rest_node(call);
-    rest_full_volume(call, volid);
-    if (volume_path(node->storage, volid, path, NULL, err))
+    if (rest_volume_here(call, volid, err) ||
+        volume_path(node->storage, volid, path, NULL, err))
         return -1;
     if (!strstr(volid, ":backup/"))
         return api_refuse(call, err, "volume", "only backups have notes and protection");
@@ -387,20 +407,28 @@ const struct endpoint rest_backup[] = {
      .work = work_vzdump,
      .params =
          (const struct api_param[]){
-             {.name = "vmid", .type = API_LIST, .optional = true, .max = 1024, .about = "which"},
+             {.name = "vmid",
+              .type = API_LIST,
+              .optional = true,
+              .max = 9,
+              .format = &rest_format_vmid,
+              .permission_of = dump_permission,
+              .permission_told = "/vms/VMID VM.Backup of each",
+              .about = "which"},
              P_BOOLEAN("all", "all that one may"),
              {.name = "exclude",
               .type = API_LIST,
               .optional = true,
-              .max = 1024,
+              .max = 9,
+              .format = &rest_format_vmid,
               .about = "not these, of all"},
              {.name = "storage",
               .type = API_STRING,
-              .optional = true,
+              .fallback = "local",
               .max = 63,
               .format = &rest_format_storage,
               .permission = "/storage/{storage} Datastore.AllocateSpace",
-              .about = "where to; local"},
+              .about = "where to"},
              {.name = "mode",
               .type = API_STRING,
               .optional = true,
@@ -410,7 +438,12 @@ const struct endpoint rest_backup[] = {
              P_NUMBER("zstd", 1024, "accepted"),
              P_STRING("notes-template", 1024, "{{guestname}}, {{vmid}}, {{node}} are filled in"),
              P_BOOLEAN("protected", "pruning and removing pass it over"),
-             P_STRING("prune-backups", 200, "then keep those: keep-last=3,…"),
+             {.name = "prune-backups",
+              .type = API_STRING,
+              .optional = true,
+              .max = 200,
+              .permission = "/storage/{storage} Datastore.Allocate",
+              .about = "then keep those: keep-last=3,…"},
              P_BOOLEAN("remove", "prune as the datastore says; yes"),
              P_NUMBER("bwlimit", INT32_MAX, "KiB a second, of guests that run"),
              P_BOOLEAN("quiet", "accepted"),
@@ -429,7 +462,8 @@ const struct endpoint rest_backup[] = {
                                            .type = API_STRING,
                                            .max = 250,
                                            .format = &rest_format_volume,
-                                           .permission_of = backup_permission,
+                                           .permission_of = rest_backup_permission,
+                                           .permission_told = BACKUP_TOLD,
                                            .about = "which"},
                                           {.name = NULL}}},
     {.method = "PUT",
@@ -443,6 +477,8 @@ const struct endpoint rest_backup[] = {
          (const struct api_param[]){{.name = "volume",
                                      .type = API_STRING,
                                      .max = 250,
+                                     .permission_of = note_permission,
+                                     .permission_told = BACKUP_TOLD,
                                      .about = "volume id, with or without its datastore's name"},
                                     P_STRING("notes", 8192, "a note"),
                                     P_BOOLEAN("protected", "pruning and removing pass it over"),

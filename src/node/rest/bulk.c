@@ -14,21 +14,14 @@ static bool may(struct api_call *call, long long vmid, const char *privilege)
     return rest_may(call, path, privilege);
 }
 
-static int choose_named(struct api_call *call, const json_t *named, const char *param,
-                        const char *privilege, json_t *chosen, struct err *err)
+static int choose_named(struct api_call *call, const json_t *named, json_t *chosen,
+                        struct err *err)
 {
     size_t index;
     json_t *one;
     json_array_foreach(named, index, one)
     {
-        char *end, expression[80];
-        long long vmid = strtoll(json_string_value(one), &end, 10);
-        if (*end || vmid < GUEST_ID_MIN || vmid > GUEST_ID_MAX)
-            return api_refuse(call, err, param, "'%.40s' is no guest's number",
-                              json_string_value(one));
-        snprintf(expression, sizeof(expression), "/vms/%lld %s", vmid, privilege);
-        if (!api_permitted(call, expression, err))
-            return -1;
+        long long vmid = strtoll(json_string_value(one), NULL, 10);
         if (!guest_exists(rest_node(call)->guests, vmid))
             return guest_missing(rest_node(call)->guests, vmid, err);
         json_array_append_new(chosen, json_integer(vmid));
@@ -54,7 +47,7 @@ int bulk_choose(struct api_call *call, const char *param, const char *privilege,
     json_t *chosen = json_array();
     json_object_set_new(call->params, "guests", chosen);
     if (json_array_size(named))
-        return choose_named(call, named, param, privilege, chosen, err);
+        return choose_named(call, named, chosen, err);
     choose_all(call, privilege, chosen);
     return 0;
 }
@@ -86,7 +79,22 @@ int bulk_run(struct task *task, struct node *node, const json_t *params, bulk_st
 
 // ---- Power.
 
-static int choose_powered(struct api_call *call, struct err *err)
+static void power_permission(const char *value, char *expression, size_t size)
+{
+    snprintf(expression, size, "/vms/%s VM.PowerMgmt", value);
+}
+
+const struct api_param bulk_vms[] = {{.name = "vms",
+                                      .type = API_LIST,
+                                      .optional = true,
+                                      .max = 9,
+                                      .format = &rest_format_vmid,
+                                      .permission_of = power_permission,
+                                      .permission_told = "/vms/VMID VM.PowerMgmt of each",
+                                      .about = "which; all that one may when not given"},
+                                     {.name = NULL}};
+
+int bulk_choose_powered(struct api_call *call, struct err *err)
 {
     return bulk_choose(call, "vms", "VM.PowerMgmt", err);
 }
@@ -105,17 +113,12 @@ static int work_suspend(struct task *task, void *node, const json_t *params, str
     return bulk_run(task, node, params, suspend_one, NULL, err);
 }
 
-#define P_VMS                                                                                      \
-    {                                                                                              \
-        .name = "vms", .type = API_LIST, .optional = true, .max = 1024,                            \
-        .about = "which; each needs VM.PowerMgmt. All that one may when not given"                 \
-    }
 #define BULK(VERB, ABOUT, WORK)                                                                    \
     .method = "POST", .path = "/nodes/{node}/" VERB, .about = ABOUT, .permission = "user",         \
-    .filter = "/vms/{vmid} VM.PowerMgmt", .task = VERB, .handler = choose_powered, .work = WORK
+    .filter = "/vms/{vmid} VM.PowerMgmt", .task = VERB, .handler = bulk_choose_powered, .work = WORK
 
 const struct endpoint rest_bulk[] = {
     {BULK("suspendall", "Pause guests.", work_suspend),
-     .params = (const struct api_param[]){P_VMS, {.name = NULL}}},
+     .params = bulk_vms},
     {.method = NULL},
 };

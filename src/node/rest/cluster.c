@@ -181,7 +181,7 @@ static int get_tasks(struct api_call *call, struct err *err)
     (void)err;
     bool all = rest_may(call, "/", "Sys.Audit");
     struct task_filter filter = {
-        .active = true, .archived = true, .limit = 50, .owner = all ? NULL : call->who.user};
+        .active = true, .archived = true, .limit = 50, .owner = all ? NULL : call->who.id};
     call->data = tasks_list(rest_node(call)->tasks, &filter, &total);
     return 0;
 }

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <time.h>
 
-#include "node/rest/rest.h"
+#include "node/rest/bulk.h"
 #include "os/clock.h"
 #include "os/node_facts.h"
 
@@ -103,35 +103,17 @@ static int get_nothing(struct api_call *call, struct err *err)
 
 // ---- All guests.
 
-// "100,101" as numbers; NULL: all.
-static json_t *numbers_of(const char *text)
-{
-    json_t *numbers = text ? json_array() : NULL;
-    while (text && *text) {
-        char *end;
-        long long number = strtoll(text, &end, 10);
-        if (end == text)
-            break;
-        json_array_append_new(numbers, json_integer(number));
-        text = end + strspn(end, ",; ");
-    }
-    return numbers;
-}
-
 static int work_all(struct task *task, void *user, const json_t *params, bool start,
                     struct err *err)
 {
     struct node *node = user;
-    json_t *only = numbers_of(api_param_string(params, "vms"));
     struct guest_all all = {
         .tasks = node->tasks,
-        .only = only,
+        .only = json_object_get(params, "guests"),
         .force = api_param_integer(params, start ? "force" : "force-stop", !start) != 0,
         .timeout_s = (unsigned)api_param_integer(params, "timeout", 0)};
-    int result = start ? guests_start_all(node->guests, task, &all, err)
-                       : guests_stop_all(node->guests, task, &all, err);
-    json_decref(only);
-    return result;
+    return start ? guests_start_all(node->guests, task, &all, err)
+                 : guests_stop_all(node->guests, task, &all, err);
 }
 
 static int work_start_all(struct task *task, void *node, const json_t *params, struct err *err)
@@ -144,20 +126,17 @@ static int work_stop_all(struct task *task, void *node, const json_t *params, st
     return work_all(task, node, params, false, err);
 }
 
-#define P_VMS                                                                                      \
-    {                                                                                              \
-        .name = "vms", .type = API_STRING, .optional = true, .max = 8192,                          \
-        .about = "only these, separated by commas"                                                 \
-    }
-
 const struct endpoint rest_nodes[] = {
     {.method = "POST",
      .path = "/nodes/{node}/startall",
      .about = "Start all guests that start with the node, in their order.",
-     .permission = "/vms VM.PowerMgmt",
+     .permission = "user",
+     .filter = "/vms/{vmid} VM.PowerMgmt",
      .task = "startall",
+     .handler = bulk_choose_powered,
+     .more = bulk_vms,
      .work = work_start_all,
-     .params = (const struct api_param[]){P_VMS,
+     .params = (const struct api_param[]){
                                           {.name = "force",
                                            .type = API_BOOLEAN,
                                            .optional = true,
@@ -166,11 +145,14 @@ const struct endpoint rest_nodes[] = {
     {.method = "POST",
      .path = "/nodes/{node}/stopall",
      .about = "Shut all guests down, in the opposite order.",
-     .permission = "/vms VM.PowerMgmt",
+     .permission = "user",
+     .filter = "/vms/{vmid} VM.PowerMgmt",
      .task = "stopall",
+     .handler = bulk_choose_powered,
+     .more = bulk_vms,
      .work = work_stop_all,
      .params =
-         (const struct api_param[]){P_VMS,
+         (const struct api_param[]){
                                     {.name = "force-stop",
                                      .type = API_BOOLEAN,
                                      .optional = true,

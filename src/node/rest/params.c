@@ -28,6 +28,44 @@ static int check_name(const char *text, struct err *err)
 }
 const struct api_format rest_format_name = {"dns-name", "letters, digits, - and .", check_name};
 
+// As groups, roles and tokens are called.
+static int check_id(const char *text, struct err *err)
+{
+    return isalnum((unsigned char)text[0])
+               ? all_of(text, "-_.", "ID", err)
+               : err_set(err, ERR_USAGE, "an ID begins with a letter or digit");
+}
+const struct api_format rest_format_id = {"id", "letters, digits, -, _ and .", check_id};
+
+// "a/b/c": IDs, one in another.
+static int check_pool(const char *text, struct err *err)
+{
+    unsigned levels = 0;
+    for (const char *at = text;; at++) {
+        char part[64];
+        size_t n = strcspn(at, "/");
+        snprintf(part, sizeof(part), "%.*s", (int)n, at);
+        if (++levels > 3 || n >= sizeof(part))
+            return err_set(err, ERR_USAGE, "pools stand in one another at most three deep");
+        if (check_id(part, err))
+            return -1;
+        at += n;
+        if (!*at)
+            return 0;
+    }
+}
+const struct api_format rest_format_pool = {"pool-id", "an ID, or IDs separated by /", check_pool};
+
+// As numbers are written: the text becomes a path, and a member of a pool.
+static int check_vmid(const char *text, struct err *err)
+{
+    size_t length = strlen(text);
+    return length >= 3 && length < 10 && text[0] != '0' && strspn(text, "0123456789") == length
+               ? 0
+               : err_set(err, ERR_USAGE, "value does not look like a valid VM ID");
+}
+const struct api_format rest_format_vmid = {"vmid", "a guest's number", check_vmid};
+
 static int check_userid(const char *text, struct err *err)
 {
     char id[AUTH_ID_BYTES];
@@ -65,7 +103,9 @@ const struct api_format rest_format_snapshot = {
 
 static int check_path(const char *text, struct err *err)
 {
-    return text[0] == '/' && !strstr(text, "//") && !strstr(text, "..")
+    size_t length = strlen(text);
+    bool ends = length < 2 || text[length - 1] != '/';
+    return text[0] == '/' && ends && !strstr(text, "//") && !strstr(text, "..")
                ? all_of(text, "/-_.+@!", "access control path", err)
                : err_set(err, ERR_USAGE, "value does not look like a valid access control path");
 }
@@ -133,7 +173,8 @@ static void custom_permission(const char *value, char *expression, size_t size)
     json_decref(given);
 }
 
-// New volumes take space; those that are there must be seen; what is imported must be readable for whoever imports it.
+// New volumes take space; those that are there must be seen; what is imported must be readable for whoever imports it. What the key itself needs is
+// said by rest_check_disks().
 static void disk_permission(const char *value, char *expression, size_t size)
 {
     json_t *disk = property_parse(value, "file", NULL);
@@ -161,6 +202,22 @@ static void disk_permission(const char *value, char *expression, size_t size)
         snprintf(expression, size, "root");
     }
     json_decref(disk);
+}
+
+// A card's bridge is somebody's network.
+static void net_permission(const char *value, char *expression, size_t size)
+{
+    json_t *net = property_parse_net(value, NULL);
+    const char *bridge = api_param_string(net, "bridge");
+    expression[0] = 0;
+    if (bridge)
+        snprintf(expression, size, "/sdn/zones/localnetwork/%s SDN.Use", bridge);
+    json_decref(net);
+}
+
+void rest_power_permission(const char *value, char *expression, size_t size)
+{
+    snprintf(expression, size, "%s", value[0] == '1' ? ON_GUEST("VM.PowerMgmt") : "");
 }
 
 // ---- Of paths.
@@ -191,17 +248,17 @@ const struct api_param rest_common[] = {
     {.name = "tokenid",
      .type = API_STRING,
      .max = 60,
-     .format = &rest_format_name,
+     .format = &rest_format_id,
      .about = "the token's name"},
     {.name = "groupid",
      .type = API_STRING,
      .max = 60,
-     .format = &rest_format_name,
+     .format = &rest_format_id,
      .about = "a group"},
     {.name = "roleid",
      .type = API_STRING,
      .max = 60,
-     .format = &rest_format_name,
+     .format = &rest_format_id,
      .about = "a role"},
     {.name = "realm",
      .type = API_STRING,
@@ -211,7 +268,7 @@ const struct api_param rest_common[] = {
     {.name = "poolid",
      .type = API_STRING,
      .max = 60,
-     .format = &rest_format_name,
+     .format = &rest_format_pool,
      .about = "a pool"},
     {.name = "snapname",
      .type = API_STRING,
@@ -228,13 +285,15 @@ const struct api_param rest_common[] = {
 
 // ---- Keys of a configuration.
 
-#define OPTIONS "/vms/{vmid} VM.Config.Options"
-#define HWTYPE  "/vms/{vmid} VM.Config.HWType"
-#define CPU     "/vms/{vmid} VM.Config.CPU"
-#define MEMORY  "/vms/{vmid} VM.Config.Memory"
-#define DISK    "/vms/{vmid} VM.Config.Disk"
-#define NET     "/vms/{vmid} VM.Config.Network"
-#define CLOUD   "/vms/{vmid} VM.Config.Cloudinit | /vms/{vmid} VM.Config.Network"
+// On the guest, or, of one that is being made in a pool, on the pool.
+#define OPTIONS ON_GUEST("VM.Config.Options")
+#define HWTYPE  ON_GUEST("VM.Config.HWType")
+#define CPU     ON_GUEST("VM.Config.CPU")
+#define MEMORY  ON_GUEST("VM.Config.Memory")
+#define DISK    ON_GUEST("VM.Config.Disk")
+#define MEDIUM  ON_GUEST("VM.Config.Disk|VM.Config.CDROM")
+#define NET     ON_GUEST("VM.Config.Network")
+#define CLOUD   ON_GUEST("VM.Config.Cloudinit|VM.Config.Network")
 #define KEY(NAME, TYPE, PERMISSION, ABOUT)                                                         \
     {                                                                                              \
         .name = NAME, .type = TYPE, .optional = true, .about = ABOUT, .permission = PERMISSION     \
@@ -244,11 +303,15 @@ const struct api_param rest_common[] = {
         .name = NAME, .type = API_INTEGER, .optional = true, .min = MIN, .max = MAX,               \
         .about = ABOUT, .permission = PERMISSION                                                   \
     }
+#define DISK_TOLD                                                                                  \
+    "VM.Config.Disk, but for a CD-ROM in the place of a CD-ROM; /storage/STORE "                   \
+    "Datastore.AllocateSpace for a new volume, or Datastore.Audit for one that is there; "         \
+    "Datastore.Audit and /vms/OWNER VM.Clone for what is imported, root@pam for a path"
 #define DISKS(NAME)                                                                                \
     {                                                                                              \
         .name = NAME, .type = API_STRING, .optional = true, .max = 1024, .format = &disk_format,   \
-        .about = "a disk or CD-ROM; every bus is presented as virtio", .permission = DISK,         \
-        .permission_of = disk_permission                                                           \
+        .about = "a disk or CD-ROM; every bus is presented as virtio", .permission = MEDIUM,       \
+        .permission_of = disk_permission, .permission_told = DISK_TOLD                             \
     }
 
 const struct api_param rest_guest_keys[] = {
@@ -304,7 +367,9 @@ const struct api_param rest_guest_keys[] = {
      .max = 512,
      .format = &net_format,
      .about = "a network card",
-     .permission = NET},
+     .permission = NET,
+     .permission_of = net_permission,
+     .permission_told = "/sdn/zones/localnetwork/BRIDGE SDN.Use"},
     KEY("boot", API_STRING, OPTIONS, "order=DEVICE;DEVICE"),
     KEY("bootdisk", API_STRING, DISK, "the disk to boot from, in the old way"),
     KEY("bios", API_STRING, OPTIONS, "seabios or ovmf"),
@@ -356,6 +421,7 @@ const struct api_param rest_guest_keys[] = {
      .type = API_STRING,
      .optional = true,
      .max = 1024,
+     .secret = true,
      .about = "cloud-init: password, or what crypt(3) makes of it",
      .permission = CLOUD},
     {.name = "citype",
@@ -371,7 +437,8 @@ const struct api_param rest_guest_keys[] = {
      .format = &custom_format,
      .about = "cloud-init: snippets instead of what the other keys make",
      .permission = CLOUD,
-     .permission_of = custom_permission},
+     .permission_of = custom_permission,
+     .permission_told = "/storage/STORE Datastore.Audit of each snippet"},
     KEY("ciupgrade", API_BOOLEAN, CLOUD, "cloud-init: upgrade packages"),
     KEY("sshkeys", API_STRING, CLOUD, "cloud-init: keys, URL-encoded"),
     KEY("nameserver", API_STRING, CLOUD, "cloud-init: DNS servers"),
@@ -397,6 +464,70 @@ const char *rest_guest_permission(const char *key)
             return param->permission;
     }
     return NULL;
+}
+
+// ---- Disks and CD-ROMs.
+
+static bool is_medium(const char *text)
+{
+    json_t *disk = text ? property_parse(text, "file", NULL) : NULL;
+    const char *file = api_param_string(disk, "file"), *media = api_param_string(disk, "media");
+    bool medium = file && ((media && !strcmp(media, "cdrom")) || !strcmp(file, "none"));
+    json_decref(disk);
+    return medium;
+}
+
+// Is this change of a disk's key one of CD-ROMs alone? `text` is NULL for one that goes.
+static bool only_media(const json_t *config, const char *key, const char *text)
+{
+    const char *before = json_string_value(json_object_get(config, key));
+    return (!before || is_medium(before)) && (!text || is_medium(text));
+}
+
+static bool changes_disks(struct api_call *call, const json_t *config)
+{
+    const char *key;
+    json_t *value;
+    size_t index;
+    json_object_foreach(call->params, key, value)
+    {
+        const char *permission = rest_guest_permission(key);
+        if (permission && !strcmp(permission, MEDIUM) &&
+            !only_media(config, key, json_string_value(value)))
+            return true;
+    }
+    json_array_foreach(json_object_get(call->params, "delete"), index, value)
+    {
+        const char *permission = rest_guest_permission(json_string_value(value));
+        if (permission && !strcmp(permission, MEDIUM) &&
+            !only_media(config, json_string_value(value), NULL))
+            return true;
+    }
+    return false;
+}
+
+int rest_check_disks(struct api_call *call, struct err *err)
+{
+    json_t *record = guest_get(rest_node(call)->guests, api_integer(call, "vmid", 0));
+    bool disks = changes_disks(call, json_object_get(record, "config"));
+    json_decref(record);
+    return disks && !api_permitted(call, DISK, err) ? -1 : 0;
+}
+
+// What is deleted needs what setting it would.
+static int check_setting(const char *text, struct err *err)
+{
+    return rest_guest_permission(text)
+               ? 0
+               : err_set(err, ERR_USAGE, "there is no setting '%.60s'", text);
+}
+const struct api_format rest_format_setting = {"setting", "a key of a configuration",
+                                               check_setting};
+
+void rest_setting_permission(const char *value, char *expression, size_t size)
+{
+    const char *permission = rest_guest_permission(value);
+    snprintf(expression, size, "%s", permission ? permission : "root");
 }
 
 json_t *rest_guest_values(const json_t *params)

@@ -136,6 +136,12 @@ static int take_from_others(struct api_call *call, struct store_txn *txn, const 
                              name, pool);
             break;
         }
+        char expression[128];
+        snprintf(expression, sizeof(expression), "/pool/%.60s Pool.Allocate", pool);
+        if (!api_permitted(call, expression, err)) {
+            result = -1;
+            break;
+        }
         json_t *changed = json_deep_copy(list.entries[i].value);
         json_array_remove(json_object_get(changed, "members"), at);
         store_expect(txn, list.entries[i].key, list.entries[i].revision);
@@ -171,18 +177,14 @@ static int change_members(struct api_call *call, struct store_txn *txn, json_t *
     json_t *one, *members = json_object_get(pool, "members");
     json_array_foreach(json_object_get(call->params, "vms"), index, one)
     {
-        char expression[128];
-        snprintf(expression, sizeof(expression), "/vms/%.20s VM.Allocate", json_string_value(one));
-        if (!api_permitted(call, expression, err) ||
-            change_member(call, txn, members, json_string_value(one), err))
+        if (change_member(call, txn, members, json_string_value(one), err))
             return -1;
     }
     json_array_foreach(json_object_get(call->params, "storage"), index, one)
     {
-        char name[80], expression[160];
-        snprintf(name, sizeof(name), "storage/%.60s", json_string_value(one));
-        snprintf(expression, sizeof(expression), "/%s Datastore.Allocate", name);
-        if (!api_permitted(call, expression, err) || change_member(call, txn, members, name, err))
+        char name[80];
+        snprintf(name, sizeof(name), "storage/%.63s", json_string_value(one));
+        if (change_member(call, txn, members, name, err))
             return -1;
     }
     return 0;
@@ -228,18 +230,18 @@ static int delete_pool(struct api_call *call, struct err *err)
 
 #define POOLID                                                                                     \
     {                                                                                              \
-        .name = "poolid", .type = API_STRING, .max = 60, .format = &rest_format_name,              \
+        .name = "poolid", .type = API_STRING, .max = 60, .format = &rest_format_pool,              \
         .about = "the pool's name"                                                                 \
     }
-// As numbers are written: the text becomes a path, and a member of the pool.
-static int check_vmid(const char *text, struct err *err)
+static void member_permission(const char *value, char *expression, size_t size)
 {
-    size_t length = strlen(text);
-    return length && length < 10 && text[0] != '0' && strspn(text, "0123456789") == length
-               ? 0
-               : err_set(err, ERR_USAGE, "value does not look like a valid VM ID");
+    snprintf(expression, size, "/vms/%s VM.Allocate", value);
 }
-static const struct api_format vmid_format = {"vmid", "a guest's number", check_vmid};
+
+static void storage_permission(const char *value, char *expression, size_t size)
+{
+    snprintf(expression, size, "/storage/%s Datastore.Allocate", value);
+}
 
 #define CHANGES                                                                                    \
     {.name = "comment", .type = API_STRING, .optional = true, .max = 2048, .about = "a note"},     \
@@ -247,17 +249,22 @@ static const struct api_format vmid_format = {"vmid", "a guest's number", check_
          .type = API_LIST,                                                                         \
          .optional = true,                                                                         \
          .max = 20,                                                                                \
-         .format = &vmid_format,                                                                   \
-         .about = "guests; each needs VM.Allocate on /vms/ID"},                                    \
+         .format = &rest_format_vmid,                                                              \
+         .permission_of = member_permission,                                                       \
+         .permission_told = "/vms/VMID VM.Allocate of each",                                       \
+         .about = "guests"},                                                                       \
         {.name = "storage",                                                                        \
          .type = API_LIST,                                                                         \
          .optional = true,                                                                         \
          .max = 63,                                                                                \
          .format = &rest_format_storage,                                                           \
-         .about = "datastores; each needs Datastore.Allocate on /storage/ID"},                     \
+         .permission_of = storage_permission,                                                      \
+         .permission_told = "/storage/STORE Datastore.Allocate of each",                           \
+         .about = "datastores"},                                                                   \
         {.name = "delete", .type = API_BOOLEAN, .optional = true, .about = "take them out"},       \
     {                                                                                              \
-        .name = "allow-move", .type = API_BOOLEAN, .optional = true, .about = "from another pool"  \
+        .name = "allow-move", .type = API_BOOLEAN, .optional = true, .about = "from another pool", \
+        .permission_told = "/pool/POOL Pool.Allocate of the pool that it leaves"                   \
     }
 #define ALLOCATE "/pool/{poolid} Pool.Allocate"
 

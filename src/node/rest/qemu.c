@@ -197,33 +197,16 @@ static int configure(struct node *node, const json_t *params, struct task *task,
     return result;
 }
 
-// What is deleted needs what setting it would.
-static int check_deleted(struct api_call *call, const char *param, struct err *err)
-{
-    size_t index;
-    json_t *key;
-    json_array_foreach(json_object_get(call->params, param), index, key)
-    {
-        const char *name = json_string_value(key);
-        const char *permission = rest_guest_permission(name);
-        if (!permission)
-            return api_refuse(call, err, param, "unknown setting '%.60s'", name);
-        if (!api_permitted(call, permission, err))
-            return -1;
-    }
-    return 0;
-}
-
 static int put_config(struct api_call *call, struct err *err)
 {
-    if (check_deleted(call, "delete", err))
+    if (rest_check_disks(call, err))
         return -1;
     return configure(rest_node(call), call->params, NULL, err);
 }
 
 static int check_config(struct api_call *call, struct err *err)
 {
-    return rest_no_guest(call, err) ? -1 : check_deleted(call, "delete", err);
+    return rest_no_guest(call, err) || rest_check_disks(call, err) ? -1 : 0;
 }
 
 static int work_config(struct task *task, void *node, const json_t *params, struct err *err)
@@ -233,8 +216,6 @@ static int work_config(struct task *task, void *node, const json_t *params, stru
 
 static int put_unlink(struct api_call *call, struct err *err)
 {
-    if (check_deleted(call, "idlist", err))
-        return -1;
     json_t *params = json_pack("{s:O, s:O, s:O*}", "vmid", json_object_get(call->params, "vmid"),
                                "delete", json_object_get(call->params, "idlist"), "force",
                                json_object_get(call->params, "force"));
@@ -286,7 +267,7 @@ static int check_restore(struct api_call *call, struct err *err)
         return api_refuse(call, err, "vmid", "VM %lld already exists on node '%s'", (long long)vmid,
                           node->name);
     json_object_set_new(call->params, "replace", json_true());
-    return api_permitted(call, "/vms/{vmid} VM.Backup", err) ? 0 : -1;
+    return 0;
 }
 
 static int check_create(struct api_call *call, struct err *err)
@@ -302,17 +283,10 @@ static int check_archive(const char *text, struct err *err)
 }
 static const struct api_format archive_format = {"archive", "STORE:backup/FILE", check_archive};
 
-static void archive_permission(const char *value, char *expression, size_t size)
+// Restoring over a guest is making it disappear.
+static void force_permission(const char *value, char *expression, size_t size)
 {
-    const char *name = strstr(value, "vzdump-qemu-");
-    int n = (int)strcspn(value, ":");
-    if (value[0] == '/')
-        snprintf(expression, size, "root");
-    else
-        snprintf(expression, size,
-                 "/storage/%.*s Datastore.AllocateSpace & /vms/%lld VM.Backup | /storage/%.*s "
-                 "Datastore.Allocate",
-                 n, value, name ? strtoll(name + 12, NULL, 10) : 0, n, value);
+    snprintf(expression, size, "%s", value[0] == '1' ? "/vms/{vmid} VM.Backup" : "");
 }
 
 // May a backup's key be taken over? `user` is NULL for who may set all of them.
@@ -375,10 +349,37 @@ static int work_create(struct task *task, void *context, const json_t *params, s
     return result;
 }
 
+// Copies that are put nowhere else take space where the disks lie.
+static int check_space(struct api_call *call, const json_t *record, struct err *err)
+{
+    const char *snapshot = api_string(call, "snapname"), *key;
+    const json_t *from =
+        snapshot ? json_object_get(json_object_get(record, "snapshots"), snapshot) : record;
+    json_t *value;
+    json_object_foreach(json_object_get(from, "config"), key, value)
+    {
+        char volid[VOLUME_ID_BYTES], expression[128];
+        bool cdrom;
+        if (!guest_is_disk_key(key) ||
+            !guest_disk_volume(json_string_value(value), volid, &cdrom) || cdrom)
+            continue;
+        snprintf(expression, sizeof(expression), "/storage/%.*s Datastore.AllocateSpace",
+                 (int)strcspn(volid, ":"), volid);
+        if (!api_permitted(call, expression, err))
+            return -1;
+    }
+    return 0;
+}
+
 static int check_clone(struct api_call *call, struct err *err)
 {
     const char *target = api_string(call, "target");
-    if (rest_no_guest(call, err))
+    json_t *record = guest_get(rest_node(call)->guests, vmid_of(call->params));
+    if (!record)
+        return rest_no_guest(call, err);
+    int result = api_string(call, "storage") ? 0 : check_space(call, record, err);
+    json_decref(record);
+    if (result)
         return -1;
     if (target && strcmp(target, rest_node(call)->name) != 0)
         return api_refuse(call, err, "target", "there is one node");
@@ -468,7 +469,10 @@ static int work_destroy(struct task *task, void *context, const json_t *params, 
          .type = API_LIST,                                                                         \
          .optional = true,                                                                         \
          .max = 64,                                                                                \
-         .about = "keys to remove; each needs what setting it needs"},                             \
+         .format = &rest_format_setting,                                                           \
+         .permission_of = rest_setting_permission,                                                 \
+         .permission_told = "of each what setting it needs",                                       \
+         .about = "keys to remove"},                                                               \
         {.name = "revert", .type = API_LIST, .optional = true, .max = 64, .about = "accepted"},    \
         {.name = "force",                                                                          \
          .type = API_BOOLEAN,                                                                      \
@@ -495,7 +499,7 @@ static int work_destroy(struct task *task, void *context, const json_t *params, 
 #define P_POOL                                                                                     \
     {                                                                                              \
         .name = "pool", .type = API_STRING, .optional = true, .max = 60,                           \
-        .format = &rest_format_name, .about = "join this pool",                                    \
+        .format = &rest_format_pool, .about = "join this pool",                                    \
         .permission = "/pool/{pool} VM.Allocate"                                                   \
     }
 #define P_STORAGE                                                                                  \
@@ -519,7 +523,7 @@ const struct endpoint rest_qemu[] = {
     {.method = "POST",
      .path = "/nodes/{node}/qemu",
      .about = "Create a VM.",
-     .permission = "/vms/{vmid} VM.Allocate",
+     .permission = ON_GUEST("VM.Allocate"),
      .task = "qmcreate",
      .task_id = "vmid",
      .handler = check_create,
@@ -538,9 +542,12 @@ const struct endpoint rest_qemu[] = {
                                            .max = 250,
                                            .format = &archive_format,
                                            .about = "restore this backup",
-                                           .permission_of = archive_permission},
-                                          P_BOOLEAN("start", "start it"),
-                                          P_BOOLEAN("force", "restore over a VM that is there"),
+                                           .permission_of = rest_backup_permission,
+                                           .permission_told = BACKUP_TOLD ", root@pam for a path"},
+                                          P_BOOLEAN_FOR("start", "start it", rest_power_permission,
+                                                        "/vms/{vmid} VM.PowerMgmt"),
+                                          P_BOOLEAN_FOR("force", "restore over a VM that is there",
+                                                        force_permission, "/vms/{vmid} VM.Backup"),
                                           P_BOOLEAN("unique", "restored cards get new addresses"),
                                           P_BOOLEAN("template", "accepted"),
                                           P_BOOLEAN("skiplock", "accepted"),
@@ -615,7 +622,13 @@ const struct endpoint rest_qemu[] = {
      .handler = put_unlink,
      .params =
          (const struct api_param[]){
-             {.name = "idlist", .type = API_LIST, .max = 64, .about = "which"},
+             {.name = "idlist",
+              .type = API_LIST,
+              .max = 64,
+              .format = &rest_format_setting,
+              .permission_of = rest_setting_permission,
+              .permission_told = "of each what setting it needs",
+              .about = "which"},
              P_BOOLEAN("force", "their volumes go too"),
              {.name = NULL}}},
     {.method = "PUT",
@@ -636,7 +649,9 @@ const struct endpoint rest_qemu[] = {
     {.method = "POST",
      .path = "/nodes/{node}/qemu/{vmid}/clone",
      .about = "Make another one of it.",
-     .permission = "/vms/{vmid} VM.Clone & /vms/{newid} VM.Allocate",
+     .permission = "/vms/{vmid} VM.Clone & /vms/{newid} VM.Allocate | /vms/{vmid} VM.Clone & "
+                   "/pool/{pool} VM.Allocate",
+     .also = "without `storage`, /storage/STORE Datastore.AllocateSpace of each that its disks lie in",
      .task = "qmclone",
      .task_id = "vmid",
      .handler = check_clone,

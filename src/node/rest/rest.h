@@ -42,14 +42,32 @@ extern const struct endpoint rest_access[], rest_access_users[], rest_cluster[],
 bool rest_console_redeem(struct node *node, int64_t vmid, int64_t port, const char *ticket,
                          char user[AUTH_ID_BYTES]);
 
+// Its privileges; false when there is no such role. access.c
+bool rest_find_role(struct api_call *call, const char *name, privilege_set *set);
+
 // ---- params.c: what several endpoints take.
 extern const struct api_param rest_guest_keys[]; // the keys of a configuration
 extern const struct api_format rest_format_name, rest_format_userid, rest_format_storage,
-    rest_format_volume, rest_format_snapshot, rest_format_path;
+    rest_format_volume, rest_format_snapshot, rest_format_path, rest_format_id, rest_format_pool,
+    rest_format_vmid;
+// A boolean that needs a right when it is true.
+#define P_BOOLEAN_FOR(NAME, ABOUT, PERMISSION_OF, TOLD)                                            \
+    {                                                                                              \
+        .name = NAME, .type = API_BOOLEAN, .optional = true, .about = ABOUT,                       \
+        .permission_of = PERMISSION_OF, .permission_told = TOLD                                    \
+    }
+void rest_power_permission(const char *value, char *expression, size_t size);
 // The members of params that are keys of a configuration.
 json_t *rest_guest_values(const json_t *params);
 const char *
 rest_guest_permission(const char *key); // what changing it needs; NULL: there is no such key
+
+extern const struct api_format rest_format_setting;
+void rest_setting_permission(const char *value, char *expression, size_t size);
+// Whoever may only change CD-ROMs puts them where no disk is, and none elsewhere.
+int rest_check_disks(struct api_call *call, struct err *err);
+// On the guest, or, of one that is being made in a pool, on the pool.
+#define ON_GUEST(PRIVILEGE) "/vms/{vmid} " PRIVILEGE " | /pool/{pool} " PRIVILEGE
 
 // ---- Rows that several tables have: optional parameters, the path of a guest.
 #define P_STRING(NAME, MAX, ABOUT)                                                                 \
@@ -75,8 +93,15 @@ json_t *rest_node_row(struct node *node); // as lists of nodes have it
 bool rest_may(struct api_call *call, const char *path, const char *privileges); // "A|B"
 int rest_no_guest(struct api_call *call, struct err *err); // 0 when {vmid} is there
 
-// "local:iso/x.iso" of a call's volume, which may come without the datastore's name.
-void rest_full_volume(const struct api_call *call, char volid[VOLUME_ID_BYTES]);
+// "local:iso/x.iso" of a request's volume, which may come without the datastore's name.
+void rest_full_volume(const json_t *params, char volid[VOLUME_ID_BYTES]);
+// The same; refused when it names another datastore than the path, of which the permission was asked.
+int rest_volume_here(struct api_call *call, char volid[VOLUME_ID_BYTES], struct err *err);
+// What using a backup needs, by the name of its volume. backup.c
+void rest_backup_permission(const char *value, char *expression, size_t size);
+#define BACKUP_TOLD                                                                                \
+    "/storage/STORE Datastore.Allocate, or /storage/STORE Datastore.AllocateSpace and /vms/VMID "  \
+    "VM.Backup"
 // Removes a plain file and what is known of it, unless it is protected. backup.c
 int rest_remove_file(struct node *node, const char *volid, struct err *err);
 

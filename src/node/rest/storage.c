@@ -140,23 +140,51 @@ static int post_content(struct api_call *call, struct err *err)
     return store_commit(node->store, &txn, err);
 }
 
-// "local:iso/x.iso", or without the datastore's name.
-void rest_full_volume(const struct api_call *call, char volid[VOLUME_ID_BYTES])
+void rest_full_volume(const json_t *params, char volid[VOLUME_ID_BYTES])
 {
-    const char *volume = api_string(call, "volume"), *storage = api_string(call, "storage");
+    const char *volume = api_param_string(params, "volume");
     if (strchr(volume, ':'))
         snprintf(volid, VOLUME_ID_BYTES, "%s", volume);
     else
-        snprintf(volid, VOLUME_ID_BYTES, "%s:%s", storage, volume);
+        snprintf(volid, VOLUME_ID_BYTES, "%s:%s", api_param_string(params, "storage"), volume);
+}
+
+int rest_volume_here(struct api_call *call, char volid[VOLUME_ID_BYTES], struct err *err)
+{
+    const char *storage = api_string(call, "storage");
+    size_t n = strlen(storage);
+    rest_full_volume(call->params, volid);
+    return strncmp(volid, storage, n) != 0 || volid[n] != ':'
+               ? api_refuse(call, err, "volume", "lies in another datastore")
+               : 0;
+}
+
+// A guest's volume is the guest's, a backup too; files for all are for who may bring them.
+static void removal_permission(const char *value, char *expression, size_t size)
+{
+    const char *colon = strchr(value, ':'), *name = colon ? colon + 1 : value;
+    size_t kind = strcspn(name, "/");
+    static const char *const files[] = {"iso", "vztmpl", "import", "snippets"};
+    const char *backup = strstr(name, "vzdump-qemu-");
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
+        if (strlen(files[i]) == kind && !strncmp(name, files[i], kind)) {
+            snprintf(expression, size,
+                     "/storage/{storage} Datastore.Allocate|Datastore.AllocateTemplate");
+            return;
+        }
+    bool is_backup = kind == 6 && !strncmp(name, "backup", 6);
+    snprintf(expression, size,
+             "/storage/{storage} Datastore.Allocate | /storage/{storage} Datastore.AllocateSpace & "
+             "/vms/%lld %s",
+             strtoll(is_backup && backup ? backup + 12 : name, NULL, 10),
+             is_backup ? "VM.Backup" : "VM.Config.Disk");
 }
 
 static int check_delete(struct api_call *call, struct err *err)
 {
     char volid[VOLUME_ID_BYTES], path[VOLUME_PATH_BYTES];
-    size_t n = strlen(api_string(call, "storage"));
-    rest_full_volume(call, volid);
-    if (strncmp(volid, api_string(call, "storage"), n) != 0 || volid[n] != ':')
-        return api_refuse(call, err, "volume", "lies in another datastore");
+    if (rest_volume_here(call, volid, err))
+        return -1;
     if (guests_use_volume(rest_node(call)->guests, volid))
         return err_set(err, ERR_BUSY, "volume '%s' is in use by a guest", volid);
     return volume_path(rest_node(call)->storage, volid, path, NULL, err);
@@ -166,8 +194,7 @@ static int work_delete(struct task *task, void *context, const json_t *params, s
 {
     struct node *node = context;
     char volid[VOLUME_ID_BYTES];
-    struct api_call call = {.params = (json_t *)(uintptr_t)params};
-    rest_full_volume(&call, volid);
+    rest_full_volume(params, volid);
     json_t *record = volume_record(node->storage, volid);
     json_decref(record);
     task_log(task, "removing '%s'", volid);
@@ -179,8 +206,8 @@ static int work_delete(struct task *task, void *context, const json_t *params, s
 static int get_volume(struct api_call *call, struct err *err)
 {
     char volid[VOLUME_ID_BYTES], path[VOLUME_PATH_BYTES], format[16];
-    rest_full_volume(call, volid);
-    if (volume_path(rest_node(call)->storage, volid, path, format, err))
+    if (rest_volume_here(call, volid, err) ||
+        volume_path(rest_node(call)->storage, volid, path, format, err))
         return -1;
     json_t *record = volume_record(rest_node(call)->storage, volid);
     call->data = json_pack("{s:s, s:s, s:I}", "path", path, "format", format, "size",
@@ -369,12 +396,23 @@ const struct endpoint rest_storage[] = {
     {.method = "DELETE",
      .path = "/nodes/{node}/storage/{storage}/content/{volume*}",
      .about = "Remove a volume that nobody uses.",
-     .permission = "/storage/{storage} Datastore.Allocate|Datastore.AllocateTemplate",
+     .permission = "/storage/{storage} "
+                   "Datastore.Allocate|Datastore.AllocateTemplate|Datastore.AllocateSpace",
      .task = "imgdel",
      .task_id = "storage",
      .handler = check_delete,
      .work = work_delete,
-     .params = (const struct api_param[]){VOLUME_PARAM,
+     .params = (const struct api_param[]){{.name = "volume",
+                                           .type = API_STRING,
+                                           .max = 250,
+                                           .permission_of = removal_permission,
+                                           .permission_told =
+                                               "/storage/{storage} Datastore.Allocate; "
+                                               "Datastore.AllocateTemplate for files that are no "
+                                               "guest's; Datastore.AllocateSpace and /vms/VMID "
+                                               "VM.Backup or VM.Config.Disk for a guest's",
+                                           .about = "volume id, with or without its datastore's "
+                                                    "name"},
                                           {.name = "delay",
                                            .type = API_INTEGER,
                                            .optional = true,

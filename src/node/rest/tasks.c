@@ -12,7 +12,7 @@ static int get_tasks(struct api_call *call, struct err *err)
     char vmid[24] = "";
     (void)err;
     const char *source = api_string(call, "source");
-    bool all = rest_may(call, "/nodes", "Sys.Audit");
+    bool all = api_permitted(call, "/nodes/{node} Sys.Audit", NULL);
     const char *status = api_boolean(call, "errors") ? "error" : api_string(call, "statusfilter");
     if (json_object_get(call->params, "vmid"))
         snprintf(vmid, sizeof(vmid), "%lld", (long long)api_integer(call, "vmid", 0));
@@ -20,7 +20,7 @@ static int get_tasks(struct api_call *call, struct err *err)
                                  .user = api_string(call, "userfilter"),
                                  .vmid = *vmid ? vmid : NULL,
                                  .status = status,
-                                 .owner = all ? NULL : call->who.user,
+                                 .owner = all ? NULL : call->who.id,
                                  .active = !source || strcmp(source, "archive") != 0,
                                  .archived = !source || strcmp(source, "active") != 0,
                                  .since = (uint64_t)api_integer(call, "since", 0),
@@ -72,7 +72,7 @@ const struct endpoint rest_tasks[] = {
      .path = "/nodes/{node}/tasks",
      .about = "Tasks, the latest first.",
      .permission = "user",
-     .filter = "task(upid) | /nodes Sys.Audit",
+     .filter = "task(upid) | /nodes/{node} Sys.Audit",
      .returns = "[{upid:string, node:string, type:string, id:string, user:string, starttime:int, "
                 "pid:int, pstart:int, endtime?:int, status?:string, progress?:number}]",
      .handler = get_tasks,

@@ -203,6 +203,11 @@ static int get_users(struct api_call *call, struct err *err)
         if (!all && strcmp(id, call->who.user) != 0)
             continue;
         json_t *row = user_facts(list.entries[i].value);
+        bool enabled = api_param_integer(row, "enable", 1) != 0;
+        if (json_object_get(call->params, "enabled") && enabled != api_boolean(call, "enabled")) {
+            json_decref(row);
+            continue;
+        }
         json_object_set_new(row, "userid", json_string(id));
         json_object_set_new(row, "realm-type", json_string(strstr(id, "@pam") ? "pam" : "pve"));
         if (api_boolean(call, "full")) {
@@ -231,6 +236,45 @@ static int get_user(struct api_call *call, struct err *err)
     return 0;
 }
 
+static void group_permission(const char *value, char *expression, size_t size)
+{
+    snprintf(expression, size, "/access/groups/%s User.Modify", value);
+}
+
+// Does the access list let the group's members change it?
+static bool changes_rights(struct api_call *call, const char *group)
+{
+    struct store_list list;
+    bool found = false;
+    store_list(rest_node(call)->store, "/acl/", &list);
+    for (size_t i = 0; i < list.count; i++) {
+        const json_t *acl = list.entries[i].value;
+        const char *path = api_param_string(acl, "path");
+        privilege_set set = 0;
+        if (!strcmp(api_param_string(acl, "type"), "group") &&
+            !strcmp(api_param_string(acl, "ugid"), group) &&
+            (!strcmp(path, "/") || !strcmp(path, "/access")) &&
+            rest_find_role(call, api_param_string(acl, "roleid"), &set))
+            found |= (set & privilege_find("Permissions.Modify")) != 0;
+    }
+    store_list_free(&list);
+    return found;
+}
+
+static int check_group(struct api_call *call, const char *group, struct err *err)
+{
+    char key[KEY_BYTES];
+    snprintf(key, sizeof(key), "/group/%.60s", group);
+    json_t *found = store_get(rest_node(call)->store, key, NULL);
+    json_decref(found);
+    if (!found)
+        return api_refuse(call, err, "groups", "group '%s' does not exist", group);
+    return changes_rights(call, group) &&
+                   !api_permitted(call, "/access Permissions.Modify | / Permissions.Modify", err)
+               ? -1
+               : 0;
+}
+
 static int set_user_fields(struct api_call *call, json_t *user, struct err *err)
 {
     for (size_t i = 0; i < sizeof(plain_fields) / sizeof(plain_fields[0]); i++)
@@ -250,14 +294,9 @@ static int set_user_fields(struct api_call *call, json_t *user, struct err *err)
     json_t *group;
     json_array_foreach(given, index, group)
     {
-        char key[KEY_BYTES];
-        snprintf(key, sizeof(key), "/group/%.60s", json_string_value(group));
-        json_t *found = store_get(rest_node(call)->store, key, NULL);
-        json_decref(found);
-        if (!found) {
+        if (check_group(call, json_string_value(group), err)) {
             json_decref(groups);
-            return api_refuse(call, err, "groups", "group '%s' does not exist",
-                              json_string_value(group));
+            return -1;
         }
         json_array_append(groups, group);
     }
@@ -271,7 +310,8 @@ static int post_user(struct api_call *call, struct err *err)
     struct store_txn txn;
     if (user_key(call, id, key, err))
         return -1;
-    json_t *user = json_pack("{s:i, s:i}", "enable", 1, "expire", 0);
+    json_t *user =
+        json_pack("{s:i, s:i, s:o}", "enable", 1, "expire", 0, "epoch", auth_first_epoch());
     const char *password = api_string(call, "password");
     if (set_user_fields(call, user, err) ||
         (password && secret_password_hash(password, stored, err))) {
@@ -579,8 +619,10 @@ static int delete_tfa(struct api_call *call, struct err *err)
         {.name = "comment", .type = API_STRING, .optional = true, .max = 2048, .about = "a note"}, \
         {.name = "keys", .type = API_STRING, .optional = true, .max = 1024, .about = "kept"},      \
     {                                                                                              \
-        .name = "groups", .type = API_LIST, .optional = true, .about = "its groups",               \
-        .permission = "/access/groups User.Modify"                                                 \
+        .name = "groups", .type = API_LIST, .optional = true, .max = 60,                           \
+        .format = &rest_format_id, .about = "its groups", .permission_of = group_permission,       \
+        .permission_told = "/access/groups/GROUP User.Modify of each; of one that may change the " \
+                           "access list, Permissions.Modify on /access, too"                       \
     }
 #define TOKEN_FIELDS                                                                               \
     {.name = "privsep",                                                                            \
@@ -596,7 +638,8 @@ static int delete_tfa(struct api_call *call, struct err *err)
     {                                                                                              \
         .name = "comment", .type = API_STRING, .optional = true, .max = 2048, .about = "a note"    \
     }
-#define SELF "self(userid) | /access User.Modify"
+#define SELF "self(userid) | /access User.Modify & below(userid)"
+#define LOOK "self(userid) | /access User.Modify"
 #define USER                                                                                       \
     "{enable:bool, expire:int, email?:string, firstname?:string, lastname?:string, "               \
     "comment?:string, keys?:string, *}"
@@ -616,7 +659,10 @@ const struct endpoint rest_access_users[] = {
               .type = API_BOOLEAN,
               .optional = true,
               .about = "with groups and tokens"},
-             {.name = "enabled", .type = API_BOOLEAN, .optional = true, .about = "accepted"},
+             {.name = "enabled",
+              .type = API_BOOLEAN,
+              .optional = true,
+              .about = "only those who may log in, or may not"},
              {.name = NULL}}},
     {.method = "POST",
      .path = "/access/users",
@@ -635,19 +681,20 @@ const struct endpoint rest_access_users[] = {
                                            .optional = true,
                                            .min = 8,
                                            .max = 64,
+                                           .secret = true,
                                            .about = "the first password"},
                                           USER_FIELDS,
                                           {.name = NULL}}},
     {.method = "GET",
      .path = "/access/users/{userid}",
      .about = "A user.",
-     .permission = SELF " | /access Sys.Audit",
+     .permission = LOOK " | /access Sys.Audit",
      .returns = USER,
      .handler = get_user},
     {.method = "PUT",
      .path = "/access/users/{userid}",
      .about = "Change a user.",
-     .permission = "/access User.Modify",
+     .permission = "/access User.Modify & below(userid)",
      .returns = "null",
      .handler = put_user,
      .params = (const struct api_param[]){USER_FIELDS,
@@ -659,19 +706,19 @@ const struct endpoint rest_access_users[] = {
     {.method = "DELETE",
      .path = "/access/users/{userid}",
      .about = "Remove a user, its tokens and what the access list says of it.",
-     .permission = "/access User.Modify",
+     .permission = "/access User.Modify & below(userid)",
      .returns = "null",
      .handler = delete_user},
     {.method = "GET",
      .path = "/access/users/{userid}/token",
      .about = "A user's tokens.",
-     .permission = SELF,
+     .permission = LOOK,
      .returns = "[" TOKEN "]",
      .handler = get_tokens},
     {.method = "GET",
      .path = "/access/users/{userid}/token/{tokenid}",
      .about = "A token.",
-     .permission = SELF,
+     .permission = LOOK,
      .returns = TOKEN,
      .handler = get_token},
     {.method = "POST",
@@ -708,7 +755,12 @@ const struct endpoint rest_access_users[] = {
               .max = 120,
               .format = &rest_format_userid,
               .about = "name@wirt"},
-             {.name = "password", .type = API_STRING, .min = 8, .max = 64, .about = "its password"},
+             {.name = "password",
+              .type = API_STRING,
+              .min = 8,
+              .max = 64,
+              .secret = true,
+              .about = "its password"},
              {.name = NULL}}},
     {.method = "POST",
      .path = "/access/setup",
@@ -720,13 +772,22 @@ const struct endpoint rest_access_users[] = {
      .handler = post_setup,
      .params =
          (const struct api_param[]){
-             {.name = "onetime", .type = API_STRING, .max = 64, .about = "the token"},
+             {.name = "onetime",
+              .type = API_STRING,
+              .max = 64,
+              .secret = true,
+              .about = "the token"},
              {.name = "userid",
               .type = API_STRING,
               .max = 120,
               .format = &rest_format_userid,
               .about = "name@wirt"},
-             {.name = "password", .type = API_STRING, .min = 8, .max = 64, .about = "its password"},
+             {.name = "password",
+              .type = API_STRING,
+              .min = 8,
+              .max = 64,
+              .secret = true,
+              .about = "its password"},
              {.name = NULL}}},
     {.method = "GET",
      .path = "/access/groups",
@@ -744,7 +805,7 @@ const struct endpoint rest_access_users[] = {
      .params = (const struct api_param[]){{.name = "groupid",
                                            .type = API_STRING,
                                            .max = 60,
-                                           .format = &rest_format_name,
+                                           .format = &rest_format_id,
                                            .about = "its name"},
                                           {.name = "comment",
                                            .type = API_STRING,
@@ -779,7 +840,7 @@ const struct endpoint rest_access_users[] = {
     {.method = "GET",
      .path = "/access/tfa/{userid}",
      .about = "A user's second factors.",
-     .permission = SELF,
+     .permission = LOOK,
      .returns = "[{id:string, type:string, description:string, enable:bool}]",
      .handler = get_tfa},
     {.method = "POST",
@@ -794,10 +855,12 @@ const struct endpoint rest_access_users[] = {
              {.name = "totp",
               .type = API_STRING,
               .max = 512,
+              .secret = true,
               .about = "the secret in base32, or an otpauth URL"},
              {.name = "value",
               .type = API_STRING,
               .max = 16,
+              .secret = true,
               .about = "a code that the secret makes now"},
              {.name = "description",
               .type = API_STRING,
