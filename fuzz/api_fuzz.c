@@ -99,7 +99,11 @@ static void check_typed(const struct api_param *param, const json_t *value)
     case API_LIST:
     case API_WORDS:
         demand(json_is_array(value));
-        json_array_foreach(value, index, element) check_text(param, element);
+        json_array_foreach(value, index, element)
+        {
+            check_text(param, element);
+            check_permission(param, element);
+        }
     }
 }
 
@@ -169,10 +173,8 @@ static void try_request(const char *method, const char *path, const char *query,
     struct err err = {0};
     struct api api = {.options = {.tables = rest_tables, .common = rest_common}};
     json_t *variables = json_object(), *given = json_object();
-    bool known;
-    const struct endpoint *endpoint = api_route(&api, method, path, variables, &known);
+    const struct endpoint *endpoint = api_route(&api, method, path, variables);
     json_t *children = endpoint ? NULL : api_children(&api, path);
-    demand(!endpoint || known);
     http_parse_form(query, strlen(query), given, &err);
     json_t *more = read_body(body, length);
     if (endpoint) {

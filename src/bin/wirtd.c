@@ -10,6 +10,7 @@
 #include "node/api/api.h"
 #include "node/daemon/daemon.h"
 #include "node/rest/rest.h"
+#include "os/directory.h"
 
 static const char usage[] =
     "usage: wirtd [OPTION]...\n"
@@ -26,6 +27,7 @@ static const char usage[] =
     "  --check-replies        answers that break the interface's table are errors: for tests\n"
     "  --stop-guests          have the wirtd that runs shut all guests down, wait, and end\n"
     "  --describe             print the interface's table as JSON and end\n"
+    "  --describe-page FOLDER  write it as a page to read, api.html and api.js, and end\n"
     "Example: wirtd --state ~/wirt --listen 127.0.0.1:8006\n";
 
 struct words {
@@ -84,6 +86,28 @@ static int describe(void)
     return 0;
 }
 
+static int write_page(const char *folder, struct err *err)
+{
+    char path[4096];
+    size_t length;
+    char *page = api_document(rest_tables, rest_common, &length);
+    snprintf(path, sizeof(path), "%.4000s/api.html", folder);
+    int result = os_file_write_whole(path, page, length, 0644, err);
+    free(page);
+    snprintf(path, sizeof(path), "%.4000s/api.js", folder);
+    return result ? result
+                  : os_file_write_whole(path, api_document_script, strlen(api_document_script),
+                                        0644, err);
+}
+
+static int finish(int failed, const struct err *err)
+{
+    if (!failed)
+        return 0;
+    fprintf(stderr, "wirtd: %s\n", err->text);
+    return err_exit_status(err->code);
+}
+
 int main(int argc, char **argv)
 {
     struct err err = {0};
@@ -98,6 +122,8 @@ int main(int argc, char **argv)
         }
         if (!strcmp(argv[i], "--describe"))
             return describe();
+        if (!strcmp(argv[i], "--describe-page") && i + 1 < argc)
+            return finish(write_page(argv[i + 1], &err), &err);
         if (!strcmp(argv[i], "--check-replies")) {
             words.options.check_replies = true;
             continue;
@@ -116,8 +142,5 @@ int main(int argc, char **argv)
     int failed = words.stop_guests
                      ? daemon_stop_guests(words.options.state, words.options.socket, &err)
                      : daemon_run(&words.options, &err);
-    if (!failed)
-        return 0;
-    fprintf(stderr, "wirtd: %s\n", err.text);
-    return err_exit_status(err.code);
+    return finish(failed, &err);
 }

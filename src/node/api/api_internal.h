@@ -23,9 +23,9 @@ void api_check_value(const struct api_param *param, const char *name, const json
 void api_check_missing(const struct endpoint *endpoint, json_t *params, json_t *errors);
 
 // ---- route.c
-// The endpoint of a method and a path; its variables are put into `variables`. NULL, and *path_known says whether another method has it.
+// The endpoint of a method and a path, or NULL; its variables are put into `variables`.
 const struct endpoint *api_route(const struct api *api, const char *method, const char *path,
-                                 json_t *variables, bool *path_known);
+                                 json_t *variables);
 // The names one level below a path of the table, or NULL when it has none there.
 json_t *api_children(const struct api *api, const char *path);
 

@@ -129,8 +129,7 @@ static json_t *told_params(const struct api_call *call)
         if (text && strlen(text) > TOLD_BYTES)
             text[TOLD_BYTES] = 0;
         if (text)
-            json_object_set_new(told, name,
-                                param->secret ? json_string("***") : api_reason(text));
+            json_object_set_new(told, name, param->secret ? json_string("***") : api_reason(text));
         free(text);
     }
     return told;
@@ -412,10 +411,10 @@ static void run(struct flight *flight)
 }
 
 // No such endpoint: a folder of the tree lists what is in it, anything else is not implemented.
-static int no_endpoint(struct flight *flight, bool path_known)
+static int no_endpoint(struct flight *flight)
 {
     struct api_call *call = &flight->call;
-    if (!strcmp(flight->method, "GET") && !path_known) {
+    if (!strcmp(flight->method, "GET")) {
         call->data = api_children(call->api, flight->path);
         if (call->data)
             return 0;
@@ -426,8 +425,7 @@ static int no_endpoint(struct flight *flight, bool path_known)
 }
 
 // A flight to the endpoint that the request names, if there is one.
-static struct flight *begin(struct api *api, const struct api_request *request, json_t *variables,
-                            bool *path_known)
+static struct flight *begin(struct api *api, const struct api_request *request, json_t *variables)
 {
     struct flight *flight = calloc(1, sizeof(*flight));
     if (!flight)
@@ -441,22 +439,21 @@ static struct flight *begin(struct api *api, const struct api_request *request, 
     snprintf(flight->path, sizeof(flight->path), "%s", request->path);
     flight->upload = request->upload ? strdup(request->upload) : NULL;
     flight->call.upload = flight->upload;
-    flight->call.endpoint = api_route(api, request->method, request->path, variables, path_known);
+    flight->call.endpoint = api_route(api, request->method, request->path, variables);
     return flight;
 }
 
 void api_dispatch(struct api *api, const struct api_request *request,
                   void (*done)(void *user, struct api_reply *reply), void *user)
 {
-    bool path_known;
     json_t *variables = json_object();
-    struct flight *flight = begin(api, request, variables, &path_known);
+    struct flight *flight = begin(api, request, variables);
     flight->done = done;
     flight->user = user;
     bool body_refused = !strcmp(request->method, "DELETE") && json_object_size(request->body);
     flight->result = identify(flight, request);
     if (!flight->result && (!flight->call.endpoint || body_refused))
-        flight->result = no_endpoint(flight, path_known);
+        flight->result = no_endpoint(flight);
     else if (!flight->result)
         flight->result = collect(flight, request, variables) || permit(flight) ? -1 : 0;
     json_decref(variables);
@@ -474,10 +471,9 @@ static void admitted(void *user, struct api_reply *reply)
 
 int api_admit(struct api *api, const struct api_request *request, json_t **params, struct err *err)
 {
-    bool path_known;
     int status = 200;
     json_t *variables = json_object();
-    struct flight *flight = begin(api, request, variables, &path_known);
+    struct flight *flight = begin(api, request, variables);
     struct api_call *call = &flight->call;
     flight->done = admitted;
     flight->user = &status;

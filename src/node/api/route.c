@@ -68,15 +68,13 @@ static unsigned fit(const char *pattern, const char *path, json_t *variables)
 }
 
 const struct endpoint *api_route(const struct api *api, const char *method, const char *path,
-                                 json_t *variables, bool *path_known)
+                                 json_t *variables)
 {
     const struct endpoint *best = NULL;
     unsigned best_weight = 0;
-    *path_known = false;
     for (const struct endpoint *const *table = api->options.tables; *table; table++)
         for (const struct endpoint *e = *table; e->method; e++) {
             unsigned weight = fit(e->path, path, NULL);
-            *path_known |= weight > 0;
             if (weight > best_weight && !strcmp(e->method, method)) {
                 best = e;
                 best_weight = weight;

@@ -515,9 +515,9 @@ static void next_epoch(json_t *user)
 {
     json_int_t before = epoch_of(user);
     json_t *now = auth_first_epoch();
-    json_object_set_new(user, "epoch", json_integer(json_integer_value(now) > before
-                                                        ? json_integer_value(now)
-                                                        : before + 1));
+    json_object_set_new(
+        user, "epoch",
+        json_integer(json_integer_value(now) > before ? json_integer_value(now) : before + 1));
     json_decref(now);
 }
 
@@ -598,10 +598,9 @@ void auth_audit(struct auth *auth, const struct auth_act *act)
 {
     if (auth->audit_fd < 0)
         return;
-    json_t *line =
-        json_pack("{s:I, s:s, s:s, s:s, s:s, s:O*}", "time", (json_int_t)now_s(), "user", act->who,
-                  "from", act->address, "act", act->act, "result", act->result, "params",
-                  json_object_size(act->params) ? act->params : NULL);
+    json_t *line = json_pack("{s:I, s:s, s:s, s:s, s:s, s:O*}", "time", (json_int_t)now_s(), "user",
+                             act->who, "from", act->address, "act", act->act, "result", act->result,
+                             "params", json_object_size(act->params) ? act->params : NULL);
     char *text = line ? json_dumps(line, JSON_COMPACT | JSON_PRESERVE_ORDER) : NULL;
     if (!text || os_file_append_line(auth->audit_fd, text))
         log_error("the audit log cannot be written");

@@ -44,6 +44,17 @@ static bool plain(const char *path)
     return path[0] == '/' && !strstr(path, "..") && !strstr(path, "/.");
 }
 
+// The interface's documentation, from its table: what stands at the path, or NULL.
+static char *documentation(const char *path, size_t *length)
+{
+    if (!strcmp(path, "/api.html"))
+        return api_document(rest_tables, rest_common, length);
+    if (strcmp(path, "/api.js") != 0)
+        return NULL;
+    *length = strlen(api_document_script);
+    return strdup(api_document_script);
+}
+
 void front_page(struct front *front, struct http_exchange *exchange,
                 const struct http_request *request)
 {
@@ -51,12 +62,11 @@ void front_page(struct front *front, struct http_exchange *exchange,
     const char *name = !strcmp(request->path, "/") ? "/index.html" : request->path;
     size_t length;
     bool read = !strcmp(request->method, "GET") || !strcmp(request->method, "HEAD");
-    if (!front->web || !read || !plain(name) || !type_of(name)) {
-        front_error(exchange, 404, "Not Found");
-        return;
+    char *bytes = read ? documentation(name, &length) : NULL;
+    if (!bytes && front->web && read && plain(name) && type_of(name)) {
+        snprintf(path, sizeof(path), "%.2000s%.2000s", front->web, name);
+        bytes = os_file_read_all(path, FILE_MAX, &length, NULL);
     }
-    snprintf(path, sizeof(path), "%.2000s%.2000s", front->web, name);
-    char *bytes = os_file_read_all(path, FILE_MAX, &length, NULL);
     if (!bytes) {
         front_error(exchange, 404, "Not Found");
         return;

@@ -330,8 +330,7 @@ static int put_facts(struct api_call *call, struct err *err)
 {
     char volid[VOLUME_ID_BYTES], path[VOLUME_PATH_BYTES];
     struct node *node = rest_node(call);
-    if (rest_volume_here(call, volid, err) ||
-        volume_path(node->storage, volid, path, NULL, err))
+    if (rest_volume_here(call, volid, err) || volume_path(node->storage, volid, path, NULL, err))
         return -1;
     if (!strstr(volid, ":backup/"))
         return api_refuse(call, err, "volume", "only backups have notes and protection");

@@ -14,8 +14,7 @@ static bool may(struct api_call *call, long long vmid, const char *privilege)
     return rest_may(call, path, privilege);
 }
 
-static int choose_named(struct api_call *call, const json_t *named, json_t *chosen,
-                        struct err *err)
+static int choose_named(struct api_call *call, const json_t *named, json_t *chosen, struct err *err)
 {
     size_t index;
     json_t *one;
@@ -115,10 +114,10 @@ static int work_suspend(struct task *task, void *node, const json_t *params, str
 
 #define BULK(VERB, ABOUT, WORK)                                                                    \
     .method = "POST", .path = "/nodes/{node}/" VERB, .about = ABOUT, .permission = "user",         \
-    .filter = "/vms/{vmid} VM.PowerMgmt", .task = VERB, .handler = bulk_choose_powered, .work = WORK
+    .filter = "/vms/{vmid} VM.PowerMgmt", .task = VERB, .handler = bulk_choose_powered,            \
+    .work = WORK
 
 const struct endpoint rest_bulk[] = {
-    {BULK("suspendall", "Pause guests.", work_suspend),
-     .params = bulk_vms},
+    {BULK("suspendall", "Pause guests.", work_suspend), .params = bulk_vms},
     {.method = NULL},
 };

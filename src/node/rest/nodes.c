@@ -136,8 +136,7 @@ const struct endpoint rest_nodes[] = {
      .handler = bulk_choose_powered,
      .more = bulk_vms,
      .work = work_start_all,
-     .params = (const struct api_param[]){
-                                          {.name = "force",
+     .params = (const struct api_param[]){{.name = "force",
                                            .type = API_BOOLEAN,
                                            .optional = true,
                                            .about = "also those that do not start with the node"},
@@ -152,8 +151,7 @@ const struct endpoint rest_nodes[] = {
      .more = bulk_vms,
      .work = work_stop_all,
      .params =
-         (const struct api_param[]){
-                                    {.name = "force-stop",
+         (const struct api_param[]){{.name = "force-stop",
                                      .type = API_BOOLEAN,
                                      .optional = true,
                                      .about = "pull the plug of those that take too long; 1"},

@@ -271,9 +271,9 @@ const struct endpoint rest_qemu_life[] = {
      .task_id = "vmid",
      .handler = check_guest,
      .work = work_rollback,
-     PARAMS{P_BOOLEAN_FOR("start", "start it then", rest_power_permission,
-                          "/vms/{vmid} VM.PowerMgmt"),
-            {.name = NULL}}},
+     PARAMS{
+         P_BOOLEAN_FOR("start", "start it then", rest_power_permission, "/vms/{vmid} VM.PowerMgmt"),
+         {.name = NULL}}},
     {.method = "GET",
      .path = VM "/snapshot/{snapname}/config",
      .about = "The configuration as it was.",

@@ -69,6 +69,7 @@ function Header() {
                 </a>
                 {link("tasks", "Tasks")}
                 {link("access", "Users and rights")}
+                <a href="/api.html">Interface</a>
             </nav>
             <Button kind="main" onClick={() => setCreating(true)}>
                 Create VM
