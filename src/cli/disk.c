@@ -91,6 +91,12 @@ static const struct command {
      "how fast requests go through the block layer"},
 };
 
+void disk_print_names(void)
+{
+    for (size_t i = 0; i < ARRAY_LENGTH(commands); i++)
+        printf("%s ", commands[i].name);
+}
+
 static void print_commands(FILE *to)
 {
     fputs("Usage: wirt disk COMMAND …\n\n", to);

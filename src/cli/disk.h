@@ -56,6 +56,7 @@ struct disk_opening {
 void disk_allow_backing(const char *folder);
 struct block_disk *disk_open(const char *path, const struct disk_opening *how,
                              struct block_chain *chain, struct err *err);
+void disk_print_names(void); // of the commands, for completion (disk.c)
 // Makes a new file for an image; an existing one only with `force`. Returns the descriptor, locked for writing.
 int disk_new_file(const char *path, bool force, struct err *err);
 // The format stated, or by suffix.

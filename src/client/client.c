@@ -181,8 +181,14 @@ int client_fail(struct client *client, CURLcode code, struct err *err)
                        "no node answers at %s: is wirtd running? For a node elsewhere give --host "
                        "or `wirt context add`",
                        where);
-    return err_set(err, code == CURLE_COULDNT_RESOLVE_HOST ? ERR_NOT_FOUND : ERR_IO, "%s: %s",
-                   where, why);
+    if (code == CURLE_COULDNT_CONNECT || code == CURLE_OPERATION_TIMEDOUT)
+        return err_set(err, ERR_IO,
+                       "%s: %s: does wirtd run there, and does a firewall let it be reached?",
+                       where, why);
+    if (code == CURLE_COULDNT_RESOLVE_HOST)
+        return err_set(err, ERR_NOT_FOUND, "%s: %s: is the name right? An address does, too", where,
+                       why);
+    return err_set(err, ERR_IO, "%s: %s", where, why);
 }
 
 static enum err_code code_of(long status, const char *text)

@@ -109,6 +109,24 @@ static void local_socket(char *path, size_t size)
         snprintf(path, size, "/var/lib/wirt/wirtd.sock");
 }
 
+// What to try, where the node's own words do not say it.
+static void add_advice(struct err *err)
+{
+    static const char *const advice[][2] = {
+        {" is not running", "`wirt start VM` starts it"},
+        {"Permission check failed", "in the brackets: who, where, and which privilege is missing; "
+                                    "`wirt acl add` gives a role"},
+        {"no ticket", "give a token: `wirt context add`, or WIRT_TOKEN with --host"},
+        {"token value", "a new one: `wirt token add`, then `wirt context add`"},
+    };
+    size_t used = strlen(err->text);
+    for (size_t i = 0; i < sizeof(advice) / sizeof(advice[0]); i++)
+        if (strstr(err->text, advice[i][0]) && !strstr(err->text, "agent is not running")) {
+            snprintf(err->text + used, sizeof(err->text) - used, " (%s)", advice[i][1]);
+            return;
+        }
+}
+
 static int run_verb(const struct remote_verb *verb, int argc, char **argv)
 {
     static const struct cli_option none[] = {{NULL, NULL, NULL}};
@@ -116,7 +134,7 @@ static int run_verb(const struct remote_verb *verb, int argc, char **argv)
                                          remote_common_options, NULL};
     struct cli_words words;
     struct err err = {0};
-    struct remote remote = {.words = &words};
+    struct remote remote = {.words = &words, .tasks = json_array()};
     int result = cli_words_parse(tables, argc, argv, &words, &err);
     if (!result)
         result = check_operands(verb, &words, &err);
@@ -131,6 +149,11 @@ static int run_verb(const struct remote_verb *verb, int argc, char **argv)
     if (!result)
         result = verb->run(&remote, &err);
     client_close(remote.client);
+    if (!result && remote.json && !remote.printed)
+        cli_json_print(remote.tasks);
+    json_decref(remote.tasks);
+    if (result)
+        add_advice(&err);
     return result ? cli_fail(verb->name, &err) : remote.status;
 }
 
@@ -179,9 +202,22 @@ int remote_call(struct remote *remote, const char *method, json_t *parameters, j
     char path[PATH_BYTES * 2];
     va_list args;
     va_start(args, path_format);
+    // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): va_start() is right above
     vsnprintf(path, sizeof(path), path_format, args);
     va_end(args);
     return call(remote, method, parameters, data, err, path);
+}
+
+void remote_table(struct remote *remote, const json_t *rows, const struct cli_column *columns)
+{
+    cli_table_print(rows, columns, remote->json);
+    remote->printed = true;
+}
+
+void remote_json(struct remote *remote, const json_t *value)
+{
+    cli_json_print(value);
+    remote->printed = true;
 }
 
 int remote_print_list(struct remote *remote, json_t *query, const struct cli_column *columns,
@@ -191,11 +227,12 @@ int remote_print_list(struct remote *remote, json_t *query, const struct cli_col
     json_t *list = NULL;
     va_list args;
     va_start(args, path_format);
+    // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): va_start() is right above
     vsnprintf(path, sizeof(path), path_format, args);
     va_end(args);
     if (call(remote, "GET", query, &list, err, path))
         return -1;
-    cli_table_print(list, columns, remote->json);
+    remote_table(remote, list, columns);
     json_decref(list);
     return 0;
 }
@@ -233,6 +270,7 @@ int remote_task(struct remote *remote, const char *what, const char *method, jso
     json_t *upid = NULL;
     va_list args;
     va_start(args, path_format);
+    // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): va_start() is right above
     vsnprintf(path, sizeof(path), path_format, args);
     va_end(args);
     if (call(remote, method, parameters, &upid, err, path))
@@ -240,9 +278,12 @@ int remote_task(struct remote *remote, const char *what, const char *method, jso
     // Some changes are done when they are answered.
     int result =
         json_is_string(upid) ? remote_wait(remote, what, json_string_value(upid), false, err) : 0;
-    json_decref(upid);
     if (!result && !remote->json)
         fprintf(stderr, "%s: done\n", what);
+    else if (!result)
+        json_array_append_new(remote->tasks, json_pack("{s:s, s:O}", "done", what, "task",
+                                                       json_is_string(upid) ? upid : json_null()));
+    json_decref(upid);
     return result;
 }
 

@@ -20,8 +20,9 @@
 struct remote {
     struct client *client; // NULL for verbs that are local
     const struct cli_words *words;
-    bool json;
-    int status; // exit status of a verb that went well but has one of its own (`exec`)
+    bool json, printed; // `printed`: the verb has given its JSON
+    json_t *tasks;      // with --json: what has been done, for verbs that have nothing else to tell
+    int status;         // exit status of a verb that went well but has one of its own (`exec`)
 };
 
 struct remote_verb {
@@ -69,6 +70,10 @@ int remote_task(struct remote *remote, const char *what, const char *method, jso
     __attribute__((format(printf, 6, 7)));
 int remote_wait(struct remote *remote, const char *what, const char *upid, bool with_log,
                 struct err *err);
+
+// Rows for people or programs, and a value for programs.
+void remote_table(struct remote *remote, const json_t *rows, const struct cli_column *columns);
+void remote_json(struct remote *remote, const json_t *value);
 
 // GET of a list, printed as a table or JSON; `query` is taken over (may be NULL).
 int remote_print_list(struct remote *remote, json_t *query, const struct cli_column *columns,

@@ -89,7 +89,7 @@ int remote_token_add(struct remote *remote, struct err *err)
     const char *id = json_string_value(json_object_get(made, "full-tokenid"));
     const char *value = json_string_value(json_object_get(made, "value"));
     if (remote->json)
-        cli_json_print(made);
+        remote_json(remote, made);
     else
         printf("%s=%s\n", id ? id : "", value ? value : "");
     if (!remote->json)
@@ -117,13 +117,31 @@ int remote_acl_list(struct remote *remote, struct err *err)
     return remote_print_list(remote, NULL, columns, err, "/access/acl");
 }
 
+// "/vms/web1" is "/vms/100": rights are kept by number, which a VM does not change.
+static int acl_path(struct remote *remote, char path[PATH_BYTES], struct err *err)
+{
+    const char *given = remote->words->operand[0],
+               *vm = strncmp(given, "/vms/", 5) ? "" : given + 5;
+    struct remote_guest guest;
+    snprintf(path, PATH_BYTES, "%s", given);
+    if (!*vm || strspn(vm, "0123456789") == strlen(vm))
+        return 0;
+    if (remote_find(remote, vm, &guest, err))
+        return -1;
+    snprintf(path, PATH_BYTES, "/vms/%d", guest.vmid);
+    return 0;
+}
+
 static int change_acl(struct remote *remote, bool gone, struct err *err)
 {
     static const char *const kinds[][2] = {
         {"user", "users"}, {"group", "groups"}, {"token", "tokens"}};
+    char path[PATH_BYTES];
+    if (acl_path(remote, path, err))
+        return -1;
     json_t *parameters =
-        json_pack("{s:s, s:s, s:b}", "path", remote->words->operand[0], "roles",
-                  remote->words->operand[1], "propagate", !cli_has(remote->words, "no-propagate"));
+        json_pack("{s:s, s:s, s:b}", "path", path, "roles", remote->words->operand[1], "propagate",
+                  !cli_has(remote->words, "no-propagate"));
     bool any = false;
     for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
         const char *who = cli_word(remote->words, kinds[i][0]);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/cli.h"
+#include "cli/disk.h"
 #include "cli/remote/remote.h"
 
 static size_t first_word(const struct remote_verb *verb)
@@ -47,6 +48,8 @@ static void print_seconds(const struct remote_verb *group)
     for (const struct remote_verb *v = group; v->name; v++)
         if (!strncmp(v->name, group->name, length) && v->name[length] == ' ')
             printf("%s ", v->name + length + 1);
+    if (length == 4 && !memcmp(group->name, "disk", length))
+        disk_print_names(); // commands of another table under the same word
     puts("';;");
 }
 
@@ -81,7 +84,9 @@ int remote_completion(struct remote *remote, struct err *err)
     for (const struct remote_verb *v = remote_verbs; v->name; v++)
         if (v->name[first_word(v)] && is_new(v))
             print_seconds(v);
-    puts("  esac; fi\n  local verb=$first\n  case $first in");
+    fputs("    help) words='", stdout);
+    print_firsts();
+    puts("';;\n  esac; fi\n  local verb=$first\n  case $first in");
     for (const struct remote_verb *v = remote_verbs; v->name; v++)
         if (v->name[first_word(v)] && is_new(v))
             printf("    %.*s) verb=\"$first ${COMP_WORDS[2]}\";;\n", (int)first_word(v), v->name);

@@ -31,7 +31,7 @@ int remote_context_list(struct remote *remote, struct err *err)
                                               json_object_get(one, "url"), "token", id, "current",
                                               current && !strcmp(current, name) ? "*" : ""));
     }
-    cli_table_print(rows, columns, remote->json);
+    remote_table(remote, rows, columns);
     json_decref(rows);
     json_decref(all);
     return 0;

@@ -11,6 +11,7 @@
 #include "os/file.h"
 #include "os/process.h"
 #include "os/random.h"
+#include "os/tty.h"
 
 #define TEXT_BYTES_MAX (1u << 20)
 
@@ -141,36 +142,32 @@ static int run_editor(const char *path, struct err *err)
                   : 0;
 }
 
-// The text as the user leaves it; to be freed.
-static char *edited(const char *text, struct err *err)
-{
-    char path[64];
-    uint64_t random;
-    size_t length;
-    os_random_bytes(&random, sizeof(random));
-    snprintf(path, sizeof(path), "/tmp/wirt-edit-%016llx.conf", (unsigned long long)random);
-    if (os_file_write_whole(path, text, strlen(text), 0600, err))
-        return NULL;
-    char *after =
-        run_editor(path, err) ? NULL : os_file_read_all(path, TEXT_BYTES_MAX, &length, err);
-    os_file_remove(path);
-    return after;
-}
+// ---- what is edited lies in a file until the node has taken it
 
-static int apply(struct remote *remote, const struct remote_guest *guest, const json_t *before,
-                 const char *shown_text, struct err *err)
+struct editing {
+    const struct remote_guest *guest;
+    const json_t *before; // the configuration as the node told it
+    const char *shown;    // the same as text
+    char path[64];
+};
+
+// Sends what the file changes; says whether that is anything.
+static int apply(struct remote *remote, const struct editing *editing, const char *path,
+                 struct err *err)
 {
-    char *shown_copy = strdup(shown_text);
-    char *after = edited(shown_text, err);
-    json_t *shown = parse_text(shown_copy, err);
-    json_t *now = after ? parse_text(after, err) : NULL;
+    size_t length;
+    char *copy = strdup(editing->shown);
+    json_t *shown = parse_text(copy, err);
+    char *text = os_file_read_all(path, TEXT_BYTES_MAX, &length, err);
+    json_t *now = text ? parse_text(text, err) : NULL;
     int result = now ? 0 : -1;
     if (now) {
-        json_t *changes = difference(before, shown, now);
+        json_t *changes = difference(editing->before, shown, now);
         bool any = json_object_size(changes) > 0;
-        json_object_set(changes, "digest", json_object_get(before, "digest"));
+        json_object_set(changes, "digest", json_object_get(editing->before, "digest"));
         if (any)
-            result = remote_call(remote, "PUT", changes, NULL, err, "%s/config", guest->path);
+            result =
+                remote_call(remote, "PUT", changes, NULL, err, "%s/config", editing->guest->path);
         else
             json_decref(changes);
         if (!result)
@@ -178,9 +175,42 @@ static int apply(struct remote *remote, const struct remote_guest *guest, const 
     }
     json_decref(shown);
     json_decref(now);
-    free(after);
-    free(shown_copy);
+    free(text);
+    free(copy);
     return result;
+}
+
+static bool edits_again(const struct err *err)
+{
+    char answer[16];
+    if (!os_tty_is_terminal(0))
+        return false;
+    fprintf(stderr, "wirt edit: %s\nEdit it again? [Y/n] ", err->text);
+    return fgets(answer, sizeof(answer), stdin) && *answer != 'n' && *answer != 'N';
+}
+
+// What was typed is not lost when it is refused: it is edited again, or stays where it is.
+static int edit(struct remote *remote, const struct editing *editing, struct err *err)
+{
+    if (os_file_write_whole(editing->path, editing->shown, strlen(editing->shown), 0600, err))
+        return -1;
+    int result;
+    do {
+        if (run_editor(editing->path, err)) {
+            os_file_remove(editing->path);
+            return -1;
+        }
+        result = apply(remote, editing, editing->path, err);
+    } while (result && edits_again(err));
+    if (!result) {
+        os_file_remove(editing->path);
+        return 0;
+    }
+    size_t used = strlen(err->text);
+    snprintf(err->text + used, sizeof(err->text) - used,
+             "; your text is kept: mend it, then wirt edit %s --file %s", editing->guest->name,
+             editing->path);
+    return -1;
 }
 
 int remote_edit(struct remote *remote, struct err *err)
@@ -191,7 +221,13 @@ int remote_edit(struct remote *remote, struct err *err)
         remote_call(remote, "GET", NULL, &before, err, "%s/config", guest.path))
         return -1;
     char *text = config_text(before, &guest);
-    int result = apply(remote, &guest, before, text, err);
+    const char *file = cli_word(remote->words, "file");
+    struct editing editing = {&guest, before, text, ""};
+    uint64_t random;
+    os_random_bytes(&random, sizeof(random));
+    snprintf(editing.path, sizeof(editing.path), "/tmp/wirt-edit-%016llx.conf",
+             (unsigned long long)random);
+    int result = file ? apply(remote, &editing, file, err) : edit(remote, &editing, err);
     free(text);
     json_decref(before);
     return result;

@@ -66,6 +66,17 @@ static json_t *sorted(json_t *rows, int (*compare)(const void *, const void *))
     return result;
 }
 
+// A VM that does not run uses nothing: people see that better by a dash than by zeros.
+static void forget_unused(json_t *guest)
+{
+    const char *status = json_string_value(json_object_get(guest, "status"));
+    if (!status || strcmp(status, "stopped") != 0)
+        return;
+    json_object_del(guest, "cpu");
+    json_object_del(guest, "mem");
+    json_object_del(guest, "uptime");
+}
+
 static json_t *guests(struct remote *remote, struct err *err)
 {
     json_t *all = NULL, *one;
@@ -83,6 +94,8 @@ static json_t *guests(struct remote *remote, struct err *err)
             pass = passes(one, remote->words->operand[f]);
         if (pass)
             json_array_append(passed, one);
+        if (pass && !remote->json)
+            forget_unused(one);
     }
     json_decref(all);
     return passed;
@@ -98,7 +111,7 @@ int remote_ls(struct remote *remote, struct err *err)
         puts(remote->words->operands ? "no VM matches"
                                      : "no VMs yet: `wirt launch TEMPLATE NAME` makes one");
     else
-        cli_table_print(rows, guest_columns, remote->json);
+        remote_table(remote, rows, guest_columns);
     json_decref(rows);
     return 0;
 }
@@ -118,7 +131,7 @@ int remote_top(struct remote *remote, struct err *err)
             json_array_remove(rows, json_array_size(rows) - 1);
         if (terminal)
             fputs("\033[H\033[J", stdout);
-        cli_table_print(rows, guest_columns, remote->json);
+        remote_table(remote, rows, guest_columns);
         fflush(stdout);
         json_decref(rows);
         if (terminal)
@@ -137,7 +150,7 @@ int remote_show(struct remote *remote, struct err *err)
     int result = remote_call(remote, "GET", NULL, &config, err, "%s/config", guest.path);
     if (!result && remote->json) {
         json_t *both = json_pack("{s:O, s:O}", "status", status, "config", config);
-        cli_json_print(both);
+        remote_json(remote, both);
         json_decref(both);
     } else if (!result) {
         printf("%s (%d) on %s: %s\n\n", guest.name, guest.vmid, guest.node, guest.status);

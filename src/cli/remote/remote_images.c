@@ -27,8 +27,10 @@ int remote_images_list(struct remote *remote, struct err *err)
         if (json_integer_value(json_object_get(one, "template")) == 1)
             json_array_append(templates, one);
     }
-    if (!result)
-        cli_table_print(templates, image_columns, remote->json);
+    if (!result && !json_array_size(templates) && !remote->json)
+        puts("no templates yet: `wirt images build debian-12` makes one");
+    else if (!result)
+        remote_table(remote, templates, image_columns);
     json_decref(templates);
     json_decref(all);
     return result;
@@ -84,7 +86,7 @@ static int install(struct remote *remote, const char *file, const char *name, st
     struct err ignored; // the disk has been copied out of it; what is left is only in the way
     remote_task(remote, "clear the sent file away", "DELETE", NULL, result ? &ignored : err,
                 "/nodes/%s/storage/%s/content/%s:import/%s", node, store, store, volume);
-    if (!result)
+    if (!result && !remote->json)
         printf("template %s is there: wirt launch %s NAME\n", name, name);
     return result;
 }

@@ -103,8 +103,12 @@ static int await_command(struct remote *remote, const struct remote_guest *guest
                         "%s/agent/exec-status", guest->path))
             return -1;
         if (json_integer_value(json_object_get(status, "exited"))) {
-            print_output(status, "out-data", stdout);
-            print_output(status, "err-data", stderr);
+            if (remote->json) {
+                remote_json(remote, status);
+            } else {
+                print_output(status, "out-data", stdout);
+                print_output(status, "err-data", stderr);
+            }
             json_t *signal = json_object_get(status, "signal");
             remote->status = signal ? 128 + (int)json_integer_value(signal)
                                     : (int)json_integer_value(json_object_get(status, "exitcode"));

@@ -25,7 +25,7 @@ int remote_snapshot_list(struct remote *remote, struct err *err)
     const char *last = json_string_value(json_object_get(json_array_get(list, count - 1), "name"));
     if (count && last && !strcmp(last, "current"))
         json_array_remove(list, count - 1);
-    cli_table_print(list, snapshot_columns, remote->json);
+    remote_table(remote, list, snapshot_columns);
     json_decref(list);
     return 0;
 }
@@ -104,9 +104,17 @@ int remote_backup_restore(struct remote *remote, struct err *err)
     char node[NAME_BYTES];
     const char *id = cli_word(remote->words, "id");
     bool force = cli_has(remote->words, "force");
+    struct remote_guest over;
+    char number[16];
     json_t *next = NULL;
     if (remote_node(remote, node, err))
         return -1;
+    if (id && force) { // the VM that is there, by name or number
+        if (remote_find(remote, id, &over, err))
+            return -1;
+        snprintf(number, sizeof(number), "%d", over.vmid);
+        id = number;
+    }
     if (force && !remote_confirm(remote, "Replace the VM's configuration and disks?", err))
         return -1;
     if (!id && remote_call(remote, "GET", NULL, &next, err, "/cluster/nextid"))

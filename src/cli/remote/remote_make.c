@@ -37,10 +37,12 @@ static int clone(struct remote *remote, const struct remote_guest *from, const c
 
 static void print_made(struct remote *remote, const char *id, const char *name)
 {
+    json_t *made = json_pack("{s:I, s:s}", "vmid", strtoll(id, NULL, 10), "name", name);
     if (remote->json)
-        printf("{\"vmid\": %s, \"name\": \"%s\"}\n", id, name);
+        remote_json(remote, made);
     else
         printf("%s (%s) is there: wirt show %s, wirt console %s\n", name, id, name, name);
+    json_decref(made);
 }
 
 int remote_clone(struct remote *remote, struct err *err)

@@ -31,21 +31,51 @@ int remote_task_list(struct remote *remote, struct err *err)
                              vm ? guest.node : node);
 }
 
+// The task that is meant: its id, or the last one of a VM (of those that run, with `running`). Returns 0 with its node.
+static int find_task(struct remote *remote, bool running, char upid[PATH_BYTES],
+                     char node[NAME_BYTES], struct err *err)
+{
+    const char *word = remote->words->operand[0];
+    struct remote_guest guest;
+    json_t *tasks = NULL;
+    snprintf(upid, PATH_BYTES, "%s", word);
+    if (client_task_node(upid, node, NAME_BYTES))
+        return 0;
+    if (!strncmp(word, "UPID:", 5))
+        return err_set(err, ERR_USAGE, "%s: that is no whole id; `wirt task list --json` has them",
+                       word);
+    json_t *query = json_pack("{s:i, s:s}", "limit", 1, "source", running ? "active" : "all");
+    if (remote_find(remote, word, &guest, err)) {
+        json_decref(query);
+        return err_wrap(err, "give a task's id (UPID:…) or a VM");
+    }
+    json_object_set_new(query, "vmid", json_integer(guest.vmid));
+    if (remote_call(remote, "GET", query, &tasks, err, "/nodes/%s/tasks", guest.node))
+        return -1;
+    const char *last = json_string_value(json_object_get(json_array_get(tasks, 0), "upid"));
+    snprintf(upid, PATH_BYTES, "%s", last ? last : "");
+    snprintf(node, NAME_BYTES, "%s", guest.node);
+    json_decref(tasks);
+    return last ? 0
+                : err_set(err, ERR_NOT_FOUND, "%s has no task%s; `wirt task list` shows them",
+                          guest.name, running ? " that runs" : "");
+}
+
 int remote_task_log(struct remote *remote, struct err *err)
 {
-    char node[NAME_BYTES];
-    const char *upid = remote->words->operand[0];
+    char node[NAME_BYTES], upid[PATH_BYTES];
     json_t *lines = NULL, *line;
     size_t i;
+    if (find_task(remote, false, upid, node, err))
+        return -1;
     if (cli_has(remote->words, "follow"))
         return remote_wait(remote, "the task", upid, true, err);
-    if (!client_task_node(upid, node, sizeof(node)))
-        return err_set(err, ERR_USAGE,
-                       "%s: a task's id begins with UPID:; `wirt task list` shows them", upid);
     if (remote_call(remote, "GET", json_pack("{s:i}", "limit", 100000), &lines, err,
                     "/nodes/%s/tasks/%s/log", node, upid))
         return -1;
-    json_array_foreach(lines, i, line)
+    if (remote->json)
+        remote_json(remote, lines);
+    json_array_foreach(lines, i, line) if (!remote->json)
         printf("%s\n", json_string_value(json_object_get(line, "t")));
     json_decref(lines);
     return 0;
@@ -53,11 +83,9 @@ int remote_task_log(struct remote *remote, struct err *err)
 
 int remote_task_stop(struct remote *remote, struct err *err)
 {
-    char node[NAME_BYTES];
-    const char *upid = remote->words->operand[0];
-    if (!client_task_node(upid, node, sizeof(node)))
-        return err_set(err, ERR_USAGE,
-                       "%s: a task's id begins with UPID:; `wirt task list` shows them", upid);
+    char node[NAME_BYTES], upid[PATH_BYTES];
+    if (find_task(remote, true, upid, node, err))
+        return -1;
     return remote_call(remote, "DELETE", NULL, NULL, err, "/nodes/%s/tasks/%s", node, upid);
 }
 

@@ -45,6 +45,8 @@ static const struct cli_option clone_options[] = {
     {"snapshot", "NAME", "from this snapshot"},
     END};
 static const struct cli_option set_options[] = {{"delete", "KEY,…", "take these keys out"}, END};
+static const struct cli_option edit_options[] = {
+    {"file", "FILE", "take this text instead of opening an editor"}, END};
 static const struct cli_option snapshot_options[] = {{"notes", "TEXT", "kept with it"}, END};
 static const struct cli_option yes_options[] = {YES, END};
 static const struct cli_option backup_options[] = {
@@ -139,7 +141,7 @@ const struct remote_verb remote_verbs[] = {
      "wirt template web1 --yes", false},
     {"set", "VM KEY=VALUE…", 1, ANY, set_options, remote_set, "change a VM's configuration",
      "wirt set web1 memory=2048 tags=prod", false},
-    {"edit", "VM", 1, 1, NULL, remote_edit, "change a VM's configuration in your editor",
+    {"edit", "VM", 1, 1, edit_options, remote_edit, "change a VM's configuration in your editor",
      "wirt edit web1", false},
     {"snapshot list", "VM", 1, 1, NULL, remote_snapshot_list, "the snapshots of a VM",
      "wirt snapshot list web1", false},
@@ -196,10 +198,10 @@ const struct remote_verb remote_verbs[] = {
      "wirt acl rm /vms/100 PVEVMUser --user anna@wirt", false},
     {"task list", "", 0, 0, task_options, remote_task_list, "what runs and ran",
      "wirt task list --vm web1", false},
-    {"task log", "UPID", 1, 1, log_options, remote_task_log, "a task's log",
-     "wirt task log UPID:… --follow", false},
-    {"task stop", "UPID", 1, 1, NULL, remote_task_stop, "stop a task", "wirt task stop UPID:…",
-     false},
+    {"task log", "UPID|VM", 1, 1, log_options, remote_task_log,
+     "a task's log, or a VM's last one's", "wirt task log web1 --follow", false},
+    {"task stop", "UPID|VM", 1, 1, NULL, remote_task_stop, "stop a task, or the one a VM is in",
+     "wirt task stop web1", false},
     {"events", "", 0, 0, NULL, remote_events, "tasks as they begin and end", "wirt events", false},
     {"top", "", 0, 0, NULL, remote_top, "the busiest VMs, again and again", "wirt top", false},
     {"rm", "VM…", 1, ANY, rm_options, remote_rm, "delete VMs with their disks",
