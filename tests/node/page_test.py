@@ -7,7 +7,7 @@ What the person saw is kept: pictures of each main view, in BUILD/screenshots.
 import os
 import subprocess
 
-from wirt_node import PASSWORD, Node, busybox_args
+from wirt_node import PASSWORD, Node, busybox_args, own_network
 
 TOP = os.environ["TOP"]
 BUILD = os.environ["BUILD"]
@@ -24,15 +24,22 @@ def task(node, method, path, body=None):
 
 def main():
     subprocess.run([f"{TOP}/tools/web"], check=True)
+    own_network()
     with Node(name="pico") as node:
         machine = {"vmid": 100, "name": "busybox", "memory": 128, "virtio0": "local:0.125", "net0": "virtio,bridge=vmbr0", "serial0": "socket",
                    "tags": "small", "args": busybox_args()}
         task(node, "POST", "/nodes/pico/qemu", machine)
         task(node, "POST", "/nodes/pico/qemu/100/template")
-        environment = {**os.environ, "ADDRESS": f"https://127.0.0.1:{node.port}", "PASSWORD": PASSWORD, "NODE": "pico",
+        environment = {**os.environ, "ADDRESS": f"https://127.0.0.1:{node.port}", "PASSWORD": PASSWORD, "NODE": "pico", "FOLDER": f"{node.state}/second",
                        "SCREENSHOTS": f"{BUILD}/screenshots", "NODE_TLS_REJECT_UNAUTHORIZED": "0", "NODE_NO_WARNINGS": "1"}
-        done = subprocess.run(["node", f"{TOP}/tests/web/page_test.mjs"], env=environment, check=False)
-        assert done.returncode == 0, node.text()
+        person = subprocess.Popen(["node", f"{TOP}/tests/web/page_test.mjs"], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for line in person.stdout:
+            print(line, end="", flush=True)
+            if line == "wants wirtd killed and started again\n":
+                node.kill()
+                node.start()
+                print("it is there", file=person.stdin, flush=True)
+        assert person.wait() == 0, node.text()
         assert node.owner("GET", "/nodes/pico/storage/local/content") is not None
 
 

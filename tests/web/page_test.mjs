@@ -2,9 +2,11 @@
 // The web page as people use it, in Chromium, against a wirtd that page_test.py has started. It has a template (100, "busybox") and the
 // user root@wirt; the address, password and node come in the environment. Pictures of each main view go to SCREENSHOTS.
 import assert from "node:assert/strict";
-import { Person, browser, totp } from "./person.mjs";
+import { createHash } from "node:crypto";
+import { createInterface } from "node:readline";
+import { Person, browser, readQr, totp } from "./person.mjs";
 
-const { ADDRESS, PASSWORD, NODE } = process.env;
+const { ADDRESS, PASSWORD, NODE, FOLDER } = process.env;
 
 async function servedSafely() {
     const answer = await fetch(`${ADDRESS}/`);
@@ -17,9 +19,20 @@ async function servedSafely() {
     assert.match(await answer.text(), /<script type="module"/);
 }
 
+/** What a camera reads off the code on the screen. */
+async function scanned(person) {
+    const [size, path] = await person.page.getByRole("img", { name: "QR code of the secret" }).evaluate((svg) => [svg.viewBox.baseVal.width, svg.lastElementChild.getAttribute("d")]);
+    const scale = 4;
+    const pixels = new Uint8ClampedArray((size * scale) ** 2 * 4).fill(255);
+    const black = (x, y) => pixels.fill(0, (y * size * scale + x) * 4, (y * size * scale + x) * 4 + 3);
+    for (const [, x, y] of path.matchAll(/M(\d+) (\d+)h/g)) for (let at = 0; at < scale * scale; at++) black(x * scale + (at % scale), y * scale + Math.floor(at / scale));
+    return readQr(pixels, size * scale, size * scale)?.data;
+}
+
 /** A wrong password is told in the form; a second factor is added, then asked for, and a wrong code is told, too. */
 async function logsIn(root) {
     await root.picture("login");
+    await root.accessible("the log-in page");
     await root.logIn("root", "not this one");
     await root.sees(root.page.getByRole("alert").filter({ hasText: "Authentication failed" }));
     await root.picture("login-refused");
@@ -29,7 +42,12 @@ async function logsIn(root) {
     await root.tab("My account");
     await root.button("Add a second factor").click();
     const secret = (await root.dialog("Add a second factor").locator("code.secret").innerText()).replaceAll(" ", "");
-    await root.page.getByLabel("Code").fill(totp(secret));
+    const uri = new URL(await scanned(root));
+    assert.equal(`${uri.protocol}//${uri.host}${uri.pathname}`, "otpauth://totp/wirt:root%40wirt");
+    assert.equal(uri.searchParams.get("secret"), secret);
+    await root.picture("second-factor");
+    await root.accessible("the second factor");
+    await root.page.getByRole("textbox", { name: "Code" }).fill(totp(secret));
     await root.button("Add").click();
     await root.sees(root.row("Second factors", "totp"));
     await root.button("Log out").click();
@@ -57,7 +75,9 @@ async function creates(root) {
     await root.button("Create").click();
     await root.sees(dialog.getByRole("alert").filter({ hasText: "100 already exists" }));
     await dialog.getByLabel("ID").fill("101");
+    assert.equal(await dialog.getByRole("alert").count(), 0); // what was wrong is being mended
     await root.picture("create");
+    await root.accessible("the wizard");
     await root.button("Create").click();
     await root.told("Create web1: done");
     await root.told("Start web1: done");
@@ -75,14 +95,53 @@ async function typesInConsole(root) {
     await root.picture("console");
 }
 
+/** As of a terminal: what is marked is copied, what is pasted is typed, the window's size is the terminal's, Shift+Tab leads out. */
+async function copiesAndPastes(root) {
+    await root.page.context().grantPermissions(["clipboard-read", "clipboard-write"], { origin: ADDRESS });
+    await root.page.evaluate(() => navigator.clipboard.writeText("echo pasted=$((5*5))"));
+    await root.page.keyboard.press("Control+Shift+V");
+    await root.page.keyboard.press("Enter");
+    await screen(root, "pasted=25");
+    await root.page.locator(".xterm-rows > div", { hasText: /^pasted=25/ }).dblclick({ position: { x: 12, y: 6 } }); // marks a word
+    await root.page.keyboard.press("Control+Shift+C");
+    assert.match(await root.page.evaluate(() => navigator.clipboard.readText()), /^pasted/);
+    const rows = () => root.page.locator(".xterm-rows > div").count();
+    const before = await rows();
+    await root.page.setViewportSize({ width: 1280, height: 600 });
+    await root.page.waitForFunction((many) => document.querySelectorAll(".xterm-rows > div").length < many, before);
+    await root.page.setViewportSize({ width: 1280, height: 800 });
+    await root.page.keyboard.press("Shift+Tab");
+    assert.equal(await root.page.evaluate(() => document.activeElement?.closest(".console") ?? null), null);
+}
+
+/** The node's daemon is killed and comes back: who was logged in still is, the console goes on, and what was wrong is told meanwhile. */
+async function outlivesTheDaemon(root) {
+    const answers = createInterface({ input: process.stdin });
+    const back = new Promise((resolve) => answers.once("line", resolve));
+    console.log("wants wirtd killed and started again");
+    await root.sees(root.page.getByRole("alert").filter({ hasText: /console broke|does not answer/ }));
+    await back;
+    answers.close();
+    await root.seesText("Connected to the first serial port");
+    await root.page.locator(".xterm").click();
+    await root.page.keyboard.type("echo again=$((3*3))\n");
+    await screen(root, "again=9");
+    await root.sees(root.button("Log out"));
+    await root.page.getByText("The node does not answer").waitFor({ state: "detached" });
+}
+
 async function looksAtIt(root) {
     await root.tab("Summary");
     await root.sees(root.page.locator(".uplot canvas"));
     await root.seesText(/^CPU used/);
+    assert.match(await root.page.title(), /^web1 .*wirt$/);
     await root.picture("summary");
+    await root.accessible("a machine");
     await root.page.getByRole("list", { name: "Nodes" }).getByRole("link").click();
     await root.sees(root.page.locator(".uplot canvas"));
+    await root.sees(root.row("Networks", "vmbr0"));
     await root.picture("node");
+    await root.page.getByLabel("The last").selectOption("week");
 }
 
 /** The search is reached, and its find opened, without a mouse. */
@@ -108,12 +167,21 @@ async function changesHardware(root) {
     await root.picture("refused");
     await root.dialog("Memory").getByLabel("MiB").fill("192");
     await root.button("Save").click();
-    await root.sees(root.row("Hardware", "192 MiB"));
+    await root.sees(root.row("Hardware", "128 MiB at the next start: 192 MiB")); // it runs with what it has
+    await root.picture("pending");
+    await root.button("Take back memory").click();
+    await root.told("Take back the change of memory: done");
+    await root.row("Hardware", "at the next start").waitFor({ state: "detached" });
+    await root.button("Edit memory").click();
+    await root.dialog("Memory").getByLabel("MiB").fill("192");
+    await root.button("Save").click();
+    await root.sees(root.row("Hardware", "at the next start: 192 MiB"));
     await root.button("Add disk").click();
     await root.dialog("Add a disk (virtio1)").getByLabel("Size in GiB").fill("2");
     await root.button("Add").click();
     await root.sees(root.row("Hardware", "vm-101-disk-1").filter({ hasText: "size=2G" }));
     await root.picture("hardware");
+    await root.accessible("hardware");
     await root.tab("Options");
     await root.page.getByLabel("Notes").fill("Serves the front page.");
     await root.button("Save").click();
@@ -137,7 +205,7 @@ async function stopsAndSnapshots(root) {
     await root.button("Take").click();
     await root.sees(root.row("Snapshots", "before"));
     await root.picture("snapshots");
-    await root.button("Go back").click();
+    await root.button("Go back to before").click();
     await root.dialog("Go back to before?").getByRole("button", { name: "Go back" }).click();
     await root.told("Go back to before: done");
 }
@@ -148,12 +216,12 @@ async function backsUp(root) {
     await root.told("Back up web1: done");
     await root.sees(root.row("Backups", "backup/"));
     await root.picture("backups");
-    await root.button("Restore").click();
+    await root.row("Backups", "backup/").getByRole("button", { name: "Restore" }).click();
     const dialog = root.dialog("Restore this backup?");
     await dialog.getByLabel("Type 101 to confirm").fill("101");
     await dialog.getByRole("button", { name: "Restore" }).click();
     await root.told("Restore: done");
-    await root.button("Remove", { exact: true }).last().click();
+    await root.row("Backups", "backup/").getByRole("button", { name: "Remove" }).click();
     await root.dialog("Remove this backup?").getByRole("button", { name: "Remove" }).click();
     await root.told("Remove the backup: done");
 }
@@ -165,11 +233,26 @@ async function uploads(root) {
     const line = await root.page.context().newCDPSession(root.page);
     await line.send("Network.enable");
     await line.send("Network.emulateNetworkConditions", { offline: false, latency: 0, downloadThroughput: -1, uploadThroughput: 4 << 20 });
-    await root.page.getByLabel("File to upload").setInputFiles({ name: "tools.iso", mimeType: "application/octet-stream", buffer: Buffer.alloc(6 << 20, 7) });
-    await root.sees(root.page.getByRole("progressbar"));
+    const iso = { name: "tools.iso", mimeType: "application/octet-stream", buffer: Buffer.alloc(6 << 20, 7) };
+    const sum = createHash("sha256").update(iso.buffer).digest("hex");
+    const upload = root.dialog("Upload a file");
+    const send = async (file, checksum) => {
+        await root.button("Upload").first().click();
+        await upload.getByLabel("File", { exact: true }).setInputFiles(file);
+        await upload.getByLabel("Checksum").fill(checksum);
+        await upload.getByRole("button", { name: "Upload" }).click();
+    };
+    await send(iso, sum);
+    await root.sees(root.page.getByRole("progressbar", { name: "Sent" }));
     await root.picture("upload");
-    await root.sees(root.row("Volumes", "local:iso/tools.iso"));
     await line.detach();
+    await root.told("Upload tools.iso: done");
+    await root.sees(root.row("Volumes", "local:iso/tools.iso"));
+    await send({ ...iso, name: "other.iso", buffer: Buffer.alloc(1000, 1) }, sum);
+    await root.told(/Upload other.iso: checksum mismatch/); // it has another checksum
+    assert.equal(await root.row("Volumes", "other.iso").count(), 0);
+    await send({ ...iso, name: "disk.raw", buffer: Buffer.alloc(1 << 20, 1) }, "");
+    await root.sees(root.row("Volumes", "local:import/disk.raw"));
     await root.picture("datastore");
     await root.row("Volumes", "local:iso/tools.iso").getByRole("button", { name: "Remove" }).click();
     await root.dialog("Remove this volume?").getByRole("button", { name: "Remove" }).click();
@@ -178,6 +261,97 @@ async function uploads(root) {
     await root.dialog("Remove this volume?").getByRole("button", { name: "Remove" }).click();
     await root.sees(root.page.getByRole("alert").filter({ hasText: /in use|uses|used/ })); // a VM's disk
     await root.page.keyboard.press("Escape");
+    await root.button("Add datastore").click();
+    const dialog = root.dialog("Add a datastore");
+    await dialog.getByLabel("Name").fill("second");
+    await dialog.getByLabel("Folder on the node").fill("not a whole path");
+    await dialog.getByRole("button", { name: "Add" }).click();
+    await root.sees(dialog.getByRole("alert").filter({ hasText: "path is absolute" }));
+    await dialog.getByLabel("Folder on the node").fill(FOLDER);
+    await dialog.getByRole("button", { name: "Add" }).click();
+    await root.sees(root.page.getByRole("heading", { name: "Datastore second" }));
+    await root.button("Remove datastore").click();
+    await root.dialog("Remove the datastore second?").getByLabel("Type second to confirm").fill("second");
+    await root.dialog("Remove the datastore second?").getByRole("button", { name: "Remove" }).click();
+    await root.page.getByRole("list", { name: "Datastores" }).getByRole("link", { name: "second" }).waitFor({ state: "detached" });
+}
+
+/** By the keyboard alone: a machine of an image that was uploaded, with an installation image in a drive. */
+async function createsByKeys(root) {
+    const dialog = root.dialog("Create VM");
+    await root.button("Create VM").focus();
+    await root.page.keyboard.press("Enter");
+    await root.sees(dialog);
+    await root.page.keyboard.press("Escape");
+    await dialog.waitFor({ state: "detached" });
+    assert.equal(await root.page.evaluate(() => document.activeElement.textContent.trim()), "Create VM"); // back where it was
+    await root.page.keyboard.press("Enter");
+    await root.page.waitForFunction(() => document.activeElement.matches("dialog input"));
+    await root.page.waitForFunction(() => document.querySelector("dialog input[type=number]").value !== ""); // the ID that the node proposes
+    await root.page.keyboard.type("imported");
+    await root.page.keyboard.press("Tab"); // the ID, as proposed
+    await root.page.keyboard.press("Tab");
+    await root.page.keyboard.type("Disk image");
+    await root.sees(dialog.getByPlaceholder("as the image"));
+    const start = dialog.getByLabel("Start it at once");
+    while (!(await start.evaluate((box) => box === document.activeElement))) await root.page.keyboard.press("Tab");
+    await root.page.keyboard.press("Space");
+    await root.page.keyboard.press("Enter");
+    await root.told("Create imported: done");
+    await root.sees(root.page.getByRole("heading", { name: "imported" }));
+    await root.tab("Hardware");
+    await root.sees(root.row("Hardware", "size=1M"));
+    await root.button("Add drive").click();
+    await root.dialog("Add a drive (ide0)").getByRole("button", { name: "Add" }).click();
+    await root.sees(root.row("Hardware", "none,media=cdrom"));
+}
+
+/** Several at once: one task, which its log tells each of; and one that takes long is cancelled. */
+async function actsOnSeveral(root) {
+    await root.page.getByRole("link", { name: "Overview" }).click();
+    await root.page.getByLabel("Choose web1").check();
+    await root.page.getByLabel("Choose imported").check();
+    await root.sees(root.page.getByRole("status").filter({ hasText: "2 VMs chosen" }));
+    await root.picture("several");
+    await root.accessible("the overview");
+    await root.page.getByRole("group", { name: "With those chosen" }).getByRole("button", { name: "Start" }).click();
+    await root.told("Start 2 VMs: done");
+    await root.page.getByLabel("Choose web1").check();
+    await root.page.getByRole("group", { name: "With those chosen" }).getByRole("button", { name: "Shut down" }).click();
+    await root.page.getByRole("link", { name: "Tasks", exact: true }).first().click();
+    const running = root.row("Tasks", "Shut down several").filter({ hasText: "running" }); // the guest has nothing that hears it
+    await running.getByRole("button").click();
+    await root.sees(root.page.getByRole("log"));
+    await root.button("Stop the task").click();
+    await running.waitFor({ state: "detached" });
+    await root.button("Close").click();
+    await root.page.locator(".message.bad", { hasText: "Shut down 1 VM" }).getByRole("button").click();
+    await root.page.getByRole("link", { name: "Overview" }).click();
+    await root.page.getByLabel("Choose all of Guests").check();
+    await root.page.getByRole("group", { name: "With those chosen" }).getByRole("button", { name: "Stop" }).click();
+    await root.dialog("Stop 2 VMs?").getByRole("button", { name: "Stop" }).click();
+    await root.told("Stop 2 VMs: done");
+}
+
+/** On a tablet and on a phone nothing sticks out, and the lists are folded away where there is no room. */
+async function isNarrow(root) {
+    for (const [name, width] of [["tablet", 800], ["phone", 390]]) {
+        await root.page.setViewportSize({ width, height: 844 });
+        for (const place of ["", "guest/101", "guest/101/hardware", "access/roles", `node/${NODE}`, `storage/${NODE}/local`]) {
+            await root.page.goto(`${ADDRESS}/#/${place}`);
+            await root.sees(root.page.getByRole("heading", { level: 1 }));
+            await root.fits(`${place} on a ${name}`);
+            if (place === "" || place === "guest/101") await root.picture(`${name}-${place === "" ? "overview" : "guest"}`);
+        }
+    }
+    const machines = root.page.getByRole("list", { name: "Virtual machines" });
+    assert.ok(!(await machines.isVisible()));
+    await root.button("Machines, nodes, datastores").click();
+    await machines.getByRole("link", { name: /web1/ }).click();
+    await root.sees(root.page.getByRole("heading", { name: "web1" }));
+    await machines.waitFor({ state: "hidden" });
+    await root.accessible("a phone's page");
+    await root.page.setViewportSize({ width: 1280, height: 800 });
 }
 
 async function readsTasks(root) {
@@ -203,6 +377,28 @@ async function letsAnnaIn(root) {
     await root.sees(root.page.locator("code.secret", { hasText: "PVEAPIToken=anna@wirt!ci=" }));
     await root.button("I have copied it").click();
     await root.picture("users");
+    await root.tab("Roles");
+    await root.button("Add role").click();
+    await root.dialog("Add a role").getByLabel("Name").fill("Looker");
+    await root.dialog("Add a role").getByLabel("VM.Audit", { exact: true }).check();
+    await root.button("Save").click();
+    await root.sees(root.row("Roles", "Looker").filter({ hasText: "VM.Audit" }));
+    await root.button("Edit Looker").click();
+    await root.picture("role");
+    await root.dialog("Role Looker").getByLabel("VM.Snapshot", { exact: true }).check();
+    await root.button("Save").click();
+    await root.sees(root.row("Roles", "Looker").filter({ hasText: "VM.Snapshot" }));
+    await root.button("Remove Looker").click();
+    await root.dialog("Remove the role Looker?").getByRole("button", { name: "Remove" }).click();
+    await root.row("Roles", "Looker").waitFor({ state: "detached" });
+    await root.tab("Groups");
+    await root.button("Add group").click();
+    await root.dialog("Add a group").getByLabel("Name").fill("ops");
+    await root.button("Add").click();
+    await root.button("Members of ops").click();
+    await root.dialog("Members of ops").getByLabel("Users").fill("anna@wirt");
+    await root.button("Save").click();
+    await root.sees(root.row("Groups", "ops").filter({ hasText: "anna@wirt" }));
     await root.tab("Rights");
     await root.button("Give a right").click();
     const right = root.dialog("Give a right");
@@ -212,6 +408,10 @@ async function letsAnnaIn(root) {
     await root.button("Give").click();
     await root.sees(root.row("Rights", "anna@wirt"));
     await root.picture("rights");
+    await root.button("Help").click();
+    await root.sees(root.dialog("Help").getByText(/This node: wirt \d/));
+    await root.picture("help");
+    await root.button("Close").click();
 }
 
 /** Sees what she may, is refused the rest where she asked for it, by words that say what is missing. */
@@ -231,8 +431,10 @@ async function annaIsRefused(chrome) {
     await anna.row("Guests", "web1").getByRole("link").click();
     assert.ok(await anna.button("Start").isDisabled());
     await anna.picture("guest-dark");
+    assert.match(await anna.button("Start").getAttribute("title"), /VM.PowerMgmt at .vms.101/);
+    await anna.accessible("a machine in the dark");
     await anna.page.goto(`${ADDRESS}/#/storage/${NODE}/local`);
-    const refused = anna.page.getByRole("alert").filter({ hasText: /anna@wirt.*\/storage\/local.*Datastore/ });
+    const refused = anna.page.getByRole("alert").filter({ hasText: /anna@wirt may not do this at \/storage\/local: it needs Datastore/ });
     await anna.sees(refused);
     await anna.picture("forbidden");
     await anna.page.context().clearCookies(); // as when the ticket has ended
@@ -260,7 +462,7 @@ const root = await Person.at(chrome, ADDRESS);
 let at = "start";
 try {
     await servedSafely();
-    for (const step of [logsIn, creates, typesInConsole, looksAtIt, searches, changesHardware, stopsAndSnapshots, backsUp, uploads, readsTasks, letsAnnaIn]) {
+    for (const step of [logsIn, creates, typesInConsole, copiesAndPastes, outlivesTheDaemon, looksAtIt, searches, changesHardware, stopsAndSnapshots, backsUp, uploads, createsByKeys, actsOnSeveral, readsTasks, letsAnnaIn, isNarrow]) {
         at = step.name;
         const begun = Date.now();
         await step(root);

@@ -3,11 +3,14 @@
 // error in the page's own code, a control without a name.
 import assert from "node:assert/strict";
 import { createHmac } from "node:crypto";
-import { mkdirSync } from "node:fs";
+import { mkdirSync, readFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 
-const { chromium } = createRequire(fileURLToPath(new URL("../../web/package.json", import.meta.url)))("playwright-core");
+const packages = createRequire(fileURLToPath(new URL("../../web/package.json", import.meta.url)));
+const { chromium } = packages("playwright-core");
+const axe = readFileSync(packages.resolve("axe-core/axe.min.js"), "utf8");
+export const { default: readQr } = packages("jsqr");
 
 /** Long enough for a busy machine; what is waited for comes, or the test fails. */
 export const PATIENCE_MS = Number(process.env.PATIENCE_MS ?? 60_000);
@@ -92,6 +95,20 @@ export class Person {
     async told(text) {
         await this.sees(this.page.locator(".message", { hasText: text }));
         await this.page.locator(".message", { hasText: text }).first().getByRole("button", { name: "Dismiss" }).click({ timeout: 5000 }).catch(() => {}); // it goes by itself, too
+    }
+
+    /** Chromium's own rules of accessibility find nothing: names, roles, contrast, order, what the keyboard reaches. */
+    async accessible(where) {
+        await this.page.evaluate(`${axe}; 0`);
+        const found = await this.page.evaluate(() => window.axe.run(document, { runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"], resultTypes: ["violations"] }));
+        const said = found.violations.flatMap((rule) => rule.nodes.map((node) => `${rule.id}: ${node.target.join(" ")}: ${node.failureSummary}`));
+        assert.deepEqual(said, [], `accessibility of ${where}`);
+    }
+
+    /** Nothing sticks out at the side. */
+    async fits(where) {
+        const wide = await this.page.evaluate(() => [document.documentElement, document.querySelector("main")].map((one) => one.scrollWidth - one.clientWidth));
+        assert.ok(Math.max(...wide) <= 0, `${where} is wider than the window by ${wide} pixels`);
     }
 
     async picture(name) {

@@ -13,6 +13,8 @@ const RESOURCES_BUSY_AT_MOST = 0.1;
 const TASK_EVERY_MS = 700;
 /** A ticket lasts two hours; it is renewed well before. */
 const RENEW_EVERY_MS = 45 * 60 * 1000;
+/** When the node did not answer. */
+const RENEW_AGAIN_MS = 20 * 1000;
 
 export type LoginAnswer = AnswerOf<"POST", "/access/ticket">;
 
@@ -52,6 +54,23 @@ export function go(...parts: (string | number)[]): void {
     location.hash = href(...parts);
 }
 
+/** What the browser's tab and history call the place. */
+function title(): string {
+    const [kind, id, tab] = place.value;
+    const parts: Record<string, string> = {
+        guest: `${guests.value.find((guest) => String(guest.vmid) === id)?.name ?? `VM ${id}`}${tab === undefined ? "" : ` ${tab}`}`,
+        node: `Node ${id}`,
+        storage: `Datastore ${tab}`,
+        tasks: "Tasks",
+        access: "Users and rights",
+    };
+    return user.value === undefined ? "Log in" : (parts[kind ?? ""] ?? "Overview");
+}
+
+effect(() => {
+    document.title = `${title()} – wirt`;
+});
+
 // ---- messages ----------------------------------------------------------------------------------
 
 export interface Message {
@@ -62,10 +81,13 @@ export interface Message {
 
 export const messages = signal<Message[]>([]);
 let nextMessage = 1;
+const GOOD_AT_ONCE = 3;
 
 export function say(kind: Message["kind"], text: string): number {
     const key = nextMessage++;
-    messages.value = [...messages.value, { key, kind, text }];
+    const good = messages.value.filter((message) => message.kind === "good");
+    const old = good.slice(0, Math.max(0, good.length + 1 - GOOD_AT_ONCE)); // they would hide what lies below them
+    messages.value = [...messages.value.filter((message) => !old.includes(message)), { key, kind, text }];
     if (kind === "good") setTimeout(() => unsay(key), 5000);
     return key;
 }
@@ -74,10 +96,21 @@ export function unsay(key: number): void {
     messages.value = messages.value.filter((message) => message.key !== key);
 }
 
+/** The reasons that are about one field each. */
+export const fieldsOf = (error: unknown): Record<string, string> => (error instanceof ApiError ? error.fields : {});
+
+/** "Permission check failed (anna@wirt, /vms/100, VM.Audit|VM.Console)" as a sentence that says what to do. */
+function plain(message: string): string {
+    const refused = /^Permission check failed \(([^,]+), ([^,]+), ([^)]+)\)$/.exec(message);
+    if (refused === null) return message;
+    const [, who, path, privileges] = refused;
+    return `${who} may not do this at ${path}: it needs ${privileges!.replaceAll("|", " or ")}. Who administers the node can give it there, under Users and rights.`;
+}
+
 export function reason(error: unknown): string {
     if (error instanceof ApiError) {
         const fields = Object.entries(error.fields).map(([name, why]) => `${name}: ${why}`);
-        return [error.message, ...fields].join(" · ");
+        return [plain(error.message), ...fields].join(" · ");
     }
     return error instanceof Error ? error.message : String(error);
 }
@@ -105,8 +138,11 @@ async function renew(username: string): Promise<void> {
     if (password === undefined) return logOut();
     try {
         enter(await api.post("/access/ticket", { username, password }));
-    } catch {
-        logOut();
+    } catch (error) {
+        // A node that does not answer just now does not end the session: the ticket is good beyond its restart.
+        if (error instanceof ApiError && error.status === 401) return logOut();
+        clearInterval(renewal);
+        renewal = window.setInterval(() => void renew(username), RENEW_AGAIN_MS);
     }
 }
 
@@ -156,6 +192,9 @@ export function may(privilege: string, path: string): boolean {
         if (at === "/") return false;
     }
 }
+
+/** Why a button is not to be pressed, for its tooltip; undefined when it may be. */
+export const lacks = (privilege: string, path: string): string | undefined => (may(privilege, path) ? undefined : `You lack ${privilege} at ${path}`);
 
 // ---- resources -----------------------------------------------------------------------------------
 

@@ -141,15 +141,17 @@ export const api = { get: ask("GET"), post: ask("POST"), put: ask("PUT"), delete
  * Uploads a file to a datastore and tells how far it is, from 0 to 1. XMLHttpRequest, because fetch
  * does not tell the progress of what it sends. Returns the task's UPID.
  */
-export function upload(node: string, storage: string, content: string, file: File, progress: (fraction: number) => void): Promise<string> {
+export function upload(node: string, storage: string, facts: Record<string, string>, file: File, progress: (fraction: number) => void, signal: AbortSignal): Promise<string> {
     const form = new FormData();
-    form.append("content", content);
+    for (const [name, value] of Object.entries(facts)) form.append(name, value); // before the file, which decides where it goes
     form.append("filename", file, file.name);
     return new Promise((resolve, reject) => {
         const call = new XMLHttpRequest();
         call.open("POST", `/api2/json/nodes/${encodeURIComponent(node)}/storage/${encodeURIComponent(storage)}/upload`);
         for (const [name, value] of Object.entries(headers("POST"))) call.setRequestHeader(name, value);
         call.upload.onprogress = (event) => event.lengthComputable && progress(event.loaded / event.total);
+        signal.addEventListener("abort", () => call.abort());
+        call.onabort = () => reject(new ApiError(0, "It was cancelled while the file was being sent."));
         call.onerror = () => reject(new ApiError(0, "The connection broke while the file was being sent."));
         call.onload = () => {
             if (call.status === 200) resolve((JSON.parse(call.responseText) as Envelope<string>).data);

@@ -97,6 +97,8 @@ export type Snapshot = Row<"GET /nodes/{node}/qemu/{vmid}/snapshot">;
 export type Volume = Row<"GET /nodes/{node}/storage/{storage}/content">;
 export type Token = Row<"GET /access/users/{userid}/token">;
 export type AclEntry = Row<"GET /access/acl">;
+export type Role = Row<"GET /access/roles">;
+export type Pending = Row<"GET /nodes/{node}/qemu/{vmid}/pending">;
 export type Group = Row<"GET /access/groups">;
 
 /** Path to what the logged-in user may do there. */

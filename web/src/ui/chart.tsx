@@ -11,6 +11,7 @@ export interface Line {
 }
 
 const HEIGHT = 150;
+const LEAST_BYTES = 1024; // the scale of a line that lies at nothing
 const POWERS = Array.from({ length: 50 }, (_, power) => 2 ** power);
 const colour = (name: string) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -29,8 +30,8 @@ export function Chart(props: { title: string; times: number[]; lines: Line[]; fo
                 height: HEIGHT,
                 legend: { show: false },
                 cursor: { y: false },
-                scales: { y: { range: (_, __, high) => [0, props.max ?? Math.max(high * 1.15, 1e-9)] } },
-                series: [{}, ...props.lines.map((line, index) => ({ label: line.label, stroke: strokes[index]!, width: 1.5, fill: index === 0 ? `${strokes[0]}22` : undefined }))],
+                scales: { y: { range: (_, __, high) => [0, props.max ?? Math.max((high ?? 0) * 1.15, props.binary ? LEAST_BYTES : 1e-9)] } },
+                series: [{}, ...props.lines.map((line, index) => ({ label: line.label, stroke: strokes[index]!, width: 1.5, spanGaps: true, points: { show: false }, fill: index === 0 ? `${strokes[0]}22` : undefined }))],
                 axes: [{ ...axis, space: 70 }, { ...axis, size: 70, incrs: props.binary ? POWERS : undefined, values: (_: uPlot, ticks: number[]) => ticks.map(props.format) }],
             },
             data,
@@ -46,13 +47,20 @@ export function Chart(props: { title: string; times: number[]; lines: Line[]; fo
     useEffect(() => plot.current?.setData(data), [props.times, props.lines]);
 
     const last = props.lines.map((line) => {
-        const value = line.values.at(-1);
+        const value = line.values.findLast((one) => one !== null);
         return `${line.label} ${value === null || value === undefined ? "–" : props.format(value)}`;
     });
     return (
         <figure class="chart">
             <figcaption>
-                {props.title} <small>{last.join(" · ")}</small>
+                {props.title}{" "}
+                <small>
+                    {last.map((text, index) => (
+                        <span key={index} class={`key key${index}`}>
+                            {text}
+                        </span>
+                    ))}
+                </small>
             </figcaption>
             <div ref={place} />
         </figure>

@@ -72,6 +72,11 @@ const TASKS: Record<string, string> = {
     imgcopy: "Copy a volume",
     imgdel: "Remove a volume",
     download: "Download",
+    startall: "Start several",
+    stopall: "Shut down several",
+    suspendall: "Pause several",
+    qmpause: "Pause",
+    qmigrate: "Migrate",
     vncproxy: "Console",
     termproxy: "Console",
 };

@@ -3,7 +3,8 @@
 // takes its colours from style.css.
 import type { ComponentChildren, JSX } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
-import { reason } from "../state";
+import type { Resource } from "../api/types";
+import { fieldsOf, reason } from "../state";
 import { percent } from "./format";
 import { useWindow } from "./window";
 
@@ -147,6 +148,33 @@ export function Check(props: { label: string; value: boolean; onInput: (value: b
     );
 }
 
+/** Where the keyboard was before a dialog opened, it is again after; a dialog that is drawn no more does not see to that itself. */
+export function useModal(): { current: HTMLDialogElement | null } {
+    const dialog = useRef<HTMLDialogElement>(null);
+    useEffect(() => {
+        const before = document.activeElement;
+        dialog.current?.showModal();
+        return () => before instanceof HTMLElement && before.isConnected && before.focus();
+    }, []);
+    return dialog;
+}
+
+/** The reasons by field, and which of them the form has asked for: those stand beside their fields. */
+function watched(fields: Record<string, string>): [Record<string, string>, () => boolean] {
+    const asked = new Set<string | symbol>();
+    const watching = new Proxy(fields, { get: (all, name) => (asked.add(name), Reflect.get(all, name) as string) });
+    return [watching, () => Object.keys(fields).length > 0 && Object.keys(fields).every((name) => asked.has(name))];
+}
+
+/** Why a form was not taken: beside its fields where it is about them, whole where a reason has no field here. */
+function Refusal(props: { error: unknown; shown: () => boolean }) {
+    return (
+        <p class="error" role="alert">
+            {props.shown() ? "Nothing is done yet: what is marked above is not accepted." : reason(props.error)}
+        </p>
+    );
+}
+
 /** A modal form. It closes when the work is done, or stays with the reason when it was refused. */
 export function Dialog(props: {
     title: string;
@@ -158,11 +186,10 @@ export function Dialog(props: {
     children: (errors: Record<string, string>) => ComponentChildren;
     wide?: boolean;
 }) {
-    const dialog = useRef<HTMLDialogElement>(null);
+    const dialog = useModal();
     const title = useId();
     const [error, setError] = useState<unknown>();
     const [busy, setBusy] = useState(false);
-    useEffect(() => dialog.current?.showModal(), []);
 
     const submit = async (event: Event) => {
         event.preventDefault();
@@ -177,25 +204,21 @@ export function Dialog(props: {
         }
     };
 
-    const fields = error !== null && typeof error === "object" && "fields" in error ? (error.fields as Record<string, string>) : {};
+    const [fields, shown] = watched(fieldsOf(error));
     return (
         <dialog ref={dialog} aria-labelledby={title} class={props.wide ? "wide" : ""} onClose={props.done}>
-            <form onSubmit={submit}>
+            <form onSubmit={submit} onInput={() => setError(undefined)}>
                 <h2 id={title}>{props.title}</h2>
                 <div class="body">{props.children(fields)}</div>
-                {error !== undefined && (
-                    <p class="error" role="alert">
-                        {reason(error)}
-                    </p>
-                )}
-                <footer>
+                {error !== undefined && <Refusal error={error} shown={shown} />}
+                <div class="footer">
                     <Button kind="quiet" onClick={() => dialog.current?.close()}>
                         Cancel
                     </Button>
                     <Button type="submit" kind={props.danger ? "danger" : "main"} disabled={busy}>
                         {busy ? "…" : props.submit}
                     </Button>
-                </footer>
+                </div>
             </form>
         </dialog>
     );
@@ -220,10 +243,10 @@ export function Confirm(props: { title: string; text: ComponentChildren; submit:
     );
 }
 
-export function Meter(props: { label: string; used: number | undefined; total: number | undefined; text: string; /** A full one is nothing bad. */ calm?: boolean }) {
+export function Meter(props: { label: string; used: number | undefined; total: number | undefined; text: string }) {
     const known = props.used !== undefined && props.total !== undefined && props.total > 0;
     const fraction = known ? Math.min(1, props.used! / props.total!) : 0;
-    const level = props.calm ? "" : fraction > 0.9 ? "high" : fraction > 0.75 ? "warm" : "";
+    const level = fraction > 0.9 ? "high" : fraction > 0.75 ? "warm" : "";
     return (
         <div class="meter">
             <span class="name">{props.label}</span>
@@ -240,6 +263,16 @@ export function Meter(props: { label: string; used: number | undefined; total: n
 const ROW_PX = 37; // as style.css has it
 const DRAWN_WHOLE = 100;
 
+/** Rows that can be chosen, to do something with all of them. */
+export interface Choosing<T> {
+    chosen: Set<string>;
+    choose: (chosen: Set<string>) => void;
+    /** How a row is called. */
+    name: (row: T) => string;
+    /** Rows that cannot be chosen. */
+    not?: (row: T) => boolean;
+}
+
 export interface Column<T> {
     title: string;
     cell: (row: T) => ComponentChildren;
@@ -248,7 +281,7 @@ export interface Column<T> {
     number?: boolean;
 }
 
-export function Table<T>(props: { name: string; rows: T[]; columns: Column<T>[]; id: (row: T) => string; empty: ComponentChildren; filter?: boolean }) {
+export function Table<T>(props: { name: string; rows: T[]; columns: Column<T>[]; id: (row: T) => string; empty: ComponentChildren; filter?: boolean; choosing?: Choosing<T> }) {
     const [sort, setSort] = useState<{ column: number; down: boolean }>();
     const [filter, setFilter] = useState("");
     const text = (row: T) => props.columns.map((column) => String(column.by?.(row) ?? "")).join(" ").toLowerCase();
@@ -259,6 +292,14 @@ export function Table<T>(props: { name: string; rows: T[]; columns: Column<T>[];
         rows = [...rows].sort(order);
     }
     const shown = useWindow<HTMLDivElement>(rows.length, ROW_PX, DRAWN_WHOLE);
+    const { choosing } = props;
+    const choosable = choosing === undefined ? [] : rows.filter((row) => !choosing.not?.(row)).map(props.id);
+    const all = choosable.length > 0 && choosable.every((id) => choosing!.chosen.has(id));
+    const toggle = (id: string) => {
+        const next = new Set(choosing!.chosen);
+        if (!next.delete(id)) next.add(id);
+        choosing!.choose(next);
+    };
     const direction = (index: number) => (sort?.column !== index ? "none" : sort.down ? "descending" : "ascending");
     return (
         <div>
@@ -272,10 +313,15 @@ export function Table<T>(props: { name: string; rows: T[]; columns: Column<T>[];
                 <table aria-label={props.name} aria-rowcount={rows.length + 1}>
                     <thead>
                         <tr>
+                            {choosing !== undefined && (
+                                <th class="choose">
+                                    <input type="checkbox" aria-label={`Choose all of ${props.name}`} checked={all} onInput={() => choosing.choose(new Set(all ? [] : choosable))} />
+                                </th>
+                            )}
                             {props.columns.map((column, index) => (
                                 <th key={column.title} scope="col" class={column.number ? "number" : ""} aria-sort={direction(index)}>
                                     {column.by === undefined ? (
-                                        column.title
+                                        column.title || <span class="hidden">Actions</span>
                                     ) : (
                                         <button type="button" onClick={() => setSort({ column: index, down: sort?.column === index && !sort.down })}>
                                             {column.title}
@@ -288,7 +334,12 @@ export function Table<T>(props: { name: string; rows: T[]; columns: Column<T>[];
                     <tbody>
                         {shown.first > 0 && <tr aria-hidden="true" style={{ height: `${shown.first * ROW_PX}px` }} />}
                         {rows.slice(shown.first, shown.last).map((row) => (
-                            <tr key={props.id(row)}>
+                            <tr key={props.id(row)} class={choosing?.chosen.has(props.id(row)) ? "chosen" : undefined}>
+                                {choosing !== undefined && (
+                                    <td class="choose">
+                                        <input type="checkbox" aria-label={`Choose ${choosing.name(row)}`} disabled={choosing.not?.(row)} checked={choosing.chosen.has(props.id(row))} onInput={() => toggle(props.id(row))} />
+                                    </td>
+                                )}
                                 {props.columns.map((column) => (
                                     <td key={column.title} class={column.number ? "number" : ""}>
                                         {column.cell(row)}
@@ -317,6 +368,11 @@ export function Tabs(props: { name: string; tabs: [id: string, title: string, hr
     );
 }
 
+export function Tags(props: { of: Resource }) {
+    const tags = props.of.tags?.split(";").filter((tag) => tag !== "") ?? [];
+    return <>{tags.length === 0 ? "–" : tags.map((tag) => <span class="tag" key={tag}>{tag}</span>)}</>;
+}
+
 export function Dot(props: { status: string | undefined }) {
     const kind = props.status === "running" || props.status === "online" || props.status === "available" ? "on" : props.status === "paused" || props.status === "suspended" ? "half" : "off";
     return <span class={`dot ${kind}`} role="img" aria-label={props.status ?? "unknown"} />;
@@ -331,11 +387,11 @@ export function Failure(props: { error: unknown; retry?: () => void }) {
     );
 }
 
-export function Facts(props: { rows: [string, ComponentChildren][] }) {
+export function Facts(props: { rows: [ComponentChildren, ComponentChildren][] }) {
     return (
         <dl class="facts">
-            {props.rows.map(([name, value]) => (
-                <div key={name}>
+            {props.rows.map(([name, value], index) => (
+                <div key={index}>
                     <dt>{name}</dt>
                     <dd>{value}</dd>
                 </div>

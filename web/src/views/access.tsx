@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
-// Users, tokens, groups, rights. What the logged-in user may not change is refused by the server, which says why.
+// Users, tokens, groups, roles, rights. What the logged-in user may not change is refused by the server, which says why.
 import { href } from "../state";
 import { Tabs } from "../ui/parts";
 import { Groups } from "./groups";
 import { Rights } from "./rights";
+import { Roles } from "./roles";
 import { Self } from "./self";
 import { Users } from "./users";
 
 const TABS: [string, string][] = [
     ["users", "Users and tokens"],
     ["groups", "Groups"],
+    ["roles", "Roles"],
     ["rights", "Rights"],
     ["self", "My account"],
 ];
@@ -21,6 +23,7 @@ export function Access(props: { tab: string }) {
             <Tabs name="Users and rights" current={props.tab} tabs={TABS.map(([id, title]) => [id, title, href("access", id)])} />
             {props.tab === "users" && <Users />}
             {props.tab === "groups" && <Groups />}
+            {props.tab === "roles" && <Roles />}
             {props.tab === "rights" && <Rights />}
             {props.tab === "self" && <Self />}
         </>

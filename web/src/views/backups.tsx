@@ -41,8 +41,8 @@ export function Backups(props: { guest: Resource }) {
                         title: "",
                         cell: (volume) => (
                             <>
-                                <Button kind="quiet" disabled={!stopped} title={stopped ? undefined : "Stop the VM first"} onClick={() => setOpen({ what: "restore", volume })}>Restore</Button>
-                                <Button kind="quiet" onClick={() => setOpen({ what: "remove", volume })}>Remove</Button>
+                                <Button kind="quiet" label={`Restore ${volume.volid}`} disabled={!stopped} title={stopped ? undefined : "Stop the VM first"} onClick={() => setOpen({ what: "restore", volume })}>Restore</Button>
+                                <Button kind="quiet" label={`Remove ${volume.volid}`} onClick={() => setOpen({ what: "remove", volume })}>Remove</Button>
                             </>
                         ),
                     },

@@ -5,15 +5,27 @@ import type { Resource } from "../api/types";
 import { reason } from "../state";
 import { Button } from "../ui/parts";
 
+const AGAIN_FIRST_MS = 500;
+const AGAIN_LAST_MS = 10_000;
+
 export function ConsoleView(props: { guest: Resource }) {
     const place = useRef<HTMLDivElement>(null);
     const [state, setState] = useState<"opening" | "open" | { ended: string }>("opening");
     const [turn, setTurn] = useState(0);
+    const tries = useRef(0);
     const running = props.guest.status === "running";
+
+    // A connection that broke, as when the node's daemon is started anew, is made again: soon at first, then less often.
+    useEffect(() => {
+        if (state === "open") tries.current = 0;
+        if (typeof state !== "object" || !running) return;
+        const timer = window.setTimeout(() => setTurn((count) => count + 1), Math.min(AGAIN_FIRST_MS * 2 ** tries.current++, AGAIN_LAST_MS));
+        return () => clearTimeout(timer);
+    }, [state, running]);
 
     useEffect(() => {
         if (!running) return;
-        setState("opening");
+        setState((old) => (typeof old === "object" ? old : "opening")); // why it broke stays to be read until it is mended
         let gone = false;
         let close = () => {};
         import("./terminal")
@@ -33,12 +45,12 @@ export function ConsoleView(props: { guest: Resource }) {
         <>
             {typeof state === "object" ? (
                 <div class="failure" role="alert">
-                    <p>{state.ended}</p>
-                    <Button onClick={() => setTurn(turn + 1)}>Connect again</Button>
+                    <p>{state.ended} Trying again …</p>
+                    <Button onClick={() => setTurn(turn + 1)}>Connect now</Button>
                 </div>
             ) : (
                 <p class="note" role="status">
-                    {state === "opening" ? "Connecting …" : "Connected to the first serial port. Press Enter if nothing is shown; Shift+Tab leaves the terminal."}
+                    {state === "opening" ? "Connecting …" : "Connected to the first serial port. Press Enter if nothing is shown; Shift+Tab leaves the terminal; Ctrl+Shift+C copies what is marked."}
                 </p>
             )}
             <div class="console">

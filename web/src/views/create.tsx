@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// The wizard that makes a VM: from a template, from an installation image, or empty; how large; and what cloud-init
+// The wizard that makes a VM: from a template, from a disk image that was uploaded, from an installation image, or empty; how large; and what cloud-init
 // shall set up at the first start, where there is a template that listens to it.
 import { useEffect, useState } from "preact/hooks";
 import { api } from "../api/client";
 import { begin, go, guests, nodes, run, storages } from "../state";
 import { useLoad } from "../ui/load";
 import { Check, Choice, Dialog, TextArea, TextField } from "../ui/parts";
-import { useIsos } from "./isos";
+import { useVolumes } from "./volumes";
 
 interface Draft {
-    source: string; // "" empty, "template:ID", or an ISO's volume
+    source: string; // "" empty, "template:ID", "disk:VOLUME" of an image to import, or an ISO's volume
     name: string;
     id: string;
     node: string;
@@ -34,6 +34,8 @@ const templateOf = (draft: Draft): number | undefined => {
     return id === undefined ? undefined : Number(id);
 };
 
+const imageOf = (draft: Draft): string | undefined => /^disk:(.+)$/.exec(draft.source)?.[1];
+
 const filled = (text: string): string | undefined => (text === "" ? undefined : text);
 
 function created(draft: Draft): Promise<string> {
@@ -43,8 +45,8 @@ function created(draft: Draft): Promise<string> {
         name: draft.name,
         cores: draft.cores,
         memory: draft.memory,
-        virtio0: `${draft.store}:${draft.gib}`,
-        ide2: draft.source === "" ? undefined : `${draft.source},media=cdrom`,
+        virtio0: imageOf(draft) === undefined ? `${draft.store}:${draft.gib}` : `${draft.store}:0,import-from=${imageOf(draft)}`,
+        ide2: draft.source === "" || imageOf(draft) !== undefined ? undefined : `${draft.source},media=cdrom`,
         net0: draft.bridge === "" ? undefined : `virtio,bridge=${draft.bridge}`,
         serial0: "socket",
     });
@@ -72,7 +74,7 @@ async function configured(draft: Draft): Promise<void> {
 async function finish(draft: Draft): Promise<void> {
     const which = { node: draft.node, vmid: Number(draft.id) };
     if (templateOf(draft) !== undefined && !(await run(`Configure ${draft.name}`, () => configured(draft)))) return;
-    if (templateOf(draft) !== undefined && draft.gib !== "") {
+    if ((templateOf(draft) !== undefined || imageOf(draft) !== undefined) && draft.gib !== "") {
         const grow = () => api.put("/nodes/{node}/qemu/{vmid}/resize", { ...which, disk: "virtio0", size: `${draft.gib}G` });
         if (!(await run(`Grow the disk of ${draft.name}`, grow))) return;
     }
@@ -87,13 +89,14 @@ function Hardware(props: { draft: Draft; set: Set; errors: Errors }) {
     const bridges = useLoad("/nodes/{node}/network", { node: draft.node });
     const known = bridges.data?.filter((one) => one.type === "bridge").map((one) => one.iface) ?? [];
     const as = template ? "as the template" : undefined;
+    const image = imageOf(draft) !== undefined;
     return (
         <fieldset>
             <legend>Hardware</legend>
             <div class="columns">
                 <TextField label="Cores" type="number" min={1} value={draft.cores} onInput={(cores) => set({ cores })} error={errors.cores} placeholder={as} required={!template} />
                 <TextField label="Memory in MiB" type="number" min={16} value={draft.memory} onInput={(memory) => set({ memory })} error={errors.memory} placeholder={as} required={!template} />
-                <TextField label="Disk in GiB" type="number" min={1} value={draft.gib} onInput={(gib) => set({ gib })} error={errors.virtio0} placeholder={as} required={!template} />
+                <TextField label="Disk in GiB" type="number" min={1} value={draft.gib} onInput={(gib) => set({ gib })} error={errors.virtio0 ?? errors.size} placeholder={image ? "as the image" : as} required={!template && !image} />
                 {!template && <Choice label="Datastore" value={draft.store} onInput={(store) => set({ store })} options={stores.map((one) => [one.storage!, one.storage!])} />}
                 {!template && (
                     <Choice
@@ -125,10 +128,12 @@ function FirstStart(props: { draft: Draft; set: Set; errors: Errors }) {
 }
 
 function useSources(node: string): [string, string][] {
-    const isos = useIsos(node);
+    const isos = useVolumes(node, "iso");
+    const images = useVolumes(node, "import");
     const templates = guests.value.filter((guest) => guest.template === 1);
     return [
         ...templates.map((one): [string, string] => [`template:${one.vmid}`, `Template ${one.name ?? one.vmid}`]),
+        ...images.map((one): [string, string] => [`disk:${one.volid}`, `Disk image ${one.volid}`]),
         ...isos.map((one): [string, string] => [one.volid, `Installation image ${one.volid}`]),
         ["", "Nothing: an empty disk"],
     ];
@@ -158,7 +163,7 @@ export function CreateGuest(props: { done: () => void }) {
     const set = (change: Partial<Draft>) => setDraft((old) => ({ ...old, ...change }));
     useEffect(() => void api.get("/cluster/nextid").then((id) => set({ id }), () => {}), []);
     const sources = useSources(draft.node);
-    const from = (source: string) => set({ source, ...(source.startsWith("template:") ? TEMPLATE_SIZES : EMPTY_SIZES) });
+    const from = (source: string) => set({ source, ...(source.startsWith("template:") ? TEMPLATE_SIZES : source.startsWith("disk:") ? { ...EMPTY_SIZES, gib: "" } : EMPTY_SIZES) });
     const submit = async () => {
         if (!/^[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?$/.test(draft.name)) throw new Error("A name has letters, digits, hyphens and dots, as a host name has.");
         const template = templateOf(draft);
@@ -173,7 +178,7 @@ export function CreateGuest(props: { done: () => void }) {
                         <div class="columns">
                             <TextField label="Name" value={draft.name} onInput={(name) => set({ name })} error={errors.name} required autofocus />
                             <TextField label="ID" type="number" min={100} value={draft.id} onInput={(id) => set({ id })} error={errors.vmid ?? errors.newid} required />
-                            <Choice label="From" value={draft.source} onInput={from} options={sources} />
+                            <Choice label="From" value={draft.source} onInput={from} options={sources} hint="Images are uploaded on a datastore's page." />
                             {nodes.value.length > 1 && <Choice label="Node" value={draft.node} onInput={(node) => set({ node })} options={nodes.value.map((one) => [one.node!, one.node!])} />}
                         </div>
                     </fieldset>

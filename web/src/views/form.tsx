@@ -4,8 +4,7 @@
 import { useEffect, useState } from "preact/hooks";
 import { api } from "../api/client";
 import type { Resource } from "../api/types";
-import { ApiError } from "../api/client";
-import { names, reason, say } from "../state";
+import { fieldsOf, names, reason, say } from "../state";
 import { useLoad } from "../ui/load";
 import { Button, Check, Failure, TextArea, TextField } from "../ui/parts";
 
@@ -72,8 +71,10 @@ export function ConfigForm(props: { guest: Resource; name: string; keys: Key[] }
             say("good", `${props.name}: saved`);
             config.again();
         } catch (error) {
-            setErrors(error instanceof ApiError ? error.fields : {});
-            setRefused(reason(error));
+            const fields = fieldsOf(error);
+            const shown = Object.keys(fields).length > 0 && Object.keys(fields).every((name) => props.keys.some(({ key }) => key === name));
+            setErrors(fields);
+            setRefused(shown ? "Nothing is saved yet: what is marked above is not accepted." : reason(error));
         }
     };
     if (config.error !== undefined && config.data === undefined) return <Failure error={config.error} retry={config.again} />;
@@ -84,9 +85,9 @@ export function ConfigForm(props: { guest: Resource; name: string; keys: Key[] }
                 <Control key={entry.key} entry={entry} value={now[entry.key] ?? ""} set={(value) => setNow({ ...now, [entry.key]: value })} error={errors[entry.key]} />
             ))}
             {refused !== undefined && <p class="error" role="alert">{refused}</p>}
-            <footer>
+            <div class="footer">
                 <Button type="submit" kind="main" disabled={Object.keys(sent).length === 0}>Save</Button>
-            </footer>
+            </div>
         </form>
     );
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // Samples of a guest or a node as graphs. With fewer than two samples there is nothing to draw, and it says so.
-import { useMemo } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
+import type { JSX } from "preact";
 import type { Sample } from "../api/types";
 import { Chart } from "../ui/chart";
 import { percent } from "../ui/format";
@@ -18,6 +19,25 @@ function OneGraph(props: { samples: Sample[]; times: number[]; graph: Graph }) {
         [props.samples],
     );
     return <Chart title={props.graph.title} times={props.times} lines={lines} format={props.graph.format} max={props.graph.max} binary={props.graph.format !== percent} />;
+}
+
+export type Timeframe = "hour" | "day" | "week" | "month" | "year";
+const TIMEFRAMES: Timeframe[] = ["hour", "day", "week", "month", "year"];
+
+/** How far back the graphs go, and what it is chosen with. */
+export function useTimeframe(): [Timeframe, JSX.Element] {
+    const [frame, setFrame] = useState<Timeframe>("hour");
+    const choose = (
+        <label class="timeframe">
+            The last{" "}
+            <select value={frame} onInput={(event) => setFrame(event.currentTarget.value as Timeframe)}>
+                {TIMEFRAMES.map((one) => (
+                    <option key={one}>{one}</option>
+                ))}
+            </select>
+        </label>
+    );
+    return [frame, choose];
 }
 
 /** A graph of what nobody measures is left out. */

@@ -72,10 +72,10 @@ export function Groups() {
                         title: "",
                         cell: (one) => (
                             <>
-                                <Button kind="quiet" onClick={() => setOpen(one)}>
+                                <Button kind="quiet" label={`Members of ${one.groupid}`} onClick={() => setOpen(one)}>
                                     Members
                                 </Button>
-                                <Button kind="quiet" onClick={() => void run(`Remove group ${one.groupid}`, () => api.delete("/access/groups/{groupid}", { groupid: one.groupid })).then(list.again)}>
+                                <Button kind="quiet" label={`Remove ${one.groupid}`} onClick={() => void run(`Remove group ${one.groupid}`, () => api.delete("/access/groups/{groupid}", { groupid: one.groupid })).then(list.again)}>
                                     Remove
                                 </Button>
                             </>

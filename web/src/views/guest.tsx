@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import { api } from "../api/client";
 import type { Resource } from "../api/types";
-import { begin, go, guests, href, may, names, run } from "../state";
+import { begin, go, guests, href, lacks, names, run } from "../state";
 import { Button, Confirm, Dot, Tabs } from "../ui/parts";
 import { Backups } from "./backups";
 import { CloneGuest } from "./clone";
@@ -53,17 +53,18 @@ type Asked = "stop" | "reset" | "remove" | "template" | "clone" | undefined;
 function Power(props: { guest: Resource; ask: (what: Asked) => void }) {
     const { guest } = props;
     const name = guest.name ?? `VM ${guest.vmid}`;
-    const allowed = may("VM.PowerMgmt", `/vms/${guest.vmid}`);
+    const lacking = lacks("VM.PowerMgmt", `/vms/${guest.vmid}`);
+    const able = { disabled: lacking !== undefined, title: lacking };
     const act = (verb: "start" | "shutdown" | "reboot" | "suspend" | "resume", text: string) => () => void run(`${text} ${name}`, () => api.post(`/nodes/{node}/qemu/{vmid}/status/${verb}`, names(guest)));
-    if (guest.status === "paused") return <Button kind="main" disabled={!allowed} onClick={act("resume", "Resume")}>Resume</Button>;
-    if (guest.status !== "running") return <Button kind="main" disabled={!allowed} onClick={act("start", "Start")}>Start</Button>;
+    if (guest.status === "paused") return <Button kind="main" {...able} onClick={act("resume", "Resume")}>Resume</Button>;
+    if (guest.status !== "running") return <Button kind="main" {...able} onClick={act("start", "Start")}>Start</Button>;
     return (
         <>
-            <Button disabled={!allowed} onClick={act("shutdown", "Shut down")}>Shut down</Button>
-            <Button disabled={!allowed} onClick={act("reboot", "Restart")}>Restart</Button>
-            <Button disabled={!allowed} onClick={act("suspend", "Pause")}>Pause</Button>
-            <Button kind="danger" disabled={!allowed} onClick={() => props.ask("reset")} title="As the reset button of a PC: the guest is not asked">Reset</Button>
-            <Button kind="danger" disabled={!allowed} onClick={() => props.ask("stop")} title="As pulling the plug: the guest is not asked">Stop</Button>
+            <Button {...able} onClick={act("shutdown", "Shut down")}>Shut down</Button>
+            <Button {...able} onClick={act("reboot", "Restart")}>Restart</Button>
+            <Button {...able} onClick={act("suspend", "Pause")}>Pause</Button>
+            <Button kind="danger" disabled={able.disabled} onClick={() => props.ask("reset")} title={lacking ?? "As the reset button of a PC: the guest is not asked"}>Reset</Button>
+            <Button kind="danger" disabled={able.disabled} onClick={() => props.ask("stop")} title={lacking ?? "As pulling the plug: the guest is not asked"}>Stop</Button>
         </>
     );
 }
@@ -100,9 +101,16 @@ function Asked(props: { guest: Resource; asked: Asked; done: () => void }) {
 export function GuestView(props: { vmid: number; tab: string }) {
     const [asked, setAsked] = useState<Asked>();
     const guest = guests.value.find((one) => one.vmid === props.vmid);
-    if (guest === undefined) return <p class="empty">There is no VM {props.vmid}, or you may not see it.</p>;
+    if (guest === undefined)
+        return (
+            <>
+                <h1>VM {props.vmid}</h1>
+                <p class="empty">There is no VM {props.vmid}, or you may not see it. The list at the side has those that you may.</p>
+            </>
+        );
     const path = `/vms/${props.vmid}`;
-    const stopped = guest.status === "stopped";
+    const noClone = lacks("VM.Clone", path);
+    const lacking = lacks("VM.Allocate", path) ?? (guest.status === "stopped" ? undefined : "Stop it first");
     return (
         <>
             <div class="title">
@@ -112,13 +120,13 @@ export function GuestView(props: { vmid: number; tab: string }) {
                 <span class="state">{guest.lock !== undefined ? `locked: ${guest.lock}` : guest.template === 1 ? "template" : guest.status}</span>
                 <div class="actions">
                     {guest.template !== 1 && <Power guest={guest} ask={setAsked} />}
-                    <Button disabled={!may("VM.Clone", path)} onClick={() => setAsked("clone")}>Clone</Button>
+                    <Button disabled={noClone !== undefined} title={noClone} onClick={() => setAsked("clone")}>Clone</Button>
                     {guest.template !== 1 && (
-                        <Button disabled={!stopped || !may("VM.Allocate", path)} title={stopped ? undefined : "Stop it first"} onClick={() => setAsked("template")}>
-                            Template
+                        <Button disabled={lacking !== undefined} title={lacking} onClick={() => setAsked("template")}>
+                            Make template
                         </Button>
                     )}
-                    <Button kind="danger" disabled={!stopped || !may("VM.Allocate", path)} title={stopped ? undefined : "Stop it first"} onClick={() => setAsked("remove")}>
+                    <Button kind="danger" disabled={lacking !== undefined} title={lacking} onClick={() => setAsked("remove")}>
                         Remove
                     </Button>
                 </div>

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 // What the machine is made of: processors, memory, disks, network cards. Each row is edited by itself; what
-// a running guest takes only at its next start is said by the server ("pending").
+// a running guest takes only at its next start ("pending") stands beside what it has now, and can be taken back.
 import { useState } from "preact/hooks";
 import { api } from "../api/client";
-import type { Config, Resource } from "../api/types";
-import { begin, may, names, storages } from "../state";
+import type { Config, Pending, Resource } from "../api/types";
+import { begin, lacks, names, run, storages } from "../state";
 import { pairs } from "../ui/format";
 import { type Loaded, useLoad } from "../ui/load";
 import { Button, Check, Choice, Confirm, Dialog, Failure, Table, TextField } from "../ui/parts";
-import { useIsos } from "./isos";
+import { useVolumes } from "./volumes";
 
 const CONFIG = "/nodes/{node}/qemu/{vmid}/config";
 const DISK = /^(virtio|scsi|sata|ide)\d+$/;
@@ -18,12 +18,53 @@ interface Item {
     key: string;
     kind: string;
     text: string;
+    /** What it becomes at the next start; "" where it goes. */
+    next?: string;
+}
+
+const shown = (key: string, config: Config) => itemsOf(config).find((item) => item.key === key)?.text;
+
+/** The rows as they are now, with what waits. */
+function withPending(config: Config, pending: Pending[]): Item[] {
+    const waiting = pending.filter((one) => one.pending !== undefined || one.delete !== undefined);
+    const now: Config = { ...config };
+    const next: Config = { ...config };
+    for (const one of waiting) {
+        if (one.value === undefined) delete now[one.key];
+        else now[one.key] = one.value as string | number;
+        if (one.pending === undefined) delete next[one.key];
+        else next[one.key] = one.pending as string | number;
+    }
+    const items = itemsOf(now);
+    for (const item of items) {
+        const then = shown(item.key, next) ?? "";
+        if (then !== item.text) item.next = then;
+    }
+    return [...items, ...itemsOf(next).filter((item) => !items.some(({ key }) => key === item.key)).map((item) => ({ ...item, text: "", next: item.text }))];
+}
+
+/** What takes a change that waits back: the value that the running guest has, for each key of the row. */
+function takenBack(item: Item, pending: Pending[]): Record<string, string> {
+    const keys = item.key === "cores" ? ["cores", "sockets", "cpu"] : [item.key];
+    const back: Record<string, string> = {};
+    const gone: string[] = [];
+    for (const one of pending.filter(({ key, pending: next, delete: leaves }) => keys.includes(key) && (next !== undefined || leaves !== undefined)))
+        if (one.value === undefined) gone.push(one.key);
+        else back[one.key] = String(one.value);
+    return gone.length > 0 ? { ...back, delete: gone.join(",") } : back;
+}
+
+function processors(config: Config): string {
+    const sockets = Number(config.sockets ?? 1);
+    const cores = Number(config.cores ?? 1);
+    const each = cores === 1 ? "1 core" : `${cores} cores`;
+    return `${sockets === 1 ? each : `${sockets} sockets of ${each}`}, model ${config.cpu ?? "host"}`;
 }
 
 function itemsOf(config: Config): Item[] {
     const items: Item[] = [
         { key: "memory", kind: "Memory", text: `${config.memory ?? 512} MiB` },
-        { key: "cores", kind: "Processors", text: `${config.sockets ?? 1} × ${config.cores ?? 1} (${config.cpu ?? "host"})` },
+        { key: "cores", kind: "Processors", text: processors(config) },
     ];
     for (const [key, value] of Object.entries(config).sort(([a], [b]) => a.localeCompare(b, "en", { numeric: true }))) {
         if (DISK.test(key)) items.push({ key, kind: String(value).includes("media=cdrom") ? "Drive" : "Disk", text: String(value) });
@@ -122,7 +163,7 @@ function NetworkDialog(props: Changing & { item?: Item }) {
 /** A drive for an installation image, filled or empty. */
 function DriveDialog(props: Changing & { item?: Item }) {
     const key = props.item?.key ?? free(props.config, "ide");
-    const images = useIsos(props.guest.node ?? "");
+    const images = useVolumes(props.guest.node ?? "", "iso");
     const [image, setImage] = useState(props.item === undefined ? "none" : (pairs(props.item.text)[0]?.[1] ?? "none"));
     const options = [...new Set(["none", ...images.map((one) => one.volid), image])];
     const save = () => begin(`Drive ${key}`, () => api.post(CONFIG, { ...names(props.guest), [key]: `${image},media=cdrom`, digest: props.config.digest }), props.changed);
@@ -146,11 +187,11 @@ function Grow(props: { guest: Resource; disk: string; text: string; done: () => 
 
 type Open = { what: "memory" | "cores" | "disk" | "net" | "drive"; item?: Item } | { what: "grow" | "remove"; item: Item } | undefined;
 
-function Opened(props: { open: Open; guest: Resource; config: Loaded<Config>; done: () => void }) {
+function Opened(props: { open: Open; guest: Resource; config: Loaded<Config>; done: () => void; changed: () => void }) {
     const { open, guest } = props;
     const config = props.config.data;
     if (open === undefined || config === undefined) return null;
-    const changing = { guest, config, done: props.done, changed: props.config.again };
+    const changing = { guest, config, done: props.done, changed: props.changed };
     switch (open.what) {
         case "memory":
             return <MemoryDialog {...changing} />;
@@ -163,35 +204,59 @@ function Opened(props: { open: Open; guest: Resource; config: Loaded<Config>; do
         case "drive":
             return <DriveDialog {...changing} item={open.item} />;
         case "grow":
-            return <Grow guest={guest} disk={open.item.key} text={open.item.text} done={props.done} changed={props.config.again} />;
+            return <Grow guest={guest} disk={open.item.key} text={open.item.text} done={props.done} changed={props.changed} />;
         case "remove":
             return (
                 <Confirm
                     title={`Remove ${open.item.key}?`}
-                    text={`${open.item.text} is taken out of the VM. A disk stays in its datastore as unused.`}
+                    text={`${open.item.text || open.item.next} is taken out of the VM. A disk stays in its datastore as unused.`}
                     submit="Remove"
                     done={props.done}
-                    onSubmit={() => begin(`Remove ${open.item.key}`, () => api.post(CONFIG, { ...names(guest), delete: open.item.key }), props.config.again)}
+                    onSubmit={() => begin(`Remove ${open.item.key}`, () => api.post(CONFIG, { ...names(guest), delete: open.item.key }), props.changed)}
                 />
             );
     }
 }
 
+function value(item: Item) {
+    return (
+        <span class="wrap">
+            {item.text}
+            {item.next !== undefined && (
+                <span class="pending">
+                    {item.text === "" ? "" : " "}at the next start: <b>{item.next === "" ? "gone" : item.next}</b>
+                </span>
+            )}
+        </span>
+    );
+}
+
 export function Hardware(props: { guest: Resource }) {
     const config = useLoad(CONFIG, names(props.guest), 5000);
+    const pending = useLoad("/nodes/{node}/qemu/{vmid}/pending", names(props.guest), 5000);
     const [open, setOpen] = useState<Open>();
     if (config.error !== undefined && config.data === undefined) return <Failure error={config.error} retry={config.again} />;
     const at = `/vms/${props.guest.vmid}`;
+    const again = () => {
+        config.again();
+        pending.again();
+    };
     const close = () => {
         setOpen(undefined);
-        config.again();
+        again();
     };
+    const takeBack = (item: Item) => void run(`Take back the change of ${item.key}`, () => api.put(CONFIG, { ...names(props.guest), ...takenBack(item, pending.data ?? []) })).then(again);
+    const rows = config.data === undefined ? [] : withPending(config.data, pending.data ?? []);
+    const disk = lacks("VM.Config.Disk", at);
+    const network = lacks("VM.Config.Network", at);
+    const drive = lacks("VM.Config.CDROM", at);
     const edits: Record<string, "memory" | "cores" | "net" | "drive"> = { Memory: "memory", Processors: "cores", "Network card": "net", Drive: "drive" };
     const actions = (item: Item) => {
         const what = edits[item.kind];
         return (
             <>
                 {what !== undefined && <Button kind="quiet" label={`Edit ${item.key}`} onClick={() => setOpen({ what, item })}>Edit</Button>}
+                {item.next !== undefined && <Button kind="quiet" label={`Take back ${item.key}`} onClick={() => takeBack(item)}>Take back</Button>}
                 {item.kind === "Disk" && <Button kind="quiet" label={`Grow ${item.key}`} onClick={() => setOpen({ what: "grow", item })}>Grow</Button>}
                 {item.kind !== "Memory" && item.kind !== "Processors" && <Button kind="quiet" label={`Remove ${item.key}`} onClick={() => setOpen({ what: "remove", item })}>Remove</Button>}
             </>
@@ -200,23 +265,23 @@ export function Hardware(props: { guest: Resource }) {
     return (
         <>
             <div class="actions">
-                <Button disabled={!may("VM.Config.Disk", at)} onClick={() => setOpen({ what: "disk" })}>Add disk</Button>
-                <Button disabled={!may("VM.Config.Network", at)} onClick={() => setOpen({ what: "net" })}>Add network card</Button>
-                <Button disabled={!may("VM.Config.CDROM", at)} onClick={() => setOpen({ what: "drive" })}>Add drive</Button>
+                <Button disabled={disk !== undefined} title={disk} onClick={() => setOpen({ what: "disk" })}>Add disk</Button>
+                <Button disabled={network !== undefined} title={network} onClick={() => setOpen({ what: "net" })}>Add network card</Button>
+                <Button disabled={drive !== undefined} title={drive} onClick={() => setOpen({ what: "drive" })}>Add drive</Button>
             </div>
             <Table
                 name="Hardware"
-                rows={config.data === undefined ? [] : itemsOf(config.data)}
+                rows={rows}
                 id={(item) => item.key}
                 empty="…"
                 columns={[
                     { title: "What", cell: (item) => item.kind },
                     { title: "Key", cell: (item) => <code>{item.key}</code> },
-                    { title: "Value", cell: (item) => <span class="wrap">{item.text}</span> },
+                    { title: "Value", cell: value },
                     { title: "", cell: actions },
                 ]}
             />
-            <Opened open={open} guest={props.guest} config={config} done={close} />
+            <Opened open={open} guest={props.guest} config={config} done={close} changed={again} />
         </>
     );
 }

@@ -4,7 +4,7 @@ import { history } from "../history";
 import { duration, percent, rate, size } from "../ui/format";
 import { useLoad } from "../ui/load";
 import { type Column, Dot, Facts, Failure, Meter, Table } from "../ui/parts";
-import { Graphs } from "./graphs";
+import { Graphs, useTimeframe } from "./graphs";
 import { TaskList } from "./tasks";
 
 const networks: Column<Iface>[] = [
@@ -41,7 +41,8 @@ function Status(props: { status: NodeStatus }) {
 export function NodeView(props: { node: string }) {
     const { node } = props;
     const status = useLoad("/nodes/{node}/status", { node }, 3000);
-    const averages = useLoad("/nodes/{node}/rrddata", { node, timeframe: "hour", cf: "AVERAGE" }, 60000);
+    const [timeframe, chooseTimeframe] = useTimeframe();
+    const averages = useLoad("/nodes/{node}/rrddata", { node, timeframe, cf: "AVERAGE" }, 60000);
     const network = useLoad("/nodes/{node}/network", { node });
     const samples = history(`node/${node}`, averages.data ?? []);
     return (
@@ -49,6 +50,7 @@ export function NodeView(props: { node: string }) {
             <h1>Node {props.node}</h1>
             {status.error !== undefined && <Failure error={status.error} retry={status.again} />}
             {status.data !== undefined && <Status status={status.data} />}
+            {chooseTimeframe}
             <Graphs
                 samples={samples}
                 graphs={[

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 // The first view: what runs, how full the nodes and datastores are, what happened last.
+import { useState } from "preact/hooks";
 import type { Resource } from "../api/types";
 import { guests, href, nodes, storages } from "../state";
 import { duration, percent, size } from "../ui/format";
-import { type Column, Dot, Meter, Table } from "../ui/parts";
+import { type Column, Dot, Meter, Table, Tags } from "../ui/parts";
+import { BulkActions } from "./bulk";
 import { RecentTasks } from "./tasks";
 
 const columns: Column<Resource>[] = [
@@ -11,7 +13,7 @@ const columns: Column<Resource>[] = [
     {
         title: "Name",
         cell: (guest) => (
-            <a href={href("guest", guest.vmid!)}>
+            <a class="name" href={href("guest", guest.vmid!)} title={guest.name}>
                 <Dot status={guest.status} /> {guest.name ?? `VM ${guest.vmid}`}
             </a>
         ),
@@ -20,9 +22,9 @@ const columns: Column<Resource>[] = [
     { title: "State", cell: (guest) => (guest.template === 1 ? "template" : (guest.lock ?? guest.status)), by: (guest) => guest.status ?? "" },
     { title: "Node", cell: (guest) => guest.node, by: (guest) => guest.node ?? "" },
     { title: "CPU", cell: (guest) => (guest.status === "running" ? `${percent(guest.cpu)} of ${guest.maxcpu}` : "–"), by: (guest) => guest.cpu ?? 0, number: true },
-    { title: "Memory", cell: (guest) => (guest.status === "running" ? `${size(guest.mem)} of ${size(guest.maxmem)}` : size(guest.maxmem)), by: (guest) => guest.mem ?? 0, number: true },
+    { title: "Memory", cell: (guest) => (guest.status === "running" ? `${size(guest.maxmem)}, ${size(guest.mem)} in use` : size(guest.maxmem)), by: (guest) => guest.maxmem ?? 0, number: true },
     { title: "Up", cell: (guest) => (guest.uptime ? duration(guest.uptime) : "–"), by: (guest) => guest.uptime ?? 0, number: true },
-    { title: "Tags", cell: (guest) => guest.tags?.split(";").map((tag) => <span class="tag">{tag}</span>), by: (guest) => guest.tags ?? "" },
+    { title: "Tags", cell: (guest) => <Tags of={guest} />, by: (guest) => guest.tags ?? "" },
 ];
 
 function Count(props: { text: string; count: number }) {
@@ -35,7 +37,9 @@ function Count(props: { text: string; count: number }) {
 }
 
 export function Overview() {
+    const [chosen, choose] = useState(new Set<string>());
     const machines = guests.value.filter((guest) => guest.template !== 1);
+    const picked = machines.filter((guest) => chosen.has(guest.id));
     return (
         <>
             <h1>Overview</h1>
@@ -64,7 +68,16 @@ export function Overview() {
                 ))}
             </section>
             <h2>Guests</h2>
-            <Table name="Guests" rows={guests.value} columns={columns} id={(guest) => guest.id} empty="No guests yet. Create VM, above, makes the first one." filter />
+            {picked.length > 0 && <BulkActions guests={picked} done={() => choose(new Set())} />}
+            <Table
+                name="Guests"
+                rows={guests.value}
+                columns={columns}
+                id={(guest) => guest.id}
+                empty="No guests yet. Create VM, above, makes the first one."
+                filter
+                choosing={{ chosen, choose, name: (guest) => guest.name ?? String(guest.vmid), not: (guest) => guest.template === 1 }}
+            />
             <RecentTasks />
         </>
     );

@@ -7,6 +7,7 @@ import { Button } from "../ui/parts";
 import { Access } from "./access";
 import { CreateGuest } from "./create";
 import { GuestView } from "./guest";
+import { Help } from "./help";
 import { Login } from "./login";
 import { NodeView } from "./node";
 import { Overview } from "./overview";
@@ -51,7 +52,8 @@ function Messages() {
 }
 
 function Header() {
-    const [creating, setCreating] = useState(false);
+    const [open, setOpen] = useState<"create" | "help">();
+    const done = () => setOpen(undefined);
     const at = place.value[0];
     const link = (to: string, text: string) => (
         <a href={href(to)} aria-current={at === to ? "page" : undefined}>
@@ -71,15 +73,19 @@ function Header() {
                 {link("access", "Users and rights")}
                 <a href="/api.html">Interface</a>
             </nav>
-            <Button kind="main" onClick={() => setCreating(true)}>
+            <Button kind="main" onClick={() => setOpen("create")}>
                 Create VM
             </Button>
             <Theme />
+            <Button kind="quiet" onClick={() => setOpen("help")}>
+                Help
+            </Button>
             <span class="who">{user.value}</span>
             <Button kind="quiet" onClick={logOut}>
                 Log out
             </Button>
-            {creating && <CreateGuest done={() => setCreating(false)} />}
+            {open === "create" && <CreateGuest done={done} />}
+            {open === "help" && <Help done={done} />}
         </header>
     );
 }

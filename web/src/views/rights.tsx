@@ -64,7 +64,7 @@ export function Rights() {
                     {
                         title: "",
                         cell: (one) => (
-                            <Button kind="quiet" onClick={() => take(one)}>
+                            <Button kind="quiet" label={`Take ${one.roleid} at ${one.path} from ${one.ugid}`} onClick={() => take(one)}>
                                 Take away
                             </Button>
                         ),

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 // The logged-in user's own account: password and second factor.
 import { useMemo, useState } from "preact/hooks";
+import { encode } from "uqr";
 import { api } from "../api/client";
 import { run, user } from "../state";
 import { useLoad } from "../ui/load";
@@ -14,6 +15,18 @@ function newSecret(): string {
     return Array.from(random, (byte) => BASE32[byte % 32]).join("");
 }
 
+/** Dark on light in both colour schemes, with the margin that cameras want: as inverted ones few read it. */
+function QrCode(props: { of: string }) {
+    const { data, size } = useMemo(() => encode(props.of, { ecc: "M", border: 4 }), [props.of]);
+    const path = data.flatMap((row, y) => row.map((dark, x) => (dark ? `M${x} ${y}h1v1h-1z` : ""))).join("");
+    return (
+        <svg class="qr" role="img" aria-label="QR code of the secret" viewBox={`0 0 ${size} ${size}`} shape-rendering="crispEdges">
+            <path d={`M0 0h${size}v${size}h-${size}z`} fill="#fff" />
+            <path d={path} fill="#000" />
+        </svg>
+    );
+}
+
 function AddFactor(props: { done: () => void }) {
     const secret = useMemo(newSecret, []);
     const [code, setCode] = useState("");
@@ -24,7 +37,9 @@ function AddFactor(props: { done: () => void }) {
         <Dialog title="Add a second factor" submit="Add" done={props.done} onSubmit={add}>
             {(errors) => (
                 <>
-                    <p>Put this secret into your authenticator, then type the code that it shows.</p>
+                    <p>Let your authenticator look at this, then type the code that it shows.</p>
+                    <QrCode of={uri} />
+                    <p class="note">Where it cannot look, this secret is typed into it:</p>
                     <p>
                         <code class="secret">{secret.replace(/(.{4})/g, "$1 ").trim()}</code>
                     </p>
@@ -55,9 +70,9 @@ function ChangePassword() {
             <input type="text" hidden autocomplete="username" value={user.value} readOnly />
             <TextField label="Present password" type="password" value={old} onInput={setOld} autocomplete="current-password" required />
             <TextField label="New password" type="password" value={password} onInput={setPassword} autocomplete="new-password" required />
-            <footer>
+            <div class="footer">
                 <Button type="submit">Change</Button>
-            </footer>
+            </div>
         </form>
     );
 }
@@ -81,7 +96,7 @@ export function Self() {
                     {
                         title: "",
                         cell: (one) => (
-                            <Button kind="quiet" onClick={() => void run("Remove the second factor", () => api.delete("/access/tfa/{userid}/{id}", { userid, id: one.id })).then(factors.again)}>
+                            <Button kind="quiet" label={`Remove ${one.description ?? one.type}`} onClick={() => void run("Remove the second factor", () => api.delete("/access/tfa/{userid}/{id}", { userid, id: one.id })).then(factors.again)}>
                                 Remove
                             </Button>
                         ),

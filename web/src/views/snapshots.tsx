@@ -2,7 +2,7 @@
 import { useState } from "preact/hooks";
 import { api } from "../api/client";
 import type { Resource } from "../api/types";
-import { begin, may, names } from "../state";
+import { begin, lacks, may, names } from "../state";
 import { time } from "../ui/format";
 import { useLoad } from "../ui/load";
 import { Button, Confirm, Dialog, Failure, Table, TextArea, TextField } from "../ui/parts";
@@ -43,7 +43,7 @@ export function Snapshots(props: { guest: Resource }) {
     return (
         <>
             <div class="actions">
-                <Button kind="main" disabled={!allowed} onClick={() => setOpen({ what: "take" })}>Take snapshot</Button>
+                <Button kind="main" disabled={!allowed} title={lacks("VM.Snapshot", `/vms/${props.guest.vmid}`)} onClick={() => setOpen({ what: "take" })}>Take snapshot</Button>
             </div>
             <Table
                 name="Snapshots"
@@ -59,8 +59,8 @@ export function Snapshots(props: { guest: Resource }) {
                         title: "",
                         cell: (one) => (
                             <>
-                                <Button kind="quiet" disabled={!may("VM.Snapshot.Rollback", `/vms/${props.guest.vmid}`) && !allowed} onClick={() => setOpen({ what: "back", name: one.name })}>Go back</Button>
-                                <Button kind="quiet" disabled={!allowed} onClick={() => setOpen({ what: "remove", name: one.name })}>Remove</Button>
+                                <Button kind="quiet" label={`Go back to ${one.name}`} disabled={!may("VM.Snapshot.Rollback", `/vms/${props.guest.vmid}`) && !allowed} onClick={() => setOpen({ what: "back", name: one.name })}>Go back</Button>
+                                <Button kind="quiet" label={`Remove ${one.name}`} disabled={!allowed} title={lacks("VM.Snapshot", `/vms/${props.guest.vmid}`)} onClick={() => setOpen({ what: "remove", name: one.name })}>Remove</Button>
                             </>
                         ),
                     },

@@ -1,53 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-// A datastore: how full it is, what lies in it, upload with progress, removal.
-import { useRef, useState } from "preact/hooks";
-import { api, upload } from "../api/client";
+// A datastore: how full it is, what lies in it, files that come and go, the datastore's own removal.
+import { useState } from "preact/hooks";
+import { api } from "../api/client";
 import type { Volume } from "../api/types";
-import { begin, may, run } from "../state";
-import { percent, size, time } from "../ui/format";
+import { begin, go, lacks, refresh, say } from "../state";
+import { size, time } from "../ui/format";
 import { useLoad } from "../ui/load";
 import { Button, Confirm, Failure, Meter, Table } from "../ui/parts";
-
-/** What a file is to be, by its name. */
-function contentOf(name: string): string {
-    if (/\.(iso|img)$/i.test(name)) return "iso";
-    if (/\.(ya?ml|json|sh)$/i.test(name)) return "snippets";
-    if (/\.(qcow2|raw|vmdk|vdi|vhdx)$/i.test(name)) return "import";
-    return "iso";
-}
-
-function Upload(props: { node: string; storage: string; done: () => void }) {
-    const input = useRef<HTMLInputElement>(null);
-    const [progress, setProgress] = useState<number>();
-    const send = async (file: File | undefined) => {
-        if (file === undefined) return;
-        setProgress(0);
-        await run(`Upload ${file.name}`, () => upload(props.node, props.storage, contentOf(file.name), file, setProgress));
-        setProgress(undefined);
-        props.done();
-    };
-    return (
-        <>
-            <input ref={input} type="file" hidden aria-label="File to upload" onChange={(event) => void send(event.currentTarget.files?.[0])} />
-            <Button kind="main" disabled={progress !== undefined} onClick={() => input.current?.click()}>
-                Upload
-            </Button>
-            {progress !== undefined && (
-                <label class="progress">
-                    <progress value={progress} max={1} /> {percent(progress)}
-                </label>
-            )}
-        </>
-    );
-}
+import { FetchDialog, UploadDialog } from "./upload";
 
 export function StorageView(props: { node: string; storage: string }) {
     const { node, storage } = props;
     const status = useLoad("/nodes/{node}/storage/{storage}/status", { node, storage }, 5000);
     const content = useLoad("/nodes/{node}/storage/{storage}/content", { node, storage }, 5000);
-    const [removing, setRemoving] = useState<Volume>();
+    const [open, setOpen] = useState<"upload" | "fetch" | "forget" | Volume>();
     const done = () => {
-        setRemoving(undefined);
+        setOpen(undefined);
         content.again();
     };
     if (status.error !== undefined && status.data === undefined)
@@ -57,7 +25,17 @@ export function StorageView(props: { node: string; storage: string }) {
                 <Failure error={status.error} retry={status.again} />
             </>
         );
-    const allowed = may("Datastore.Allocate", `/storage/${props.storage}`);
+    const at = `/storage/${storage}`;
+    const lackingRemove = lacks("Datastore.Allocate", at);
+    const lackingAdd = lacks("Datastore.AllocateTemplate", at);
+    const keeps = status.data?.content.split(",") ?? [];
+    const target = { node, storage, keeps, changed: content.again, done };
+    const forget = async () => {
+        await api.delete("/storage/{storage}", { storage });
+        say("good", `Datastore ${storage}: removed from the configuration`);
+        await refresh();
+        go();
+    };
     return (
         <>
             <h1>Datastore {props.storage}</h1>
@@ -66,13 +44,15 @@ export function StorageView(props: { node: string; storage: string }) {
                     <div class="card">
                         <Meter label="Space" used={status.data.used} total={status.data.total} text={`${size(status.data.used)} of ${size(status.data.total)}`} />
                         <p class="note">
-                            {status.data.type} · keeps {status.data.content.split(",").join(", ")}
+                            {status.data.type === "dir" ? "A directory" : status.data.type} · keeps {keeps.join(", ")}
                         </p>
                     </div>
                 </section>
             )}
             <div class="actions">
-                <Upload node={node} storage={storage} done={content.again} />
+                <Button kind="main" disabled={lackingAdd !== undefined} title={lackingAdd} onClick={() => setOpen("upload")}>Upload</Button>
+                <Button disabled={lackingAdd !== undefined} title={lackingAdd} onClick={() => setOpen("fetch")}>Fetch from an address</Button>
+                <Button kind="danger" disabled={lackingRemove !== undefined} title={lackingRemove ?? "Its files stay where they are"} onClick={() => setOpen("forget")}>Remove datastore</Button>
             </div>
             {content.error !== undefined && <Failure error={content.error} retry={content.again} />}
             <Table
@@ -89,16 +69,21 @@ export function StorageView(props: { node: string; storage: string }) {
                     { title: "Size", cell: (one) => size(one.size), by: (one) => one.size, number: true },
                     { title: "Used", cell: (one) => size(one.used), by: (one) => one.used ?? 0, number: true },
                     { title: "Made", cell: (one) => time(one.ctime), by: (one) => one.ctime ?? 0 },
-                    { title: "", cell: (one) => <Button kind="quiet" disabled={!allowed} onClick={() => setRemoving(one)}>Remove</Button> },
+                    { title: "", cell: (one) => <Button kind="quiet" label={`Remove ${one.volid}`} disabled={lackingRemove !== undefined} title={lackingRemove} onClick={() => setOpen(one)}>Remove</Button> },
                 ]}
             />
-            {removing !== undefined && (
+            {open === "upload" && <UploadDialog {...target} />}
+            {open === "fetch" && <FetchDialog {...target} />}
+            {open === "forget" && (
+                <Confirm title={`Remove the datastore ${storage}?`} text="The node forgets it. What lies in its folder stays there; a datastore that a VM's disk lies in is not removed." typed={storage} submit="Remove" done={done} onSubmit={forget} />
+            )}
+            {typeof open === "object" && (
                 <Confirm
                     title="Remove this volume?"
-                    text={`${removing.volid} is deleted. A volume that a VM uses is not.`}
+                    text={`${open.volid} is deleted. A volume that a VM uses is not.`}
                     submit="Remove"
                     done={done}
-                    onSubmit={() => begin(`Remove ${removing.volid}`, () => api.delete("/nodes/{node}/storage/{storage}/content/{volume*}", { node, storage, volume: removing.volid }), content.again)}
+                    onSubmit={() => begin(`Remove ${open.volid}`, () => api.delete("/nodes/{node}/storage/{storage}/content/{volume*}", { node, storage, volume: open.volid }), content.again)}
                 />
             )}
         </>

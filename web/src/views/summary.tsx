@@ -6,8 +6,8 @@ import { names } from "../state";
 import { useEffect, useState } from "preact/hooks";
 import { duration, percent, rate, size } from "../ui/format";
 import { useLoad } from "../ui/load";
-import { Facts, Failure, Meter } from "../ui/parts";
-import { Graphs } from "./graphs";
+import { Facts, Failure, Meter, Tags } from "../ui/parts";
+import { Graphs, useTimeframe } from "./graphs";
 
 /** Addresses as the guest's agent tells them; why there are none where it does not answer. */
 function useAddresses(guest: Resource): string {
@@ -29,7 +29,9 @@ function useAddresses(guest: Resource): string {
 export function Summary(props: { guest: Resource }) {
     const { guest } = props;
     const config = useLoad("/nodes/{node}/qemu/{vmid}/config", names(guest));
-    const averages = useLoad("/nodes/{node}/qemu/{vmid}/rrddata", { ...names(guest), timeframe: "hour", cf: "AVERAGE" }, 60000);
+    const [timeframe, chooseTimeframe] = useTimeframe();
+    const averages = useLoad("/nodes/{node}/qemu/{vmid}/rrddata", { ...names(guest), timeframe, cf: "AVERAGE" }, 60000);
+    const running = guest.status === "running";
     const samples = history(guest.id, averages.data ?? []);
     const addresses = useAddresses(guest);
     if (config.error !== undefined) return <Failure error={config.error} retry={config.again} />;
@@ -37,9 +39,14 @@ export function Summary(props: { guest: Resource }) {
         <>
             <section class="cards">
                 <div class="card">
-                    <Meter label="CPU" used={guest.status === "running" ? guest.cpu : 0} total={1} text={guest.maxcpu === 1 ? "1 vCPU" : `${guest.maxcpu ?? "?"} vCPUs`} />
-                    <Meter label="Memory on the node" calm used={guest.mem ?? 0} total={guest.maxmem} text={`${size(guest.mem ?? 0)} of ${size(guest.maxmem)}`} />
-                    <Meter label="Disk" used={guest.disk} total={guest.maxdisk} text={size(guest.maxdisk)} />
+                    <Meter label="CPU" used={running ? guest.cpu : undefined} total={1} text={guest.maxcpu === 1 ? "1 vCPU" : `${guest.maxcpu ?? "?"} vCPUs`} />
+                    <Facts
+                        rows={[
+                            ["Memory", size(guest.maxmem)],
+                            ["On the node", running ? `${size(guest.mem)}, with what the machine itself needs` : "none while it does not run"],
+                            ["First disk", size(guest.maxdisk)],
+                        ]}
+                    />
                 </div>
                 <div class="card">
                     <Facts
@@ -49,7 +56,7 @@ export function Summary(props: { guest: Resource }) {
                             ["Node", guest.node],
                             ["Addresses", addresses],
                             ["Pool", guest.pool ?? "–"],
-                            ["Tags", guest.tags ?? "–"],
+                            ["Tags", <Tags of={guest} />],
                         ]}
                     />
                 </div>
@@ -60,12 +67,13 @@ export function Summary(props: { guest: Resource }) {
                     </div>
                 )}
             </section>
+            {running && chooseTimeframe}
             <Graphs
                 samples={samples}
-                none={guest.status === "running" ? undefined : "The VM does not run: there is nothing to measure."}
+                none={running ? undefined : "The VM does not run: there is nothing to measure."}
                 graphs={[
                     { title: "CPU", lines: [["used", (one) => one.cpu]], format: percent, max: 1 },
-                    { title: "Memory", lines: [["used", (one) => one.mem]], format: size },
+                    { title: "Memory on the node", lines: [["used", (one) => one.mem]], format: size },
                     { title: "Network", lines: [["in", (one) => one.netin], ["out", (one) => one.netout]], format: rate },
                     { title: "Disk", lines: [["read", (one) => one.diskread], ["written", (one) => one.diskwrite]], format: rate },
                 ]}

@@ -4,30 +4,30 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { api, type ParametersOf } from "../api/client";
 import type { Task } from "../api/types";
 import { guests, nodeOf, run } from "../state";
-import { duration, taskName, time } from "../ui/format";
+import { duration, percent, taskName, time } from "../ui/format";
 import { type Loaded, useLoad } from "../ui/load";
-import { Button, type Column, Failure, Table } from "../ui/parts";
+import { Button, type Column, Failure, Table, useModal } from "../ui/parts";
 
 const LOG_LINES_AT_ONCE = 5000;
 const LOG_EVERY_MS = 1000;
 
 function outcome(task: Task) {
-    if (task.endtime === undefined) return <span class="state busy">running</span>;
+    if (task.endtime === undefined) return <span class="state busy">running{task.progress === undefined ? "" : `, ${percent(task.progress)}`}</span>;
     return <span class={task.status === "OK" ? "state good" : "state bad"}>{task.status}</span>;
 }
 
 /** A guest is called by its name, where it still is there. */
 function object(task: Task): string {
     const guest = guests.value.find((one) => String(one.vmid) === task.id);
-    return guest?.name === undefined ? task.id : `${guest.name} (${task.id})`;
+    return guest?.name === undefined ? task.id || "–" : `${guest.name} (${task.id})`;
 }
 
 function columns(open: (upid: string) => void): Column<Task>[] {
     return [
         { title: "Start", cell: (task) => time(task.starttime), by: (task) => task.starttime },
-        { title: "Took", cell: (task) => duration((task.endtime ?? Date.now() / 1000) - task.starttime), by: (task) => (task.endtime ?? Infinity) - task.starttime, number: true },
+        { title: "Took", cell: (task) => duration(Math.max(0, (task.endtime ?? Date.now() / 1000) - task.starttime)), by: (task) => (task.endtime ?? Infinity) - task.starttime, number: true },
         { title: "What", cell: (task) => taskName(task.type), by: (task) => taskName(task.type) },
-        { title: "Of", cell: object, by: (task) => task.id },
+        { title: "Of", cell: (task) => <span class="name" title={object(task)}>{object(task)}</span>, by: (task) => task.id },
         { title: "User", cell: (task) => task.user, by: (task) => task.user },
         { title: "Result", cell: outcome, by: (task) => task.status ?? "" },
         {
@@ -42,12 +42,11 @@ function columns(open: (upid: string) => void): Column<Task>[] {
 }
 
 function TaskLog(props: { upid: string; done: () => void }) {
-    const dialog = useRef<HTMLDialogElement>(null);
+    const dialog = useModal();
     const end = useRef<HTMLDivElement>(null);
     const which = { node: nodeOf(props.upid), upid: props.upid };
     const state = useLoad("/nodes/{node}/tasks/{upid}/status", which, LOG_EVERY_MS);
     const log = useLoad("/nodes/{node}/tasks/{upid}/log", { ...which, limit: LOG_LINES_AT_ONCE }, LOG_EVERY_MS);
-    useEffect(() => dialog.current?.showModal(), []);
     useEffect(() => end.current?.scrollIntoView(), [log.data?.length]);
     const running = state.data?.status === "running";
     return (
@@ -62,14 +61,14 @@ function TaskLog(props: { upid: string; done: () => void }) {
                 ))}
                 <div ref={end} />
             </div>
-            <footer>
+            <div class="footer">
                 {running && (
                     <Button kind="danger" onClick={() => void run("Stop the task", () => api.delete("/nodes/{node}/tasks/{upid}", which))}>
                         Stop the task
                     </Button>
                 )}
                 <Button onClick={() => dialog.current?.close()}>Close</Button>
-            </footer>
+            </div>
         </dialog>
     );
 }

@@ -41,7 +41,7 @@ function join(terminal: Terminal, socket: WebSocket, proxy: Proxy, told: (state:
         }
         terminal.write(data);
     };
-    socket.onclose = (event) => told(event.reason || "The console is closed.");
+    socket.onclose = (event) => told(event.reason ? `${event.reason}.` : "The connection to the console broke.");
     const typed = terminal.onData((text) => send(`0:${bytes.encode(text).length}:${text}`));
     const resized = terminal.onResize(size);
     const alive = window.setInterval(() => send("2"), ALIVE_EVERY_MS);
@@ -54,6 +54,18 @@ function join(terminal: Terminal, socket: WebSocket, proxy: Proxy, told: (state:
     };
 }
 
+/** Keys that are the page's and not the guest's. False: the terminal leaves it alone. */
+function ownKeys(terminal: Terminal, event: KeyboardEvent): boolean {
+    if (event.key === "Tab" && event.shiftKey) return false; // the browser goes to what is before the terminal
+    if (!event.ctrlKey || !event.shiftKey) return true;
+    const key = event.key.toLowerCase();
+    if (key === "v") return false; // the browser pastes
+    if (key !== "c") return true;
+    event.preventDefault(); // where the browser has a use for it, too
+    if (event.type === "keydown" && terminal.hasSelection()) void navigator.clipboard.writeText(terminal.getSelection());
+    return false;
+}
+
 /** Opens a terminal in `place`. `told` gets why it is closed, or undefined when it is open. Returns what closes it. */
 export function openTerminal(place: HTMLElement, guest: Resource, told: (state: string | undefined) => void): () => void {
     const terminal = new Terminal({ cursorBlink: true, fontSize: 14, fontFamily: "DejaVu Sans Mono, ui-monospace, monospace", scrollback: 5000, theme: { background: "#0d1212" } });
@@ -63,6 +75,8 @@ export function openTerminal(place: HTMLElement, guest: Resource, told: (state: 
     terminal.textarea?.setAttribute("aria-label", `Console of ${guest.name ?? guest.vmid}`);
     fit.fit();
     terminal.focus();
+    place.querySelector(".xterm-viewport")?.setAttribute("tabindex", "-1"); // what scrolls would be one more stop on the way out
+    terminal.attachCustomKeyEventHandler((event) => ownKeys(terminal, event));
     const resize = new ResizeObserver(() => fit.fit());
     resize.observe(place);
     let gone = false;

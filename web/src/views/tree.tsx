@@ -6,6 +6,7 @@ import type { Resource } from "../api/types";
 import { go, guests, href, nodes, place, storages } from "../state";
 import { Dot } from "../ui/parts";
 import { useWindow } from "../ui/window";
+import { AddDatastore } from "./datastore";
 
 const ROW_PX = 30; // as style.css has it
 const DRAWN_WHOLE = 100;
@@ -72,12 +73,18 @@ export function Tree() {
     const found = guests.value.filter((guest) => matches(guest, words));
     const machines = found.filter((guest) => guest.template !== 1);
     const templates = found.filter((guest) => guest.template === 1);
+    // Where the window is narrow, the lists are folded away until they are asked for, or something is searched.
+    const [unfolded, unfold] = useState(false);
+    useEffect(() => unfold(false), [place.value]);
     const first = (event: KeyboardEvent) => {
         if (event.key === "Enter" && found[0] !== undefined) go("guest", found[0].vmid!);
     };
     return (
-        <aside class="tree" aria-label="Resources" onKeyDown={arrows}>
+        <aside class={unfolded || search !== "" ? "tree unfolded" : "tree"} aria-label="Resources" onKeyDown={arrows}>
             <input ref={input} type="search" placeholder="Search ( / )" aria-label="Search guests" value={search} onInput={(event) => setSearch(event.currentTarget.value)} onKeyDown={first} />
+            <button type="button" class="button unfold" aria-expanded={unfolded} onClick={() => unfold(!unfolded)}>
+                {unfolded ? "Fold the lists" : "Machines, nodes, datastores"}
+            </button>
             <h2>
                 Virtual machines <small>{machines.length}</small>
             </h2>
@@ -103,6 +110,8 @@ export function Tree() {
                     <Entry key={one.id} to={["storage", one.node!, one.storage!]} status={one.status} text={one.storage!} note={nodes.value.length > 1 ? one.node : undefined} />
                 ))}
             </ul>
+            {storages.value.length === 0 && <p class="note">None that you may see.</p>}
+            <AddDatastore />
         </aside>
     );
 }

@@ -13,11 +13,13 @@ function UserDialog(props: { user?: User; done: () => void }) {
     const [password, setPassword] = useState("");
     const [email, setEmail] = useState(user?.email ?? "");
     const [comment, setComment] = useState(user?.comment ?? "");
+    const [groups, setGroups] = useState((user?.groups ?? "").replaceAll(",", ", "));
     const [enable, setEnable] = useState(user?.enable !== 0);
     const save = async () => {
         const id = userid.includes("@") ? userid : `${userid}@wirt`;
-        if (user === undefined) await api.post("/access/users", { userid: id, password, email, comment, enable });
-        else await api.put("/access/users/{userid}", { userid: user.userid, email, comment, enable });
+        const facts = { email, comment, enable, groups: groups.split(/[\s,]+/).filter((one) => one !== "").join(",") };
+        if (user === undefined) await api.post("/access/users", { userid: id, password, ...facts });
+        else await api.put("/access/users/{userid}", { userid: user.userid, ...facts });
         say("good", `User ${id}: saved`);
     };
     return (
@@ -31,6 +33,7 @@ function UserDialog(props: { user?: User; done: () => void }) {
                         </>
                     )}
                     <TextField label="E-mail" type="email" value={email} onInput={setEmail} error={errors.email} />
+                    <TextField label="Groups" value={groups} onInput={setGroups} error={errors.groups} hint="Separated by commas; groups are made under Groups." />
                     <TextField label="Notes" value={comment} onInput={setComment} error={errors.comment} />
                     <Check label="May log in" value={enable} onInput={setEnable} />
                 </>
@@ -86,7 +89,7 @@ function Tokens(props: { userid: string; done: () => void }) {
                             {
                                 title: "",
                                 cell: (one) => (
-                                    <Button kind="quiet" onClick={() => void run(`Remove token ${one.tokenid}`, () => api.delete(path, { userid, tokenid: one.tokenid ?? "" })).then(list.again)}>
+                                    <Button kind="quiet" label={`Remove ${one.tokenid}`} onClick={() => void run(`Remove token ${one.tokenid}`, () => api.delete(path, { userid, tokenid: one.tokenid ?? "" })).then(list.again)}>
                                         Remove
                                     </Button>
                                 ),
