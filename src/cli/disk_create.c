@@ -88,7 +88,7 @@ static int remove_half_made(const char *path, struct err *err)
     struct os_file_facts facts;
     char real[PATH_MAX];
     struct err none;
-    int fd = os_file_open(path, 0, &none); // what it is, also behind a symbolic link
+    int fd = os_file_open(path, OS_FILE_NO_WAIT, &none); // what it is, also behind a symbolic link
     bool removed = fd >= 0 && !os_file_facts(fd, &facts) && facts.regular &&
                    os_file_descriptor_path(fd, real, sizeof(real)) && !os_file_remove(real);
     os_file_close(&fd);
@@ -174,7 +174,7 @@ static bool same_file(const char *a, const char *b)
 {
     struct os_file_facts facts[2];
     struct err none;
-    int fd[2] = {os_file_open(a, 0, &none), os_file_open(b, 0, &none)};
+    int fd[2] = {os_file_open(a, OS_FILE_NO_WAIT, &none), os_file_open(b, OS_FILE_NO_WAIT, &none)};
     bool same = fd[0] >= 0 && fd[1] >= 0 && !os_file_facts(fd[0], &facts[0]) &&
                 !os_file_facts(fd[1], &facts[1]) && facts[0].device == facts[1].device &&
                 facts[0].inode == facts[1].inode;

@@ -56,7 +56,8 @@ struct block_disk *disk_open(const char *path, const struct disk_opening *how,
 
 int disk_new_file(const char *path, bool force, struct err *err)
 {
-    unsigned flags = OS_FILE_WRITE | OS_FILE_CREATE | (force ? 0 : OS_FILE_EXCLUSIVE);
+    unsigned flags =
+        OS_FILE_NO_WAIT | OS_FILE_WRITE | OS_FILE_CREATE | (force ? 0 : OS_FILE_EXCLUSIVE);
     int fd = os_file_open(path, flags, err);
     if (fd < 0) {
         if (err->code == ERR_EXISTS)

@@ -39,6 +39,8 @@ int os_file_open(const char *path, unsigned flags, struct err *err)
         mode |= O_APPEND;
     if (flags & OS_FILE_NO_FOLLOW)
         mode |= O_NOFOLLOW;
+    if (flags & OS_FILE_NO_WAIT)
+        mode |= O_NONBLOCK;
     int fd = -1;
     if (flags & OS_FILE_DIRECT)
         fd = open(path, mode | O_DIRECT, 0644);
@@ -47,6 +49,9 @@ int os_file_open(const char *path, unsigned flags, struct err *err)
         fd = open(path, mode, 0644);
     if (fd < 0)
         err_set_errno(err, errno, "cannot open '%s'", path);
+    else if (flags &
+             OS_FILE_NO_WAIT) // for the opening only: io_uring answers EAGAIN to such descriptors
+        (void)fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_NONBLOCK);
     return fd;
 }
 

@@ -22,7 +22,8 @@ enum os_file_flags {
     OS_FILE_TRUNCATE = 8,
     OS_FILE_DIRECT = 16,    // O_DIRECT; falls back to buffered where the file system refuses it
     OS_FILE_NO_FOLLOW = 32, // fail on a symbolic link as the last component
-    OS_FILE_APPEND = 64     // every write goes to the end
+    OS_FILE_APPEND = 64,    // every write goes to the end
+    OS_FILE_NO_WAIT = 128   // a FIFO opens at once, whoever has its other end
 };
 
 // Opens close-on-exec; a new file gets mode 0644. Returns the descriptor or -1 with err set.

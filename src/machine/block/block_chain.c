@@ -133,8 +133,10 @@ static int add(struct block_chain *chain, const char *path, const struct block_c
                const char *format, struct err *err)
 {
     bool first = chain->length == 0, write = first && !rules->read_only;
-    int fd =
-        os_file_open(path, (write ? OS_FILE_WRITE : 0) | (rules->direct ? OS_FILE_DIRECT : 0), err);
+    // An image may name anything as its backing file, and nobody waits for what is no image.
+    int fd = os_file_open(
+        path, OS_FILE_NO_WAIT | (write ? OS_FILE_WRITE : 0) | (rules->direct ? OS_FILE_DIRECT : 0),
+        err);
     if (fd < 0)
         return -1;
     const char *above = first ? NULL : chain->image[chain->length - 1].name;

@@ -226,6 +226,11 @@ def refusals():
         qemu("create", "-q", "-u", "-f", "qcow2", "-b", name, "-F", "qcow2", "elsewhere/top.qcow2", "1M")
         wirt("info", "elsewhere/top.qcow2", status=status)
         wirt("map", "elsewhere/top.qcow2", status=status)
+    # Nobody waits for what is no image.
+    os.mkfifo("elsewhere/fifo")
+    run("timeout", "20", WIRT, "disk", "info", "elsewhere/fifo", status=14)
+    qemu("create", "-q", "-u", "-f", "qcow2", "-b", "fifo", "-F", "raw", "elsewhere/top.qcow2", "1M")
+    run("timeout", "20", WIRT, "disk", "info", "elsewhere/top.qcow2", status=14)
     # A circle ends.
     qemu("create", "-q", "-f", "qcow2", "circle.qcow2", "1M")
     qemu("rebase", "-u", "-b", "circle.qcow2", "-F", "qcow2", "circle.qcow2")
