@@ -56,6 +56,7 @@ static const struct flag flags[] = {
     SWITCH('D', "--direct", direct),
     SWITCH('x', "--random", random),
     SWITCH('U', "--no-lock", no_lock),
+    SWITCH('m', "--bitmaps", bitmaps),
 };
 
 static const struct command {
@@ -69,7 +70,7 @@ static const struct command {
     {"create", disk_create, 1, 2, "fbBpczvrLjFa",
      "FILE [SIZE] [--format F] [--backing FILE] [--preallocate MODE]",
      "make an image; MODE is off, metadata, falloc or full"},
-    {"convert", disk_convert, 2, 2, "sfbBpczvrLwCjFDUa",
+    {"convert", disk_convert, 2, 2, "sfbBpczvrLwCjFDUam",
      "SOURCE TARGET [--source-format F] [--format F] [--compress]",
      "copy an image into another, of any format"},
     {"info", disk_info, 1, 1, "fjUa", "FILE", "what an image is, and what it stands on"},

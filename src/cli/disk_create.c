@@ -8,6 +8,7 @@
 #include "base/bits.h"
 #include "base/units.h"
 #include "cli/disk.h"
+#include "machine/block/bitmap.h"
 #include "machine/block/block_copy.h"
 #include "machine/block/block_driver.h"
 #include "machine/block/block_remote.h"
@@ -170,6 +171,35 @@ static bool can_compress(const char *format)
     return strcmp(format, "qcow2") == 0 || strcmp(format, "vmdk") == 0;
 }
 
+// Asked before the target is made.
+static int check_bitmaps(const struct block_create *create, struct block_disk *source,
+                         struct err *err)
+{
+    if (strcmp(create->format, "qcow2") != 0 || create->version == 2)
+        return err_set(err, ERR_USAGE, "--bitmaps: only qcow2 version 3 keeps bitmaps");
+    for (const struct block_bitmap *b = block_disk_node(source)->bitmaps; b; b = b->next) {
+        if (b->inconsistent)
+            return err_set(err, ERR_INPUT, "bitmap '%s' was not saved; remove it first", b->name);
+    }
+    return 0;
+}
+
+// What is marked in the source is marked in the target, which holds the same; they are saved when it is closed.
+static int copy_bitmaps(struct block_disk *source, struct block_disk *target, struct err *err)
+{
+    struct block_node *to = block_disk_node(target);
+    for (const struct block_bitmap *b = block_disk_node(source)->bitmaps; b; b = b->next) {
+        struct block_bitmap *copy = block_bitmap_create(b->name, to->size, b->granularity_bits);
+        if (!copy)
+            return err_set(err, ERR_LIMIT, "no memory for bitmap '%s'", b->name);
+        block_bitmap_merge(copy, b);
+        copy->persistent = true;
+        copy->recording = b->recording;
+        block_bitmap_add(&to->bitmaps, copy);
+    }
+    return 0;
+}
+
 static bool same_file(const char *a, const char *b)
 {
     struct os_file_facts facts[2];
@@ -204,6 +234,8 @@ static int convert(const struct disk_words *w, struct block_disk *source, struct
         return err_set(err, ERR_USAGE, "--compress: images of format '%s' cannot be compressed",
                        create.format);
     create.size = align_up(block_disk_size(source), 512);
+    if (w->bitmaps && check_bitmaps(&create, source, err))
+        return -1;
     if (w->backing && look_at_backing(w, path, &create, false, err))
         return -1;
     // A remote disk is there already, of whatever size.
@@ -230,6 +262,8 @@ static int convert(const struct disk_words *w, struct block_disk *source, struct
         rc = err_set(err, ERR_LIMIT, "'%s' is smaller than '%s'", path, w->operand[0]);
     if (!rc)
         rc = run_copy(source, target, w, zeros, &copy, err);
+    if (!rc && w->bitmaps)
+        rc = copy_bitmaps(source, target, err);
     // Durable at the end, once.
     int closed = block_node_flush(block_disk_node(target));
     int last = block_disk_close(target);

@@ -159,6 +159,10 @@ def main():
             backups(machine)
             guest.run("touch /stop; until [ -e /count ]; do sleep 0.1; done", BUSYBOX_PROMPT)
             writes = int(guest.run("cat /count", BUSYBOX_PROMPT))
+            # The machine ends in the midst of a job that writes into the active image; it does not wait for it.
+            job = machine.ctl("disk-stream", "disk=disk0", "rate=64K")["job"]
+            machine.ctl("job-rate", f"job={job}", "rate=128K")
+            assert machine.ctl("jobs")["jobs"][-1]["state"] == "running"
             guest.type("poweroff\n")
             guest.finish(0)
             check_quiet(guest)

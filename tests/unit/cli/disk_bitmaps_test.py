@@ -96,6 +96,30 @@ def in_turn(image):
         os.unlink(image)
 
 
+def converted(image):
+    """A conversion takes bitmaps along, of an image that QEMU made, into other cluster sizes and compressed; what cannot keep them is refused first."""
+    copy, raw = f"{image}.copy.qcow2", f"{image}.raw"
+    run("qemu-img", "create", "-q", "-f", "qcow2", image, str(SIZE))
+    run("qemu-img", "bitmap", "--add", "-g", "65536", image, "a")
+    write_by_qemu(image, {1, 7, 900})
+    run("qemu-img", "bitmap", "--add", "-g", "1048576", image, "coarse")
+    write_by_qemu(image, {33})
+    run("qemu-img", "bitmap", "--disable", image, "a")
+    for flags in ([], ["--cluster-size", "512"], ["--compress", "--cluster-size", "2M"]):
+        run(WIRT, "disk", "convert", image, copy, "--bitmaps", "--force", *flags)
+        check(copy, {"a": {1, 7, 33, 900}})
+        told = listed(copy)
+        assert (told["coarse"]["dirty"], told["coarse"]["granularity"]) == (1 << 20, 1 << 20), told
+        assert not told["a"]["recording"] and told["coarse"]["recording"], told
+    run(WIRT, "disk", "convert", image, copy, "--force")
+    assert not listed(copy)
+    for flags in ([raw], [copy, "--force", "--version", "2"]):
+        run(WIRT, "disk", "convert", image, *flags, "--bitmaps", status=2)
+    assert not os.path.exists(raw)
+    os.unlink(copy)
+    os.unlink(image)
+
+
 def killed(image):
     """Whoever is killed while it writes leaves bitmaps that are known to be incomplete; they can be removed, nothing is corrupt."""
     run("qemu-img", "create", "-q", "-f", "qcow2", image, str(SIZE))
@@ -127,6 +151,7 @@ def main():
     random.seed(5)
     with tempfile.TemporaryDirectory() as folder:
         in_turn(f"{folder}/image.qcow2")
+        converted(f"{folder}/image.qcow2")
         killed(f"{folder}/image.qcow2")
 
 
