@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""The whole path of a cloud image: upload, template, clone, cloud-init, boot by firmware, and QEMU's agent in a real Debian answers."""
+"""The whole path of a cloud image: upload, template, clone, cloud-init, boot by firmware, and QEMU's agent in a real Debian answers, freezes it for a
+backup, and shuts it down."""
 import os
 import select
 import time
 import urllib.parse
 
 from proxmoxer import ResourceException
-from wirt_node import Node, finish, guest_image, proxmoxer_client
+from wirt_node import Node, control, finish, guest_image, proxmoxer_client
 
 SECONDS = 600  # a busy machine, twice
 
@@ -70,6 +71,34 @@ def test_configured(agent, config):
     assert "9.9.9.9" in run(agent, "resolvectl", "dns")[1]
 
 
+def test_memory(node, vm):
+    """What is used is what the guest says, not what its process has."""
+    def used():
+        told = control(node, 101, "statistics")["balloon"]
+        return told["total"] - told["free"] - told["caches"] if "total" in told else 0
+    status = wait_for(lambda: (lambda s, u: s if u and abs(s["mem"] - u) < 16 << 20 else None)(vm.status.current.get(), used()), 60)
+    print(f"mem {status['mem'] >> 20} of {status['maxmem'] >> 20} MiB")
+    assert status["mem"] < status["maxmem"] == 512 << 20
+
+
+def test_backup(api, node, agent):
+    """Frozen by its agent for the backup's instant: what was written before is in it, and the guest goes on."""
+    here = api.nodes(node.name)
+    agent("file-write").post(file="/var/told", content="before the backup\n")
+    log = finish(api, node, here.vzdump.post(vmid=101, storage="local"), 600)
+    assert "agent froze" in log and "thawed" in log, log
+    assert agent("fsfreeze-status").post()["result"] == "thawed"
+    assert run(agent, "sh", "-c", "rm /var/told && sync && echo gone") == (0, "gone\n", "")
+    volid = here.storage("local").content.get(content="backup")[0]["volid"]
+    finish(api, node, here.qemu.create(vmid=102, archive=volid, unique=1), 600)
+    finish(api, node, here.qemu(102).status.start.post())
+    restored = here.qemu(102).agent
+    wait_for(restored.ping.post)
+    assert restored("file-read").get(file="/var/told")["content"] == "before the backup\n"
+    log = finish(api, node, here.qemu(102).status.shutdown.post(timeout=120), 180)
+    assert "agent shuts it down" in log, log
+
+
 def main():
     image = guest_image("cloud.qcow2")
     with Node() as node:
@@ -97,7 +126,13 @@ def main():
         print(f"cloud-init is done after {time.monotonic() - start:.0f} s")
         test_configured(agent, vm.config.get())
         test_agent(agent)
-        finish(api, node, vm.status.shutdown.post(timeout=120), 180)
+        test_memory(node, vm)
+        test_backup(api, node, agent)
+        log = finish(api, node, vm.status.shutdown.post(timeout=120), 180)
+        assert "agent shuts it down" in log and "power button" not in log, log
+        # Asked as soon as it runs: nobody listens yet, neither for the agent nor for the button.
+        finish(api, node, vm.status.start.post())
+        print(finish(api, node, vm.status.shutdown.post(timeout=300), 400))
 
 
 main()
