@@ -7,7 +7,7 @@ The agent is a shell script in the busybox guest that speaks QEMU's agent's prot
 """
 import os
 
-from wirt_node import Node, Shell, busybox_args, fails, finish, proxmoxer_client
+from wirt_node import Node, Shell, busybox_args, control, fails, finish, proxmoxer_client
 
 AGENT = r"""modprobe virtio_console
 name=$(grep -l org.qemu.guest_agent.0 /sys/class/virtio-ports/*/name)
@@ -59,7 +59,23 @@ def test_left_frozen(api, node, vm, shell):
     node.start()
     assert shell.run("cat /tmp/did").split() == ["freeze", "thaw"]
     assert "left frozen, and is thawed" in node.text()
-    assert not os.path.exists(f"{node.state}/run/100/frozen")
+    assert not os.path.exists(f"{node.state}/run/100/rest")
+
+
+def test_left_paused(node, vm):
+    """The same of a guest that stood still for its instant. One that somebody paused stays so."""
+    for left, state in (True, "running"), (False, "paused"):
+        node.kill()
+        control(node, 100, "pause")
+        if left:
+            with open(f"{node.state}/run/100/rest", "w", encoding="utf-8") as file:
+                file.write("paused")
+        node.start()
+        assert vm.status.current.get()["qmpstatus"] == state
+        assert not os.path.exists(f"{node.state}/run/100/rest")
+    control(node, 100, "resume")
+    node.kill()
+    node.start()
 
 
 def test_late_agent(api, node, vm, shell):
@@ -103,6 +119,7 @@ def main():
             begin_agent(shell)
             test_backup(api, node, vm, shell)
             test_left_frozen(api, node, vm, shell)
+            test_left_paused(node, vm)
             test_late_agent(api, node, vm, shell)
             finish(api, node, listening)
         test_overruled(api, node, vm)

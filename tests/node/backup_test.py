@@ -4,10 +4,12 @@
 import glob
 import os
 import random
+import select
 import shutil
 import subprocess
+import time
 
-from wirt_node import Node, busybox_args, fails, finish, named, proxmoxer_client, refused
+from wirt_node import Node, busybox_args, control, fails, finish, named, proxmoxer_client, refused
 
 MIB = 1 << 20
 
@@ -81,12 +83,20 @@ def test_running(api, node, image):
     finish(api, node, here.qemu(102).delete())
 
 
+def wait_copying(node, copies):
+    deadline = time.monotonic() + 60  # at its rate the copy would take minutes
+    while any(job["state"] in ("running", "completing", "ready") for job in control(node, 100, "jobs")["jobs"]) != copies:
+        assert time.monotonic() < deadline, control(node, 100, "jobs")
+        select.select([], [], [], 0.1)
+
+
 def test_killed(api, node, image):
     """wirtd killed in the midst of a backup and of a restore: nothing half stays, and both can be done again."""
     here = api.nodes(node.name)
     before = backups(api, node)
-    for begin in (lambda: here.vzdump.post(vmid=100), lambda: here.qemu.create(vmid=103, archive=before[0])):
+    for begin in (lambda: here.vzdump.post(vmid=100, bwlimit=128), lambda: here.qemu.create(vmid=103, archive=before[0])):
         upid = begin()
+        wait_copying(node, ":vzdump:" in upid)
         node.kill()
         node.start()
         status = here.tasks(upid).status.get()
@@ -98,6 +108,7 @@ def test_killed(api, node, image):
             same(node, image, here.qemu(104).config.get()["virtio0"])
             finish(api, node, here.qemu(104).delete())
             finish(api, node, here.storage("local").content(volid).delete())
+        wait_copying(node, False)  # the machine copies for nobody
         vmids = {row["vmid"] for row in here.qemu.get()}
         if 103 in vmids:
             same(node, image, here.qemu(103).config.get()["virtio0"])

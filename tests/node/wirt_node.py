@@ -208,6 +208,19 @@ def console_says(node, vmid, word, typed=b"\n"):
     return text
 
 
+def control(node, vmid, command):
+    """A command of the machine's own control protocol."""
+    with socket.socket(socket.AF_UNIX) as connection:
+        connection.settimeout(60)
+        connection.connect(f"{node.state}/run/{vmid}/control.sock")
+        connection.sendall(json.dumps({"id": 1, "do": command}).encode() + b"\n")
+        for line in connection.makefile():
+            answer = json.loads(line)
+            if answer.get("id") == 1:
+                return answer["ok"]
+    raise AssertionError("the machine did not answer")
+
+
 def refused(call, *words):
     """The call must be refused, with these words in what it says."""
     from proxmoxer import ResourceException  # pylint: disable=import-outside-toplevel

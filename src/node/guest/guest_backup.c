@@ -393,6 +393,8 @@ static int restore_commit(struct restore *r, struct err *err)
     json_t *record = guest_get_at(r->guests, r->vmid, &revision), *row;
     json_t *old = volumes_of(storage, r->vmid);
     size_t index;
+    // A new guest that is still to be changed goes as a whole when that does not come about.
+    bool unfinished = !r->how->replace && json_object_size(r->how->changes);
     store_txn_begin(&r->txn);
     for (size_t i = 0; i < r->count; i++)
         volume_ready(storage, &r->txn, r->made[i]);
@@ -405,7 +407,9 @@ static int restore_commit(struct restore *r, struct err *err)
             volume_going(storage, &r->txn, text_of(row, "volid"));
     }
     int result = record ? guest_put(r->guests, &r->txn, r->vmid, revision,
-                                    json_pack("{s:O, s:{}}", "config", r->config, "snapshots"), err)
+                                    json_pack("{s:O, s:{}, s:s*}", "config", r->config, "snapshots",
+                                              "lock", unfinished ? "create" : NULL),
+                                    err)
                         : guest_missing(r->guests, r->vmid, err);
     if (!record)
         store_txn_abandon(&r->txn);
@@ -479,6 +483,8 @@ int guest_restore(struct guests *guests, struct task *task, int64_t vmid,
     struct guest_change change = {.changes = how->changes, .task = task};
     if (!result && json_object_size(how->changes))
         result = guest_configure(guests, vmid, &change, err);
+    if (!result && !how->replace)
+        result = guest_set_member(guests, vmid, "lock", NULL, err);
     if (result && !how->replace)
         guest_remove_record(guests, vmid, task, NULL);
     json_decref(r->config);

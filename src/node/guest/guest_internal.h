@@ -97,12 +97,14 @@ void guest_remove_leftovers(struct guests *guests, int64_t vmid);
 int guest_at_rest(struct guests *guests, struct task *task, int64_t vmid, const json_t *config,
                   int (*act)(void *user, struct err *err), void *user, struct err *err);
 
-// As long as this file stands beside the machine's sockets, its file systems may be frozen.
-#define GUEST_FROZEN_FILE "frozen"
-// A guest that a predecessor of the daemon left frozen goes on.
-void guest_thaw_left(struct guests *guests, int64_t vmid);
+// As long as this file stands beside the machine's sockets, the guest is to rest for an instant only: guest_rest.c.
+#define GUEST_REST_FILE "rest"
+// A guest that a predecessor of the daemon left so goes on; `paused`: the machine stands still.
+void guest_wake_left(struct guests *guests, int64_t vmid, bool paused);
 // Beside the machine's sockets, and empty when it has ended.
 void guest_run_file(struct guests *guests, int64_t vmid, const char *name, char path[4096]);
+
+void guest_note_paused(struct guests *guests, int64_t vmid, bool paused); // guest_run.c
 
 // ---- guest_agent.c: the agent's port, for those who wait for other things beside it. What is sent before the agent is there waits for it in the port.
 #define AGENT_SYNC_SECONDS 3 // an agent that is there answers within
@@ -140,7 +142,9 @@ int guest_job_wait(struct guests *guests, struct task *task, int64_t vmid, const
                    uint64_t done, uint64_t total, struct err *err);
 int guest_job_complete(struct guests *guests, int64_t vmid, const char *job, bool pivot,
                        struct err *err);
-// Ends jobs that a predecessor of the daemon began.
+// Those that a predecessor of the daemon began and that write to files which go now: backups, mirrors. Does not wait for their end.
+void guest_jobs_disown(struct guests *guests, int64_t vmid);
+// Ends all jobs.
 void guest_jobs_cancel(struct guests *guests, int64_t vmid);
 
 #endif

@@ -88,6 +88,22 @@ int guest_job_complete(struct guests *guests, int64_t vmid, const char *job, boo
     return ok ? guest_job_wait(guests, NULL, vmid, job, 0, 0, err) : -1;
 }
 
+void guest_jobs_disown(struct guests *guests, int64_t vmid)
+{
+    json_t *ok = guest_control(guests, vmid, json_pack("{s:s}", "do", "jobs"), ASK_SECONDS, NULL);
+    json_t *row;
+    size_t index;
+    json_array_foreach(json_object_get(ok, "jobs"), index, row)
+    {
+        const char *state = text_of(row, "state"), *kind = text_of(row, "kind");
+        bool copies = !strcmp(kind, "backup") || !strcmp(kind, "mirror");
+        if (copies && (!settled(state) || !strcmp(state, "ready")))
+            json_decref(guest_control(guests, vmid, ask_job("job-cancel", text_of(row, "id")),
+                                      ASK_SECONDS, NULL));
+    }
+    json_decref(ok);
+}
+
 void guest_jobs_cancel(struct guests *guests, int64_t vmid)
 {
     json_t *ok = guest_control(guests, vmid, json_pack("{s:s}", "do", "jobs"), ASK_SECONDS, NULL);

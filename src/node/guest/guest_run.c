@@ -43,7 +43,7 @@ void guest_run_file(struct guests *guests, int64_t vmid, const char *name, char 
 static void empty_folder(struct guests *guests, int64_t vmid)
 {
     static const char *const names[] = {"control.sock", "console.sock", "agent.sock", "machine",
-                                        GUEST_FROZEN_FILE};
+                                        GUEST_REST_FILE};
     char path[4096];
     for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
         guest_run_file(guests, vmid, names[i], path);
@@ -514,6 +514,13 @@ int guest_reboot(struct guests *guests, struct task *task, int64_t vmid, unsigne
     return result;
 }
 
+void guest_note_paused(struct guests *guests, int64_t vmid, bool paused)
+{
+    pthread_mutex_lock(&guests->lock);
+    guest_live(guests, vmid)->paused = paused;
+    pthread_mutex_unlock(&guests->lock);
+}
+
 int guest_command(struct guests *guests, struct task *task, int64_t vmid, const char *command,
                   struct err *err)
 {
@@ -521,13 +528,8 @@ int guest_command(struct guests *guests, struct task *task, int64_t vmid, const 
     if (guest_lock(guests, vmid, command, false, LOCK_SECONDS, err))
         return -1;
     json_t *ok = guest_control(guests, vmid, json_pack("{s:s}", "do", command), 10, err);
-    pthread_mutex_lock(&guests->lock);
-    struct live *live = guest_live(guests, vmid);
-    if (ok && !strcmp(command, "pause"))
-        live->paused = true;
-    else if (ok && !strcmp(command, "resume"))
-        live->paused = false;
-    pthread_mutex_unlock(&guests->lock);
+    if (ok && (!strcmp(command, "pause") || !strcmp(command, "resume")))
+        guest_note_paused(guests, vmid, !strcmp(command, "pause"));
     guest_unlock(guests, vmid, false);
     json_decref(ok);
     return ok ? 0 : -1;
@@ -580,7 +582,10 @@ static bool find_one(void *user, const char *name)
         log_info("VM %lld runs as process %d", (long long)vmid, (int)pid);
         if (!there)
             write_machine_file(guests, vmid, pid, NULL);
-        guest_thaw_left(guests, vmid);
+        if (status) { // who does not answer is not waited for again
+            guest_jobs_disown(guests, vmid);
+            guest_wake_left(guests, vmid, paused);
+        }
     } else {
         empty_folder(guests, vmid);
     }
