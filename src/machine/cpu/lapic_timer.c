@@ -138,12 +138,15 @@ uint32_t lapic_timer_current(struct lapic *lapic)
 
 static void arm_tsc_deadline(struct lapic *lapic)
 {
-    if (lapic->timer_tsc_deadline)
-        vm_timer_arm(&lapic->timer,
-                     vm_clock_tsc_to_ns(lapic->timer.clock,
-                                        lapic->timer_tsc_deadline - lapic->vcpu->state.tsc_offset));
-    else
+    uint64_t deadline = lapic->timer_tsc_deadline;
+    // One that has passed is not converted: where a TSC was written, the host's may never have been there.
+    if (!deadline)
         vm_timer_disarm(&lapic->timer);
+    else if (tsc_reached(lapic, deadline))
+        vm_timer_arm(&lapic->timer, 0);
+    else
+        vm_timer_arm(&lapic->timer, vm_clock_tsc_to_ns(lapic->timer.clock,
+                                                       deadline - lapic->vcpu->state.tsc_offset));
 }
 
 void lapic_timer_write_tsc_deadline(struct lapic *lapic, uint64_t value)

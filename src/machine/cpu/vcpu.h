@@ -175,8 +175,8 @@ void vcpu_destroy(struct vcpu *vcpu);
 void vcpu_state_changed(struct vcpu *vcpu);
 void vcpu_lapic_changed(struct vcpu *vcpu); // likewise
 
-// Guest time stood still while the TSC went on (the machine was paused): the guest's time record and the APIC's timer follow. While the vCPU does
-// not run.
+// Guest time stood still while the TSC went on (the machine was paused), or the guest's TSC was written: its time record and the APIC's timer follow. While
+// the vCPU does not run, or on its thread.
 void vcpu_clock_resumed(struct vcpu *vcpu);
 
 // Set event bits and make the vCPU look. Any thread.

@@ -304,6 +304,7 @@ static bool write_msr(struct vcpu *vcpu, uint32_t msr, uint64_t value)
     switch (msr) {
     case MSR_TSC:
         vcpu->state.tsc_offset = value - vm_clock_tsc(vcpu->system->clock);
+        vcpu_clock_resumed(vcpu); // kvmclock and a deadline of the APIC count by it
         return true;
     case MSR_EFER:
         return write_efer(vcpu, value);

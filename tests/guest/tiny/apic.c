@@ -13,6 +13,7 @@
 #define REG_DIVIDE  0x3E0
 
 #define MSR_APIC_BASE 0x1Bu
+#define MSR_TSC       0x10u
 #define MSR_DEADLINE  0x6E0u
 #define X2_ID         0x802u
 #define X2_TPR        0x808u
@@ -29,7 +30,7 @@
 #define LOGICAL      0x800u
 #define LOWEST       0x100u
 
-#define DEADLINE_LINES 11
+#define DEADLINE_LINES 12
 #define X2APIC_LINES   21
 
 enum { VECTOR_FENCE = 0x50, VECTOR_TEST = 0x70, VECTOR_TIMER = 0x60 };
@@ -289,6 +290,11 @@ static void deadlines(void)
     *apic_register(REG_TIMER) = TIMER_DEADLINE | VECTOR_TIMER;
     open();
     tell("masked: fired", fired);
+    // A TSC that is written moves past it.
+    wrmsr(MSR_DEADLINE, rdtsc() + (1ull << 50));
+    wrmsr(MSR_TSC, rdtsc() + (1ull << 51));
+    await_timer(4);
+    tell("TSC written: fired", fired);
     *apic_register(REG_TIMER) = TIMER_MASKED | VECTOR_TIMER;
 }
 

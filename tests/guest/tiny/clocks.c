@@ -10,6 +10,8 @@
 #define INVARIANT_TSC   (1u << 8)
 #define FLAG_STABLE     1
 #define NS_PER_SECOND   1000000000ull
+#define FAR_AWAY        (1ull << 60)
+#define CR4_TSD         (1ull << 2)
 #define PV_LINES        17 // that a machine without this clock answers otherwise
 
 enum { MSR_TSC = 0x10, MSR_WALL = 0x4B564D00, MSR_TIME = 0x4B564D01, MSR_TIME_OLD = 0x12 };
@@ -100,6 +102,50 @@ static void tsc(void)
     tell("alone: backwards", stood);
     hand_over("TSC", clock_tsc);
     hand_over("the other's MSR", clock_mixed);
+}
+
+// rdtsc, rdtscp; int $0x80
+static const uint8_t user_rdtsc[] = {0x0F, 0x31, 0xCD, 0x80};
+static const uint8_t user_rdtscp[] = {0x0F, 0x01, 0xF9, 0xCD, 0x80};
+
+static void tsc_of_user_mode(void)
+{
+    tell_trap("RDTSC in user mode", user_catches(user_rdtsc, sizeof(user_rdtsc), 0), &last_trap);
+    write_cr4(read_cr4() | CR4_TSD);
+    tell_trap("  with TSD", user_catches(user_rdtsc, sizeof(user_rdtsc), 0), &last_trap);
+    tell_trap("  RDTSCP", user_catches(user_rdtscp, sizeof(user_rdtscp), 0), &last_trap);
+    write_cr4(read_cr4() & ~CR4_TSD);
+    tell_trap("  without again", user_catches(user_rdtsc, sizeof(user_rdtsc), 0), &last_trap);
+}
+
+static uint64_t clock_record(unsigned cpu);
+static uint64_t (*volatile read_through)(void) = rdtsc;
+static volatile uint64_t second_tsc;
+
+static void read_second(void)
+{
+    second_tsc = rdtsc();
+}
+
+// The last of all: nobody can put back exactly what was there. Code that has read the TSC before reads the new one, another CPU its own.
+static void written(bool with_clock)
+{
+    uint64_t before = 0, clock = with_clock ? clock_record(0) : 0;
+    for (unsigned i = 0; i < ROUNDS; i++)
+        before = read_through();
+    wrmsr(MSR_TSC, FAR_AWAY);
+    uint64_t after = read_through(), clock_after = with_clock ? clock_record(0) : 0;
+    start(read_second);
+    wait_for_job();
+    tell("TSC written: it goes on from there", after >= FAR_AWAY && after < 2 * FAR_AWAY);
+    tell("  the MSR reads", rdmsr(MSR_TSC) >= after && rdmsr(MSR_TSC) < 2 * FAR_AWAY);
+    tell("  the other CPU's is its own", second_tsc >= before && second_tsc < FAR_AWAY);
+    // Some minutes: somebody else may have the processor.
+    if (with_clock)
+        tell("  kvmclock does not jump",
+             clock_after >= clock && clock_after - clock < 600 * NS_PER_SECOND);
+    else
+        print("no paravirtual clock here\n");
 }
 
 // ---- The paravirtual clock ----
@@ -263,8 +309,10 @@ void guest(void)
     while (!alive)
         __asm__ volatile("pause");
     tsc();
+    tsc_of_user_mode();
     if (is_offered())
         paravirtual_clock();
     for (unsigned i = 0; !is_offered() && i < PV_LINES; i++)
         print("no paravirtual clock here\n");
+    written(is_offered());
 }
