@@ -411,6 +411,8 @@ async function letsAnnaIn(root) {
     await root.button("Help").click();
     await root.sees(root.dialog("Help").getByText(/This node: wirt \d/));
     await root.picture("help");
+    const interfaces = await fetch(new URL(await root.page.getByRole("link", { name: "The interface (API) of this node" }).getAttribute("href"), ADDRESS));
+    assert.match(await interfaces.text(), /\/nodes\/\{node\}\/qemu/);
     await root.button("Close").click();
 }
 

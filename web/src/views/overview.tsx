@@ -13,7 +13,7 @@ const columns: Column<Resource>[] = [
     {
         title: "Name",
         cell: (guest) => (
-            <a class="name" href={href("guest", guest.vmid!)} title={guest.name}>
+            <a class="short" href={href("guest", guest.vmid!)} title={guest.name}>
                 <Dot status={guest.status} /> {guest.name ?? `VM ${guest.vmid}`}
             </a>
         ),

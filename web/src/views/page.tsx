@@ -71,7 +71,6 @@ function Header() {
                 </a>
                 {link("tasks", "Tasks")}
                 {link("access", "Users and rights")}
-                <a href="/api.html">Interface</a>
             </nav>
             <Button kind="main" onClick={() => setOpen("create")}>
                 Create VM

@@ -27,7 +27,7 @@ function columns(open: (upid: string) => void): Column<Task>[] {
         { title: "Start", cell: (task) => time(task.starttime), by: (task) => task.starttime },
         { title: "Took", cell: (task) => duration(Math.max(0, (task.endtime ?? Date.now() / 1000) - task.starttime)), by: (task) => (task.endtime ?? Infinity) - task.starttime, number: true },
         { title: "What", cell: (task) => taskName(task.type), by: (task) => taskName(task.type) },
-        { title: "Of", cell: (task) => <span class="name" title={object(task)}>{object(task)}</span>, by: (task) => task.id },
+        { title: "Of", cell: (task) => <span class="short" title={object(task)}>{object(task)}</span>, by: (task) => task.id },
         { title: "User", cell: (task) => task.user, by: (task) => task.user },
         { title: "Result", cell: outcome, by: (task) => task.status ?? "" },
         {
