@@ -290,6 +290,20 @@ static int convert(const struct disk_words *w, struct block_disk *source, struct
     return 0;
 }
 
+// Not the disk as it is, but as it was when a snapshot inside it was taken.
+static int view_snapshot(struct block_disk *source, const struct block_chain *chain,
+                         const struct disk_words *w, struct err *err)
+{
+    const struct block_image_ops *ops = block_format_find(chain->image[0].format)->image;
+    if (!ops || !ops->snapshot_view)
+        return err_set(err, ERR_UNSUPPORTED, "an image of format '%s' has no snapshots",
+                       chain->image[0].format);
+    if (w->bitmaps)
+        return err_set(err, ERR_USAGE,
+                       "--bitmaps: bitmaps tell what changed since, not what a snapshot holds");
+    return ops->snapshot_view(block_disk_node(source), w->snapshot, err);
+}
+
 int disk_convert(const struct disk_words *w, int *status, struct err *err)
 {
     disk_heed_signals();
@@ -304,6 +318,8 @@ int disk_convert(const struct disk_words *w, int *status, struct err *err)
     if (!source)
         return -1;
     int rc = check_not_source(w->operand[1], &chain, err);
+    if (!rc && w->snapshot)
+        rc = view_snapshot(source, &chain, w, err);
     if (!rc)
         rc = convert(w, source, err);
     block_disk_close(source);

@@ -178,6 +178,8 @@ struct block_image_ops {
                            struct err *err);
     int (*snapshot_apply)(struct block_node *node, const char *name, struct err *err);
     int (*snapshot_delete)(struct block_node *node, const char *name, struct err *err);
+    // From now on an image that is open for reading only reads, and is as large, as it was then. Before it is used.
+    int (*snapshot_view)(struct block_node *node, const char *name, struct err *err);
     // Forget all content, so that the backing image shows through everywhere.
     int (*empty)(struct block_node *node, struct err *err);
     // Record another backing file, or none; the content is the caller's affair.

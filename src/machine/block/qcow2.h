@@ -219,6 +219,7 @@ int qcow2_snapshot_list(struct block_node *node, struct block_snapshot *list, in
 int qcow2_snapshot_create(struct block_node *node, const char *name, uint64_t date_s,
                           struct err *err);
 int qcow2_snapshot_apply(struct block_node *node, const char *name, struct err *err);
+int qcow2_snapshot_view(struct block_node *node, const char *name, struct err *err);
 int qcow2_snapshot_delete(struct block_node *node, const char *name, struct err *err);
 
 // ---- qcow2_flags.c: the COPIED flags of the active tables. Lock held, nothing else at work.

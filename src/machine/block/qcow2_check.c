@@ -127,6 +127,10 @@ static int check_snapshots(struct check *c)
         refer(c, q->header.snapshot_offset, bytes, "the snapshot table");
     for (uint32_t i = 0; i < q->header.snapshot_count && !rc; i++) {
         uint64_t *l1;
+        if (!qcow2_l1_covers(&q->header, list[i].l1_entries, list[i].disk_bytes)) {
+            c->result->corruptions++;
+            finding(c, "the L1 table of snapshot %s is too small for its disk", list[i].id);
+        }
         rc = qcow2_snapshot_l1(q, &list[i], &l1);
         if (rc == -EINVAL) {
             c->result->corruptions++;

@@ -48,6 +48,15 @@ static int check_features(const struct qcow2_header *h, uint32_t crypt, struct e
     return 0;
 }
 
+// Each L1 entry covers one L2 table's clusters.
+bool qcow2_l1_covers(const struct qcow2_header *h, uint64_t entries, uint64_t size)
+{
+    unsigned entry_bits = (h->incompatible & QCOW2_EXTENDED_L2) ? 4 : 3;
+    unsigned covered_bits = 2 * h->cluster_bits - entry_bits;
+    return size <= SIZE_MAX_BYTES &&
+           (covered_bits >= 63 || (size + bits_mask(covered_bits)) >> covered_bits <= entries);
+}
+
 static int check_fields(const struct qcow2_header *h, struct err *err)
 {
     if (h->cluster_bits < 9 || h->cluster_bits > 21)
@@ -65,10 +74,7 @@ static int check_fields(const struct qcow2_header *h, struct err *err)
         return bad(err, "the snapshot table is not at a cluster");
     if (h->bitmap_count && (!h->bitmap_directory_offset || (h->bitmap_directory_offset & mask)))
         return bad(err, "the bitmap directory is not at a cluster");
-    // Each L1 entry covers one L2 table's clusters.
-    unsigned entry_bits = (h->incompatible & QCOW2_EXTENDED_L2) ? 4 : 3;
-    unsigned covered_bits = 2 * h->cluster_bits - entry_bits;
-    if (covered_bits < 63 && (h->size + bits_mask(covered_bits)) >> covered_bits > h->l1_entries)
+    if (!qcow2_l1_covers(h, h->l1_entries, h->size))
         return bad(err, "the L1 table is too small for the disk");
     return 0;
 }

@@ -77,4 +77,7 @@ static inline uint64_t qcow2_cluster_size(const struct qcow2_header *header)
     return 1ull << header->cluster_bits;
 }
 
+// Does an L1 table of so many entries reach a disk's end? One that is shorter must never be used.
+bool qcow2_l1_covers(const struct qcow2_header *h, uint64_t entries, uint64_t size);
+
 #endif

@@ -63,6 +63,7 @@ const struct block_image_ops qcow2_image_ops = {
     .snapshot_list = qcow2_snapshot_list,
     .snapshot_create = qcow2_snapshot_create,
     .snapshot_apply = qcow2_snapshot_apply,
+    .snapshot_view = qcow2_snapshot_view,
     .snapshot_delete = qcow2_snapshot_delete,
     .empty = qcow2_empty_all,
     .set_backing = qcow2_set_backing,

@@ -7,6 +7,7 @@
 //     delete   write a snapshot table without it; switch the header; lower counts; set COPIED flags
 //     apply    raise the snapshot's counts; write a copy of its L1; switch the header; lower the old counts
 // Meanwhile a range lock on the whole disk keeps requests away.
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -346,6 +347,8 @@ static int switch_l1(struct qcow2 *q, uint64_t size, uint32_t entries, uint64_t 
 static int apply(struct qcow2 *q, const struct qcow2_snapshot *s)
 {
     uint64_t *l1, offset = 0;
+    if (!qcow2_l1_covers(&q->header, s->l1_entries, s->disk_bytes))
+        return -EINVAL;
     int rc = qcow2_snapshot_l1(q, s, &l1);
     if (rc)
         return rc;
@@ -499,4 +502,30 @@ int qcow2_snapshot_apply(struct block_node *node, const char *name, struct err *
         rc = block_bitmap_resize(b, node->size);
     block_bitmap_mark_all(node->bitmaps, 0, node->size);
     return failed(q, "apply", name, rc, err);
+}
+
+int qcow2_snapshot_view(struct block_node *node, const char *name, struct err *err)
+{
+    struct qcow2 *q = qcow2_of(node);
+    struct qcow2_snapshot *list = NULL;
+    uint64_t bytes, *l1 = NULL;
+    assert(node->read_only);
+    pthread_mutex_lock(&q->lock);
+    int rc = qcow2_snapshots_read(q, &list, &bytes);
+    const struct qcow2_snapshot *s = rc ? NULL : find(list, q->header.snapshot_count, name);
+    if (!rc && !s)
+        rc = -ENOENT;
+    if (!rc && !qcow2_l1_covers(&q->header, s->l1_entries, s->disk_bytes))
+        rc = -EINVAL;
+    if (!rc)
+        rc = qcow2_snapshot_l1(q, s, &l1);
+    if (!rc) {
+        free(q->l1);
+        q->l1 = l1;
+        q->header.l1_entries = s->l1_entries;
+        q->node.size = s->disk_bytes;
+    }
+    pthread_mutex_unlock(&q->lock);
+    free(list);
+    return failed(q, "read", name, rc, err);
 }

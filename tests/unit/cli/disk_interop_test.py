@@ -149,6 +149,26 @@ def chain(depth):
     return below
 
 
+def snapshots_of_other_sizes():
+    """A snapshot has its disk's size then; one whose table cannot hold that size is refused, and does no harm."""
+    wirt("create", "s.qcow2", "40M", "--cluster-size", "512", "--force")
+    run("qemu-io", "-c", "write -P 5 39M 512k", "s.qcow2")
+    wirt("snapshot", "create", "s.qcow2", "large")
+    wirt("convert", "s.qcow2", "large.raw", "--force")
+    wirt("resize", "s.qcow2", "1M", "--shrink")
+    wirt("convert", "s.qcow2", "small.raw", "--snapshot", "large", "--force")
+    wirt("compare", "small.raw", "large.raw")
+    assert os.stat("small.raw").st_size == 40 * MIB
+    with open("s.qcow2", "r+b") as file:
+        file.seek(60)
+        file.seek(int.from_bytes(file.read(12)[4:], "big") + 48)
+        file.write((1 << 50).to_bytes(8, "big"))
+    wirt("snapshot", "apply", "s.qcow2", "large", status=14)
+    wirt("convert", "s.qcow2", "small.raw", "--snapshot", "large", "--force", status=14)
+    wirt("check", "s.qcow2", status=2)
+    assert json.loads(wirt("info", "s.qcow2", "--json"))["size"] == MIB
+
+
 def changes():
     top = chain(6)
     qemu("convert", "-O", "raw", top, "want.raw")
@@ -174,6 +194,14 @@ def changes():
     wirt("snapshot", "apply", "c2.qcow2", "second")
     wirt("compare", "c2.qcow2", "want.raw")
     assert [s["name"] for s in json.loads(wirt("snapshot", "list", "c2.qcow2", "--json"))] == ["before", "second"]
+    run("qemu-io", "-c", "write -P 79 64k 1M", "c2.qcow2")
+    wirt("convert", "c2.qcow2", "then.raw", "--snapshot", "before", "--force")
+    wirt("compare", "then.raw", "want.raw")
+    wirt("compare", "c2.qcow2", "want.raw", status=2)
+    wirt("convert", "c2.qcow2", "then.raw", "--snapshot", "nothing", "--force", status=4)
+    wirt("compare", "then.raw", "want.raw")
+    wirt("snapshot", "apply", "c2.qcow2", "second")
+    snapshots_of_other_sizes()
     wirt("snapshot", "delete", "c2.qcow2", "before")
     wirt("snapshot", "delete", "c2.qcow2", "nothing", status=4)
     qemu("check", "-q", "c2.qcow2")
