@@ -49,9 +49,9 @@ def remembered(path, lines, mode=0o600):
 with tempfile.TemporaryDirectory(prefix="wirt-verdict-") as here:
     place = "/run" if os.geteuid() == 0 else here
     verdict = f"{place}/wirt/kvm-verdict"
-    if not os.path.exists("/dev/kvm"):
+    if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         assert "/dev/kvm" in run(place)[1] and not os.path.exists(verdict)
-        print("no /dev/kvm: nothing to remember")
+        print("no /dev/kvm, or not for this user: nothing to remember")
         sys.exit(0)
     first, said = run(place)
     made = read(verdict)
