@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "node/guest/guest_cloudinit.h"
+#include "node/guest/guest_internal.h"
 #include "node/guest/property.h"
 #include "node/rest/rest.h"
 #include "node/storage/iso_image.h"
@@ -61,6 +62,24 @@ static void check_volume(const char *text)
     }
 }
 
+// In order, once each, and the same again when they are read back.
+static void check_tags(const char *text)
+{
+    char joined[GUEST_TAGS_BYTES], again[GUEST_TAGS_BYTES], *save = NULL;
+    guest_join_tags(text, joined);
+    guest_join_tags(joined, again);
+    demand(!strcmp(joined, again) && strlen(joined) <= strlen(text));
+    demand(!strpbrk(joined, ", ") && !strstr(joined, ";;"));
+    json_t *string = json_string(joined);
+    demand(string != NULL); // no letter was cut in two
+    json_decref(string);
+    const char *last = NULL;
+    for (const char *tag = strtok_r(again, ";", &save); tag; tag = strtok_r(NULL, ";", &save)) {
+        demand(!last || strcmp(last, tag) < 0);
+        last = tag;
+    }
+}
+
 static void add_line(json_t *config, const char *line, size_t length)
 {
     const char *equals = memchr(line, '=', length);
@@ -74,6 +93,7 @@ static void add_line(json_t *config, const char *line, size_t length)
         check_property(text, NULL);
         check_net(text);
         check_volume(text);
+        check_tags(text);
         if (api_value_fits(rest_guest_keys, key, value))
             json_object_set(config, key, value);
     }

@@ -85,6 +85,37 @@ def test_limits(node):
     assert any(line["user"] == "eve@wirt" and "too many" not in line["result"] and line["act"] == "log in" for line in lines)
 
 
+def test_paths(node):
+    """No name leads out of its folder: neither a file's that is brought, nor a volume's, nor a snippet's, nor a datastore's."""
+    made = node.owner("POST", "/access/users/root@wirt/token/paths", {"privsep": 0})
+    by = {"Authorization": f"PVEAPIToken={made['full-tokenid']}={made['value']}"}
+    here = "/api2/json/nodes/testnode/storage/local"
+    for name in "../x.iso", "/etc/x.iso", "a/b.iso", ".x.iso", "..", "a\u0000.iso":
+        body = (f'--b\r\nContent-Disposition: form-data; name="content"\r\n\r\niso\r\n--b\r\n'
+                f'Content-Disposition: form-data; name="filename"; filename="{name}"\r\n\r\nbytes\r\n--b--\r\n')
+        answer, _ = ask(node, "POST", f"{here}/upload", raw_body=body, Content_Type="multipart/form-data; boundary=b", **by)
+        assert answer.status in (400, 501), (name, answer.status, answer.reason)
+    for volume in "local:iso/../../store.db", "local:../x", "iso/..%2f..%2fstore.db", "local:100/../../../key", "local:snippets/../../../cert.pem", "local:/etc/passwd":
+        for method in "GET", "DELETE":
+            answer, body = ask(node, method, f"{here}/content/{volume}", **by)
+            # Dots are taken out before a path is looked at: what is left may be a folder of the interface, which tells its branches.
+            listing = method == "GET" and answer.status == 200 and isinstance(body["data"], list)
+            assert listing or answer.status in (400, 404, 500, 501), (method, volume, answer.status, body)
+    node.owner("POST", "/nodes/testnode/qemu", {"vmid": 150, "memory": 64})
+    config = "/api2/json/nodes/testnode/qemu/150/config"
+    for key, value in ("cicustom", "user=local:snippets/../../store.db"), ("ide2", "local:iso/../../../etc/passwd,media=cdrom"), ("virtio1", "../x:1"), \
+            ("virtio1", "local:1,import-from=local:import/../../store.db"):
+        answer, body = ask(node, "PUT", config, {key: value}, **by)
+        assert answer.status in (400, 500), (key, value, answer.status)
+        assert key not in ask(node, "GET", config, **by)[1]["data"], value
+    assert ask(node, "POST", "/api2/json/storage", {"storage": "../x", "type": "dir", "path": "/tmp/x"}, **by)[0].status == 400
+    for reason in "a\r\nSet-Cookie: b=c", "a\nX: y":
+        answer, _ = ask(node, "GET", "/api2/json/storage/" + urllib.parse.quote(reason), **by)
+        assert not answer.getheader("Set-Cookie") and not answer.getheader("X") and "\n" not in answer.reason
+        answer, _ = ask(node, "PUT", config, {"net0": reason}, **by)
+        assert answer.status == 400 and not answer.getheader("Set-Cookie")
+
+
 def test_bad_requests(node):
     # Refused by what it announces, before it is sent.
     assert ask(node, "POST", "/api2/json/access/ticket", raw_body=b"", Content_Type="application/json", Content_Length="600000")[0].status == 413
@@ -100,6 +131,12 @@ def test_bad_requests(node):
     assert ask(node, "GET", "/api2/xml/version")[0].status == 501
     answer, _ = ask(node, "GET", "/api2/json/version")
     assert answer.getheader("X-Frame-Options") == "DENY" and answer.getheader("X-Content-Type-Options") == "nosniff"
+    assert answer.getheader("Content-Security-Policy") == "default-src 'none'; frame-ancestors 'none'"
+    # Too much, of each kind: refused, and the connection goes on to be served.
+    many = "&".join(f"p{i}=1" for i in range(3000))
+    assert ask(node, "POST", "/api2/json/access/ticket", raw_body=many, Content_Type="application/x-www-form-urlencoded")[0].status == 400
+    assert ask(node, "GET", "/api2/json/version", Cookie="PVEAuthCookie=" + "x" * 5000)[0].status in (400, 431)
+    assert ask(node, "POST", "/api2/json/access/ticket", raw_body='{"username": "a\\u0000b", "password": "x"}', Content_Type="application/json")[0].status == 400
 
 
 def main():
@@ -107,6 +144,7 @@ def main():
         test_tickets(node)
         test_second_factor(node)
         test_bad_requests(node)
+        test_paths(node)
         test_limits(node)
 
 

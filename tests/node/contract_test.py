@@ -151,7 +151,9 @@ def test_console(node, vm, token):
         ticket = urllib.parse.quote(promise["ticket"], safe="")
         assert not WebSocket(node, path % (101, promise["port"], ticket), **headers).accepted()
         assert not WebSocket(node, path % (100, promise["port"], "PVEVNC%3A0"), **headers).accepted()
-        console = WebSocket(node, path % (100, promise["port"], ticket), **headers)
+        for origin in "https://elsewhere", "null", "https://x:1", "https://x.elsewhere":  # a page of somebody else
+            assert not WebSocket(node, path % (100, promise["port"], ticket), Origin=origin, **headers).accepted(), origin
+        console = WebSocket(node, path % (100, promise["port"], ticket), Origin="https://x", **headers)
         assert console.accepted(), console.head
         console.send(b"echo an''swer $((6 * 7))\n")
         console.wait_for(b"answer 42")

@@ -19,7 +19,7 @@ from wirt_node import PASSWORD, Node, unverified
 # What stands for the variables of paths; objects need not exist: permissions are looked at first.
 VALUES = {"node": "testnode", "vmid": "100", "newid": "101", "storage": "local", "userid": "other@wirt", "tokenid": "t1", "groupid": "g1",
           "roleid": "r1", "realm": "pam", "poolid": "p1", "snapname": "s1", "upid": "UPID:testnode:00000001:00000001:00000001:x:1:root@pam:",
-          "volume*": "iso/x.iso", "id": "x", "path": "/vms/100"}
+          "volume*": "iso/x.iso", "id": "x", "sid": "vm:100", "path": "/vms/100"}
 # By the type of a parameter, when the table names no better.
 PLAIN = {"string": "x1234567", "integer": "100", "number": "1", "boolean": "1", "list": "x", "words": "x"}
 SPECIAL = {"idlist": "virtio0", "userid": "other@wirt", "path": "/vms/100", "vmid": "100", "newid": "101", "size": "1G", "disk": "virtio0", "password": "long enough",

@@ -113,6 +113,16 @@ class Node:
 
     def owner(self, method, path, body=None):
         """A request on the Unix socket: its `data`."""
+        head, rest = self.exchange(method, path, body)
+        assert head.startswith(b"HTTP/1.1 200 "), head.decode()
+        return json.loads(rest)["data"]
+
+    def refusal(self, method, path, body=None):
+        """The same where it is refused: status and reason."""
+        _, status, reason = self.exchange(method, path, body)[0].split(b"\r\n")[0].decode().split(" ", 2)
+        return status, reason
+
+    def exchange(self, method, path, body):
         connection = socket.socket(socket.AF_UNIX)
         connection.connect(f"{self.state}/wirtd.sock")
         text = json.dumps(body or {})
@@ -125,8 +135,7 @@ class Node:
                 break
             answer += part
         head, _, rest = answer.partition(b"\r\n\r\n")
-        assert head.startswith(b"HTTP/1.1 200 "), head.decode()
-        return json.loads(rest)["data"]
+        return head, rest
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)

@@ -8,7 +8,10 @@
 #include "node/daemon/console.h"
 
 #define JSON_TYPE "application/json;charset=UTF-8"
-#define NO_CACHE  "Pragma: no-cache\r\nCache-Control: max-age=0\r\n"
+// An answer is no page, whatever a browser makes of it.
+#define NO_CACHE                                                                                   \
+    "Pragma: no-cache\r\nCache-Control: max-age=0\r\n"                                             \
+    "Content-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n"
 
 struct answer {
     struct http_exchange *exchange;

@@ -96,8 +96,9 @@ int cloudinit_check_custom(const char *cicustom, struct err *err)
     json_object_foreach(properties, key, value)
     {
         const char *volid = json_string_value(value), *colon = strchr(volid, ':');
-        if (!result && (cloudinit_document_named(key) == CLOUDINIT_COUNT ||
-                        !volume_names_storage(volid) || strncmp(colon, ":snippets/", 10) != 0))
+        if (!result &&
+            (cloudinit_document_named(key) == CLOUDINIT_COUNT || !volume_names_storage(volid) ||
+             strncmp(colon, ":snippets/", 10) != 0 || strchr(colon + 10, '/')))
             result =
                 err_set(err, ERR_USAGE,
                         "user=, network=, meta= and vendor= name snippets: STORE:snippets/FILE");

@@ -15,6 +15,7 @@
 
 #define NEW_MAX    32
 #define DISK_FIRST "file"
+#define TAGS_MAX   64
 
 struct edit {
     struct guests *guests;
@@ -241,11 +242,12 @@ static int by_text(const void *a, const void *b)
     return strcmp(*(char *const *)a, *(char *const *)b);
 }
 
-static void set_tags(struct edit *edit, const char *text)
+// What does not fit is left out whole.
+void guest_join_tags(const char *text, char joined[GUEST_TAGS_BYTES])
 {
-    char *tags[64], *copy = strdup(text), *save = NULL;
-    size_t count = 0;
-    for (char *tag = strtok_r(copy, ",; ", &save); tag && count < 64;
+    char *tags[TAGS_MAX], *copy = strdup(text), *save = NULL;
+    size_t count = 0, used = 0;
+    for (char *tag = strtok_r(copy, ",; ", &save); tag && count < TAGS_MAX;
          tag = strtok_r(NULL, ",; ", &save)) {
         for (char *c = tag; *c; c++)
             *c = (char)tolower((unsigned char)*c);
@@ -253,13 +255,13 @@ static void set_tags(struct edit *edit, const char *text)
     }
     if (count)
         qsort(tags, count, sizeof(*tags), by_text);
-    char joined[4096] = "";
-    size_t used = 0;
-    for (size_t i = 0; i < count && used < sizeof(joined) - 1; i++)
-        if (!i || strcmp(tags[i], tags[i - 1]) != 0)
-            used += (size_t)snprintf(joined + used, sizeof(joined) - used, "%s%s", used ? ";" : "",
-                                     tags[i]);
-    json_object_set_new(edit->config, "tags", json_string(joined));
+    joined[0] = 0;
+    for (size_t i = 0; i < count; i++) {
+        bool again = i && !strcmp(tags[i], tags[i - 1]);
+        if (!again && used + strlen(tags[i]) + 2 <= GUEST_TAGS_BYTES)
+            used += (size_t)snprintf(joined + used, GUEST_TAGS_BYTES - used, "%s%s",
+                                     used ? ";" : "", tags[i]);
+    }
     free(copy);
 }
 
@@ -318,7 +320,9 @@ static int set_key(struct edit *edit, const char *key, const json_t *value, stru
     if (!strcmp(key, "cipassword"))
         return set_password(edit, text, err);
     if (!strcmp(key, "tags")) {
-        set_tags(edit, text);
+        char joined[GUEST_TAGS_BYTES];
+        guest_join_tags(text, joined);
+        json_object_set_new(edit->config, "tags", json_string(joined));
         return 0;
     }
     if (json_is_boolean(value))

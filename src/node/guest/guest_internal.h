@@ -65,6 +65,9 @@ json_t *guest_get_at(struct guests *guests, int64_t vmid, int64_t *revision);
 int guest_set_member(struct guests *guests, int64_t vmid, const char *member, json_t *value,
                      struct err *err);
 bool guest_wait_end(struct guests *guests, struct task *task, int64_t vmid, double seconds);
+// guest_config.c: "b;A,c" becomes "a;b;c", in lower case, once each.
+#define GUEST_TAGS_BYTES 4096
+void guest_join_tags(const char *text, char joined[GUEST_TAGS_BYTES]);
 // ---- guest_net.c
 void guests_network_open(struct guests *guests);
 // A card of a machine that is about to start, {"id", "mac", "bridge"}: its kind becomes "tap", with the descriptor (*tap too, to be closed when the machine has

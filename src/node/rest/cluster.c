@@ -244,11 +244,39 @@ static int get_log(struct api_call *call, struct err *err)
     return 0;
 }
 
+#define OPTIONS_KEY "/options/cluster"
+static const char *const option_names[] = {"keyboard", "language", "console", "description",
+                                           "email_from"};
+#define OPTION_COUNT (sizeof(option_names) / sizeof(option_names[0]))
+
 static int get_options(struct api_call *call, struct err *err)
 {
     (void)err;
+    json_t *stored = store_get(rest_node(call)->store, OPTIONS_KEY, NULL);
     call->data = json_pack("{s:s, s:s}", "keyboard", "en-us", "mac_prefix", "BC:24:11");
+    json_object_update(call->data, stored);
+    json_decref(stored);
     return 0;
+}
+
+static int put_options(struct api_call *call, struct err *err)
+{
+    int64_t revision = 0;
+    struct store_txn txn;
+    size_t index;
+    json_t *name, *stored = store_get(rest_node(call)->store, OPTIONS_KEY, &revision);
+    json_t *changed = stored ? json_deep_copy(stored) : json_object();
+    json_decref(stored);
+    json_array_foreach(json_object_get(call->params, "delete"), index, name)
+        json_object_del(changed, json_string_value(name));
+    for (size_t i = 0; i < OPTION_COUNT; i++)
+        if (api_string(call, option_names[i]))
+            json_object_set(changed, option_names[i],
+                            json_object_get(call->params, option_names[i]));
+    store_txn_begin(&txn);
+    store_expect(&txn, OPTIONS_KEY, stored ? revision : 0);
+    store_put(&txn, OPTIONS_KEY, changed);
+    return store_commit(rest_node(call)->store, &txn, err);
 }
 
 static int get_description(struct api_call *call, struct err *err)
@@ -257,6 +285,22 @@ static int get_description(struct api_call *call, struct err *err)
     call->data = api_describe(rest_tables, rest_common);
     return 0;
 }
+
+static int no_ha(struct api_call *call, struct err *err)
+{
+    return err_set(err, ERR_NOT_FOUND, "no such resource '%s'", api_string(call, "sid"));
+}
+
+// What other nodes have and this one has not: clients that look get an empty list.
+#define NONE(PATH, PERMISSION, WHY)                                                                \
+    {                                                                                              \
+        .method = "GET", .path = PATH, .about = "None: " WHY ".", .permission = PERMISSION,        \
+        .returns = "[any]", .handler = get_nothing                                                 \
+    }
+#define P_SID                                                                                      \
+    {                                                                                              \
+        .name = "sid", .type = API_STRING, .max = 64, .about = "as vm:100"                         \
+    }
 
 const struct endpoint rest_cluster[] = {
     {.method = "GET",
@@ -317,6 +361,23 @@ const struct endpoint rest_cluster[] = {
      .permission = "user",
      .returns = "{*}",
      .handler = get_options},
+    {.method = "PUT",
+     .path = "/cluster/options",
+     .about = "Change options of the whole. They are kept and told; the node itself heeds none.",
+     .permission = "/ Sys.Modify",
+     .returns = "null",
+     .handler = put_options,
+     .params = (const struct api_param[]){P_STRING("keyboard", 16, "layout of consoles"),
+                                          P_STRING("language", 16, "of pages"),
+                                          P_STRING("console", 16, "which console pages open"),
+                                          P_STRING("description", 65535, "notes"),
+                                          P_STRING("email_from", 254, "who sends mail"),
+                                          {.name = "delete",
+                                           .type = API_LIST,
+                                           .optional = true,
+                                           .max = 64,
+                                           .about = "which are forgotten"},
+                                          {.name = NULL}}},
     {.method = "GET",
      .path = "/cluster/log",
      .about = "Messages of the whole.",
@@ -334,28 +395,46 @@ const struct endpoint rest_cluster[] = {
                                            .about = "so many"},
                                           {.name = NULL}}},
     {.method = "GET",
-     .path = "/cluster/ha/resources",
+     .path = "/nodes/{node}/version",
+     .about = "The same of one node.",
+     .permission = "user",
+     .returns = "{version:string, release:string, repoid:string, wirt:string}",
+     .handler = get_version},
+    {.method = "GET",
+     .path = "/cluster/ha/resources/{sid}",
      .about = "None: there is no HA yet.",
      .permission = "/ Sys.Audit",
-     .returns = "[any]",
-     .handler = get_nothing},
-    {.method = "GET",
-     .path = "/cluster/ha/groups",
+     .returns = "{*}",
+     .handler = no_ha,
+     .params = (const struct api_param[]){P_SID, {.name = NULL}}},
+    {.method = "DELETE",
+     .path = "/cluster/ha/resources/{sid}",
      .about = "None: there is no HA yet.",
-     .permission = "/ Sys.Audit",
-     .returns = "[any]",
-     .handler = get_nothing},
-    {.method = "GET",
-     .path = "/cluster/replication",
-     .about = "None: there is no replication.",
-     .permission = "user",
-     .returns = "[any]",
-     .handler = get_nothing},
-    {.method = "GET",
-     .path = "/cluster/sdn/zones",
-     .about = "None: there is no software-defined network yet.",
-     .permission = "user",
-     .returns = "[any]",
-     .handler = get_nothing},
+     .permission = "/ Sys.Console",
+     .returns = "null",
+     .handler = no_ha,
+     .params = (const struct api_param[]){P_SID, {.name = NULL}}},
+    NONE("/cluster/ha/resources", "/ Sys.Audit", "there is no HA yet"),
+    NONE("/cluster/ha/groups", "/ Sys.Audit", "there is no HA yet"),
+    NONE("/cluster/ha/rules", "/ Sys.Audit", "there is no HA yet"),
+    NONE("/cluster/replication", "user", "there is no replication"),
+    NONE("/cluster/backup", "/ Sys.Audit", "there are no jobs that make backups by the clock"),
+    NONE("/cluster/sdn/zones", "user", "there is no software-defined network yet"),
+    NONE("/cluster/sdn/vnets", "user", "there is no software-defined network yet"),
+    NONE("/cluster/sdn/controllers", "user", "there is no software-defined network yet"),
+    NONE("/cluster/sdn/ipams", "user", "there is no software-defined network yet"),
+    NONE("/cluster/sdn/dns", "user", "there is no software-defined network yet"),
+    NONE("/cluster/firewall/groups", "user", "there is no firewall yet"),
+    NONE("/cluster/firewall/rules", "/ Sys.Audit", "there is no firewall yet"),
+    NONE("/cluster/firewall/aliases", "/ Sys.Audit", "there is no firewall yet"),
+    NONE("/cluster/firewall/ipset", "/ Sys.Audit", "there is no firewall yet"),
+    NONE("/cluster/mapping/pci", "user", "no devices of the host are given to guests"),
+    NONE("/cluster/mapping/usb", "user", "no devices of the host are given to guests"),
+    NONE("/cluster/metrics/server", "/ Sys.Audit", "measurements are sent nowhere"),
+    NONE("/cluster/acme/account", "user", "certificates are not asked for"),
+    NONE("/cluster/acme/plugins", "/ Sys.Audit", "certificates are not asked for"),
+    NONE(VM "/firewall/rules", "/vms/{vmid} VM.Audit", "there is no firewall yet"),
+    NONE(VM "/firewall/aliases", "/vms/{vmid} VM.Audit", "there is no firewall yet"),
+    NONE(VM "/firewall/ipset", "/vms/{vmid} VM.Audit", "there is no firewall yet"),
     {.method = NULL},
 };

@@ -108,8 +108,55 @@ bool rest_console_redeem(struct node *node, int64_t vmid, int64_t port, const ch
         }                                                                                          \
     }
 
+// Whoever comes here asked for no WebSocket: those are taken before.
+static int get_websocket(struct api_call *call, struct err *err)
+{
+    (void)call;
+    return err_set(err, ERR_USAGE, "a WebSocket is opened here: Upgrade is missing");
+}
+
+static int no_display(struct api_call *call, struct err *err)
+{
+    return err_set(err, ERR_UNSUPPORTED,
+                   "VM %lld has no display: termproxy opens its serial console",
+                   (long long)api_integer(call, "vmid", 0));
+}
+#define NO_DISPLAY(WORD)                                                                           \
+    {                                                                                              \
+        .method = "POST", .path = VM "/" WORD,                                                     \
+        .about = "Refused: there is no display; termproxy opens the serial console.",              \
+        .permission = "/vms/{vmid} VM.Console", .returns = "null", .handler = no_display,          \
+        .params = (const struct api_param[])                                                       \
+        {                                                                                          \
+            P_BOOLEAN("websocket", "accepted"), P_BOOLEAN("generate-password", "accepted"),        \
+                P_STRING("proxy", 255, "accepted"),                                                \
+            {                                                                                      \
+                .name = NULL                                                                       \
+            }                                                                                      \
+        }                                                                                          \
+    }
+
 const struct endpoint rest_console[] = {
     PROXY("termproxy",
           "A console, to be opened by GET vncwebsocket with this port and ticket, once."),
+    {.method = "GET",
+     .path = VM "/vncwebsocket",
+     .about =
+         "The console itself: a WebSocket of the subprotocol `binary`, opened once. The ticket "
+         "is enough.",
+     .permission = "/vms/{vmid} VM.Console",
+     .returns = "null",
+     .handler = get_websocket,
+     .params =
+         (const struct api_param[]){
+             {.name = "port", .type = API_STRING, .max = 8, .about = "as the console's promise"},
+             {.name = "vncticket",
+              .type = API_STRING,
+              .max = AUTH_TICKET_BYTES,
+              .secret = true,
+              .about = "as the console's promise"},
+             {.name = NULL}}},
+    NO_DISPLAY("vncproxy"),
+    NO_DISPLAY("spiceproxy"),
     {.method = NULL},
 };

@@ -90,7 +90,8 @@ static int get_network(struct api_call *call, struct err *err)
 static int get_subscription(struct api_call *call, struct err *err)
 {
     (void)err;
-    call->data = json_pack("{s:s, s:s}", "status", "notfound", "message", "wirt needs none");
+    call->data = json_pack("{s:s, s:s, s:s}", "status", "notfound", "level", "", "message",
+                           "wirt needs none");
     return 0;
 }
 
@@ -124,6 +125,19 @@ static int work_start_all(struct task *task, void *node, const json_t *params, s
 static int work_stop_all(struct task *task, void *node, const json_t *params, struct err *err)
 {
     return work_all(task, node, params, false, err);
+}
+
+static int check_appliance(struct api_call *call, struct err *err)
+{
+    return api_refuse(call, err, "template", "no such template");
+}
+
+static int work_appliance(struct task *task, void *node, const json_t *params, struct err *err)
+{
+    (void)task;
+    (void)node;
+    (void)params;
+    return err_set(err, ERR_UNSUPPORTED, "there are no container templates");
 }
 
 const struct endpoint rest_nodes[] = {
@@ -196,7 +210,7 @@ const struct endpoint rest_nodes[] = {
      .path = "/nodes/{node}/subscription",
      .about = "There is nothing to subscribe to.",
      .permission = "user",
-     .returns = "{status:string, message:string}",
+     .returns = "{status:string, level:string, message:string}",
      .handler = get_subscription},
     {.method = "GET",
      .path = "/nodes/{node}/replication",
@@ -216,5 +230,21 @@ const struct endpoint rest_nodes[] = {
      .permission = "user",
      .returns = "[any]",
      .handler = get_nothing},
+    {.method = "POST",
+     .path = "/nodes/{node}/aplinfo",
+     .about = "Refused: there are no container templates.",
+     .permission = "/storage/{storage} Datastore.AllocateTemplate",
+     .task = "download",
+     .handler = check_appliance,
+     .work = work_appliance,
+     .params =
+         (const struct api_param[]){
+             {.name = "storage",
+              .type = API_STRING,
+              .max = 63,
+              .format = &rest_format_storage,
+              .about = "where to"},
+             {.name = "template", .type = API_STRING, .max = 255, .about = "which"},
+             {.name = NULL}}},
     {.method = NULL},
 };
