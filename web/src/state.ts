@@ -21,6 +21,8 @@ export type LoginAnswer = AnswerOf<"POST", "/access/ticket">;
 export const user = signal<string | undefined>(undefined);
 export const permissions = signal<Permissions>({});
 export const resources = signal<Resource[]>([]);
+/** Whether the list has come: an empty one says nothing before. */
+export const listed = signal(false);
 export const resourcesError = signal<string | undefined>(undefined);
 /** Why the log-in page is there, where it is not at the person's own wish. */
 export const farewell = signal<string | undefined>(undefined);
@@ -168,6 +170,7 @@ export function logOut(): void {
     dropTicket();
     user.value = undefined;
     resources.value = [];
+    listed.value = false;
     messages.value = [];
 }
 
@@ -206,6 +209,7 @@ export async function refresh(): Promise<void> {
         const all = await api.get("/cluster/resources");
         note(all);
         resources.value = all;
+        listed.value = true;
         resourcesError.value = undefined;
     } catch (error) {
         resourcesError.value = reason(error);

@@ -281,11 +281,12 @@ export interface Column<T> {
     number?: boolean;
 }
 
-export function Table<T>(props: { name: string; rows: T[]; columns: Column<T>[]; id: (row: T) => string; empty: ComponentChildren; filter?: boolean; choosing?: Choosing<T> }) {
+export function Table<T>(props: { name: string; /** Undefined: they are on their way. */ rows: T[] | undefined; columns: Column<T>[]; id: (row: T) => string; empty: ComponentChildren; filter?: boolean; choosing?: Choosing<T> }) {
     const [sort, setSort] = useState<{ column: number; down: boolean }>();
     const [filter, setFilter] = useState("");
     const text = (row: T) => props.columns.map((column) => String(column.by?.(row) ?? "")).join(" ").toLowerCase();
-    let rows = filter === "" ? props.rows : props.rows.filter((row) => text(row).includes(filter.toLowerCase()));
+    const known = props.rows ?? [];
+    let rows = filter === "" ? known : known.filter((row) => text(row).includes(filter.toLowerCase()));
     const by = sort === undefined ? undefined : props.columns[sort.column]?.by;
     if (sort !== undefined && by !== undefined) {
         const order = (a: T, b: T) => (by(a) < by(b) ? -1 : by(a) > by(b) ? 1 : 0) * (sort.down ? -1 : 1);
@@ -303,11 +304,11 @@ export function Table<T>(props: { name: string; rows: T[]; columns: Column<T>[];
     const direction = (index: number) => (sort?.column !== index ? "none" : sort.down ? "descending" : "ascending");
     return (
         <div>
-            {props.filter && props.rows.length > 8 && (
+            {props.filter && known.length > 8 && (
                 <input class="filter" type="search" placeholder="Filter" aria-label={`Filter ${props.name}`} value={filter} onInput={(event) => setFilter(event.currentTarget.value)} />
             )}
             {rows.length === 0 ? (
-                <p class="empty">{props.rows.length === 0 ? props.empty : "Nothing matches the filter."}</p>
+                <p class="empty">{props.rows === undefined ? "…" : known.length === 0 ? props.empty : "Nothing matches the filter."}</p>
             ) : (
                 <div ref={shown.place} class={shown.large ? "table tall" : "table"} tabIndex={shown.large ? 0 : undefined}>
                 <table aria-label={props.name} aria-rowcount={rows.length + 1}>

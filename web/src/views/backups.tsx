@@ -30,7 +30,7 @@ export function Backups(props: { guest: Resource }) {
             </div>
             <Table
                 name="Backups"
-                rows={list.data ?? []}
+                rows={list.data}
                 id={(one) => one.volid}
                 empty="No backups of this VM."
                 columns={[

@@ -61,7 +61,7 @@ export function Groups() {
             </div>
             <Table
                 name="Groups"
-                rows={list.data ?? []}
+                rows={list.data}
                 id={(one) => one.groupid}
                 empty="No groups. A right given to a group holds for all its members."
                 columns={[

@@ -3,7 +3,7 @@
 import { useState } from "preact/hooks";
 import { api } from "../api/client";
 import type { Resource } from "../api/types";
-import { begin, go, guests, href, lacks, names, run } from "../state";
+import { begin, go, guests, href, lacks, listed, names, run } from "../state";
 import { Button, Confirm, Dot, Tabs } from "../ui/parts";
 import { Backups } from "./backups";
 import { CloneGuest } from "./clone";
@@ -105,7 +105,7 @@ export function GuestView(props: { vmid: number; tab: string }) {
         return (
             <>
                 <h1>VM {props.vmid}</h1>
-                <p class="empty">There is no VM {props.vmid}, or you may not see it. The list at the side has those that you may.</p>
+                <p class="empty">{listed.value ? `There is no VM ${props.vmid}, or you may not see it. The list at the side has those that you may.` : "…"}</p>
             </>
         );
     const path = `/vms/${props.vmid}`;

@@ -61,7 +61,7 @@ export function NodeView(props: { node: string }) {
             />
             <h2>Network</h2>
             {network.error !== undefined && <Failure error={network.error} retry={network.again} />}
-            <Table name="Networks" rows={network.data ?? []} columns={networks} id={(one) => one.iface} empty={network.data === undefined ? "…" : "No interface is listed."} />
+            <Table name="Networks" rows={network.data} columns={networks} id={(one) => one.iface} empty={network.data === undefined ? "…" : "No interface is listed."} />
             <h2>Tasks</h2>
             <TaskList name="Tasks of the node" parameters={{ node, limit: 100, source: "all" }} />
         </>

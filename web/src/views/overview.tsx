@@ -2,7 +2,7 @@
 // The first view: what runs, how full the nodes and datastores are, what happened last.
 import { useState } from "preact/hooks";
 import type { Resource } from "../api/types";
-import { guests, href, nodes, storages } from "../state";
+import { guests, href, listed, nodes, storages } from "../state";
 import { duration, percent, size } from "../ui/format";
 import { type Column, Dot, Meter, Table, Tags } from "../ui/parts";
 import { BulkActions } from "./bulk";
@@ -71,7 +71,7 @@ export function Overview() {
             {picked.length > 0 && <BulkActions guests={picked} done={() => choose(new Set())} />}
             <Table
                 name="Guests"
-                rows={guests.value}
+                rows={listed.value ? guests.value : undefined}
                 columns={columns}
                 id={(guest) => guest.id}
                 empty="No guests yet. Create VM, above, makes the first one."

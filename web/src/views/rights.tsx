@@ -52,7 +52,7 @@ export function Rights() {
             </div>
             <Table
                 name="Rights"
-                rows={list.data ?? []}
+                rows={list.data}
                 id={(one) => `${one.path} ${one.type} ${one.ugid} ${one.roleid}`}
                 empty="No rights are given, but for the administrator's."
                 filter

@@ -65,7 +65,7 @@ export function Roles() {
             </div>
             <Table
                 name="Roles"
-                rows={list.data ?? []}
+                rows={list.data}
                 id={(one) => one.roleid}
                 empty="…"
                 filter

@@ -87,7 +87,7 @@ export function Self() {
             <h2>Second factor</h2>
             <Table
                 name="Second factors"
-                rows={factors.data ?? []}
+                rows={factors.data}
                 id={(one) => one.id}
                 empty="None. With one, a stolen password alone opens nothing."
                 columns={[

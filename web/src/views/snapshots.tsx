@@ -39,7 +39,7 @@ export function Snapshots(props: { guest: Resource }) {
         list.again();
     };
     if (list.error !== undefined && list.data === undefined) return <Failure error={list.error} retry={list.again} />;
-    const rows = (list.data ?? []).filter((one) => one.name !== "current");
+    const rows = list.data?.filter((one) => one.name !== "current");
     return (
         <>
             <div class="actions">

@@ -57,7 +57,7 @@ export function StorageView(props: { node: string; storage: string }) {
             {content.error !== undefined && <Failure error={content.error} retry={content.again} />}
             <Table
                 name="Volumes"
-                rows={content.data ?? []}
+                rows={content.data}
                 id={(one) => one.volid}
                 empty="Nothing lies here yet."
                 filter

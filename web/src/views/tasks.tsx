@@ -80,7 +80,7 @@ function Tasks(props: { name: string; tasks: Loaded<Task[]>; most?: number }) {
     const rows = props.most === undefined ? tasks.data : tasks.data?.slice(0, props.most);
     return (
         <>
-            <Table name={props.name} rows={rows ?? []} columns={columns(setOpen)} id={(task) => task.upid} empty="No tasks yet." filter />
+            <Table name={props.name} rows={rows} columns={columns(setOpen)} id={(task) => task.upid} empty="No tasks yet." filter />
             {open !== undefined && <TaskLog upid={open} done={() => setOpen(undefined)} />}
         </>
     );

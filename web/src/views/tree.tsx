@@ -3,7 +3,7 @@
 // number, a tag or a state. "/" from anywhere goes to the search.
 import { useEffect, useRef, useState } from "preact/hooks";
 import type { Resource } from "../api/types";
-import { go, guests, href, nodes, place, storages } from "../state";
+import { go, guests, href, listed, nodes, place, storages } from "../state";
 import { Dot } from "../ui/parts";
 import { useWindow } from "../ui/window";
 import { AddDatastore } from "./datastore";
@@ -89,7 +89,7 @@ export function Tree() {
                 Virtual machines <small>{machines.length}</small>
             </h2>
             <Guests name="Virtual machines" guests={machines} />
-            {machines.length === 0 && <p class="note">{search === "" ? "None yet: Create VM makes one." : "None matches."}</p>}
+            {listed.value && machines.length === 0 && <p class="note">{search === "" ? "None yet: Create VM makes one." : "None matches."}</p>}
             {templates.length > 0 && (
                 <>
                     <h2>
@@ -110,7 +110,7 @@ export function Tree() {
                     <Entry key={one.id} to={["storage", one.node!, one.storage!]} status={one.status} text={one.storage!} note={nodes.value.length > 1 ? one.node : undefined} />
                 ))}
             </ul>
-            {storages.value.length === 0 && <p class="note">None that you may see.</p>}
+            {listed.value && storages.value.length === 0 && <p class="note">None that you may see.</p>}
             <AddDatastore />
         </aside>
     );

@@ -79,7 +79,7 @@ function Tokens(props: { userid: string; done: () => void }) {
                     {list.error !== undefined && <Failure error={list.error} />}
                     <Table
                         name="Tokens"
-                        rows={list.data ?? []}
+                        rows={list.data}
                         id={(one) => one.tokenid ?? ""}
                         empty="No tokens. A token lets a program act for this user without the password."
                         columns={[
@@ -163,7 +163,7 @@ export function Users() {
             </div>
             <Table
                 name="Users"
-                rows={list.data ?? []}
+                rows={list.data}
                 id={(one) => one.userid}
                 empty="…"
                 filter
