@@ -133,7 +133,9 @@ int engine_take_events(struct vcpu *vcpu, enum vcpu_exit *exit)
         return 1;
     }
     take_requests(vcpu, events);
-    if ((cpu->run_state == CPU_RUNNING || cpu->run_state == CPU_HALTED) && deliver_all(vcpu) != 0) {
+    if (cpu->run_state != CPU_RUNNING && cpu->run_state != CPU_HALTED) {
+        take(vcpu, VCPU_EVENT_INTERRUPT); // none is delivered here: a SIPI or a reset looks anew
+    } else if (deliver_all(vcpu) != 0) {
         *exit = VCPU_EXIT_SHUTDOWN;
         return 1;
     }

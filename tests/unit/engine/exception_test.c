@@ -309,6 +309,19 @@ static void halted_cpus_wake(void **state)
     assert_true(arrived_at(0x30));
 }
 
+static void cpus_that_wait_for_a_sipi_are_not_kept_busy(void **state)
+{
+    cpu()->run_state = CPU_WAIT_FOR_SIPI;
+    cpu()->rflags |= FLAG_IF;
+    send_interrupt(0x30);
+    assert_int_equal(take(), 1);
+    assert_int_equal(exit_reason, VCPU_EXIT_HALT);
+    assert_int_equal(machine.vcpu->events, 0);
+    vcpu_raise(machine.vcpu, VCPU_EVENT_SIPI);
+    assert_int_equal(take(), 0);
+    assert_int_equal(cpu()->run_state, CPU_RUNNING);
+}
+
 static void nmi_is_blocked_until_iret(void **state)
 {
     vcpu_raise(machine.vcpu, VCPU_EVENT_NMI);
@@ -370,6 +383,7 @@ int main(void)
         TEST(real_mode_has_no_error_codes),
         TEST(interrupts_wait_for_if),
         TEST(halted_cpus_wake),
+        TEST(cpus_that_wait_for_a_sipi_are_not_kept_busy),
         TEST(nmi_is_blocked_until_iret),
         TEST(mov_ss_holds_back_everything),
         TEST(init_and_pause),
