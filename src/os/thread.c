@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "os/thread.h"
 
+#include <sched.h>
 #include <signal.h>
 
 int os_thread_start(pthread_t *thread, const char *name, void *(*main)(void *), void *argument,
@@ -27,4 +28,9 @@ int os_thread_start(pthread_t *thread, const char *name, void *(*main)(void *), 
 void os_thread_set_name(const char *name)
 {
     pthread_setname_np(pthread_self(), name);
+}
+
+void os_thread_yield(void)
+{
+    sched_yield();
 }

@@ -15,4 +15,7 @@ int os_thread_start(pthread_t *thread, const char *name, void *(*main)(void *), 
 // Name the calling thread, as ps and top show it (15 bytes).
 void os_thread_set_name(const char *name);
 
+// Another thread that waits for this CPU goes first.
+void os_thread_yield(void);
+
 #endif

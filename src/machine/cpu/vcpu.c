@@ -122,6 +122,14 @@ void vcpu_wait(struct vcpu *vcpu)
     atomic_store(&vcpu->asleep, 0);
 }
 
+void vcpu_rest(struct vcpu *vcpu, uint32_t ns)
+{
+    atomic_store(&vcpu->asleep, 1);
+    if (!atomic_load(&vcpu->events))
+        os_futex_wait_for(&vcpu->events, 0, ns);
+    atomic_store(&vcpu->asleep, 0);
+}
+
 static bool pic_pending(const struct vcpu *vcpu)
 {
     const struct cpu_system *system = vcpu->system;

@@ -185,6 +185,8 @@ void vcpu_raise_all(struct cpu_system *system, uint32_t events);
 
 // On the vCPU's thread, halted: returns when any event bit is set.
 void vcpu_wait(struct vcpu *vcpu);
+// Likewise, or when so many nanoseconds have passed; less than a second.
+void vcpu_rest(struct vcpu *vcpu, uint32_t ns);
 
 // On the vCPU's thread, for backends: INIT and SIPI as events ask for them. startup: false when the CPU does not wait for one.
 void vcpu_init_signal(struct vcpu *vcpu);

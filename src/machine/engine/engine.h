@@ -130,6 +130,11 @@ struct engine_cpu {
     uint64_t
         debug_hits; // DR6 bits of a #DB trap to be delivered before the next instruction, and DEBUG_HIT_WATCH; makes the run loop call
                     // engine_take_events()
+    struct spin {
+        int32_t pauses_left; // that may be executed before one gives the host's CPU up
+        unsigned yields;     // one soon after another
+        uint64_t last_ns;
+    } spin;                            // interp_pause()
     uint64_t retired[TIER_COUNT];      // guest instructions by tier
     uint64_t exits[ENGINE_EXIT_COUNT]; // for --stats
     const struct engine_trace *trace;  // trace.h; NULL: off

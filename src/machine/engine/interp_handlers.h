@@ -21,7 +21,7 @@
     X(LZCNT, lzcnt) X(POPCNT, popcnt) X(BSWAP, bswap) X(ANDN, andn) X(BLSR, blsr)                  \
     X(BLSMSK, blsmsk) X(BLSI, blsi) X(BEXTR, bextr) X(BZHI, bzhi) X(PDEP, pdep) X(PEXT, pext)      \
     X(CRC32, crc32) X(RDRAND, rdrand) X(RDSEED, rdseed)                                            \
-    X(MOV, mov) X(MOVSX, movsx) X(LEA, lea) X(NOP, nop) X(XCHG, xchg) X(XADD, xadd)                \
+    X(MOV, mov) X(MOVSX, movsx) X(LEA, lea) X(NOP, nop) X(PAUSE, pause) X(XCHG, xchg) X(XADD, xadd)\
     X(CMPXCHG, cmpxchg) X(CMPXCHG8B, cmpxchg8b) X(CMPXCHG16B, cmpxchg16b) X(SETCC, setcc)          \
     X(CMOVCC, cmovcc) X(MOVBE, movbe) X(XLAT, xlat) X(LAHF, lahf) X(SAHF, sahf)                    \
     X(CMC, cmc) X(CLC, clc) X(STC, stc) X(CLD, cld) X(STD, std)                                    \
@@ -53,7 +53,7 @@
 
 // Operations that are done by another's handler.
 #define INTERP_ALIASES(X)                                                                          \
-    X(MOVZX, mov) X(MOVNTI, mov) X(MOVSXD, movsx) X(PAUSE, nop) X(ENDBR32, nop) X(ENDBR64, nop)    \
+    X(MOVZX, mov) X(MOVNTI, mov) X(MOVSXD, movsx) X(ENDBR32, nop) X(ENDBR64, nop)    \
     X(PREFETCH, nop) X(LFENCE, mfence) X(SFENCE, mfence) X(CLFLUSHOPT, clflush) X(CLWB, clflush)   \
     X(INVD, nop) X(WBINVD, nop) X(WBNOINVD, nop) X(MWAIT, nop) X(MONITORX, monitor)                \
     X(MWAITX, nop) X(VMMCALL, vmcall) X(XSAVEOPT, xsave) X(XSAVES, xsavec) X(XRSTORS, xrstor) X(VLDMXCSR, ldmxcsr)                      \

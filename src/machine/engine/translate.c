@@ -55,6 +55,7 @@ static enum plan plan_integer(const struct insn *insn)
     case OP_RDSEED:
     case OP_CLD: // DF is not in the host's flags
     case OP_STD:
+    case OP_PAUSE: // now and then one is tier 0's
         return PLAN_SYSTEM;
     case OP_CLZERO:
     case OP_CLFLUSH:

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The system instructions that kernels execute all the time: reading and setting flags, time, SWAPGS. All others are tier 0's.
+// The system instructions that kernels execute all the time: reading and setting flags, time, SWAPGS, and PAUSE. All others are tier 0's.
 //
 // In these modes CPL 0 is certain where the code is the supervisor's (translate_mode() refuses CPL 1 and 2). Bits of RFLAGS other than the
 // status flags live in state.rflags. AND with a constant is PEXT and PDEP with the same mask where the status flags are live.
@@ -154,6 +154,33 @@ static bool move_from_segment(struct translation *t, const struct planned_insn *
     return true;
 }
 
+// When the pauses that may be executed here are used up, tier 0 executes one, and gives the CPU up.
+static bool spin_pause(struct translation *t, const struct planned_insn *p)
+{
+    struct emitter *e = &t->near;
+    struct host_memory left = host_context(CONTEXT_ENGINE(spin.pauses_left));
+    struct far_exit *exit = translate_miss(t);
+
+    if (translate_may_spoil_flags(t)) {
+        emit_cmp_memory_imm(e, false, left, 0);
+        translate_exit_jump(exit, emit_jcc(e, HOST_E));
+        emit_op_memory(e, false, 0x83, 5, left); // sub
+        emit_u8(e, 1);
+    } else {
+        translate_evict(t, RCX);
+        exit->evicted = t->evicted;
+        emit_load32(e, RCX, left);
+        uint8_t *none = emit_jrcxz(e), *some = emit_jmp(e);
+        emit_target8(e, none);
+        translate_exit_jump(exit, emit_jmp(e));
+        emit_target(e, some, e->at);
+        emit_lea(e, false, RCX, host_base(RCX, -1));
+        emit_op_memory(e, false, 0x89, RCX, left); // mov
+    }
+    emit_bytes(e, p->bytes, p->insn.length);
+    return true;
+}
+
 bool translate_system_insn(struct translation *t, const struct planned_insn *p)
 {
     switch ((unsigned)p->insn.form->op) {
@@ -173,6 +200,8 @@ bool translate_system_insn(struct translation *t, const struct planned_insn *p)
         return set_ac(t, p, true);
     case OP_PUSHF:
         return pushf(t, p);
+    case OP_PAUSE:
+        return spin_pause(t, p);
     case OP_SWAPGS:
         return swapgs(t);
     case OP_MOV_FROM_SEG:
