@@ -81,12 +81,12 @@ def test_left_paused(node, vm):
 def test_late_agent(api, node, vm, shell):
     """A guest that is asked before its agent is there: the agent is told when it comes."""
     shell.run("killall sh; rm -f /tmp/did")
-    upid = vm.status.shutdown.post(timeout=120)
+    upid = vm.status.shutdown.post(timeout=200)
     status = api.nodes(node.name).tasks(upid).status
     shell.wait("grep -q STS /sys/firmware/acpi/interrupts/ff_pwr_btn")  # nobody answered at the port: the button was tried
     assert status.get()["status"] == "running"
     shell.socket.sendall(b"sh /tmp/agent &\n")
-    log = finish(api, node, upid)
+    log = finish(api, node, upid, 240)
     assert "agent shuts it down" in log and "power button is pressed" in log, log
 
 

@@ -191,6 +191,8 @@ static int set_disk(struct edit *edit, const char *key, const char *text, struct
     const char *from = json_string_value(json_object_get(disk, "import-from"));
     char *import_from = from ? strdup(from) : NULL;
     int result;
+    if (!given || (from && !import_from))
+        abort();
     const char *colon = strchr(given, ':');
     snprintf(store_id, sizeof(store_id), "%.*s", (int)strcspn(given, ":"), given);
     if (colon && !strcmp(colon, ":cloudinit")) {

@@ -32,6 +32,7 @@ struct ending {
     uint64_t press_ns; // when the button is pressed next
     uint64_t greet_ns; // when the agent is greeted next, if it is to be
     uint64_t greet_seconds;
+    uint64_t told_ns; // an agent that was told is greeted again
     bool wants_agent;
     enum agent_state state;
     struct agent_port port; // open while it is greeted or told
@@ -97,7 +98,7 @@ static void heed_answer(struct ending *e, const json_t *answer, uint64_t now_ns)
             return; // which the port's end tells
         task_log(e->task, "the guest's agent shuts it down");
         e->state = AGENT_TOLD;
-        e->press_ns = now_ns + TOLD_SECONDS * SECOND_NS;
+        e->press_ns = e->told_ns = now_ns + TOLD_SECONDS * SECOND_NS;
     } else if (e->state == AGENT_TOLD && error) {
         const char *text = json_string_value(json_object_get(error, "desc"));
         task_log(e->task, "the agent refuses: %s", text ? text : "unknown");
@@ -138,6 +139,10 @@ static int why_not(const struct ending *e, struct err *err)
 
 static void act(struct ending *e, uint64_t now_ns)
 {
+    if (e->state == AGENT_TOLD && now_ns >= e->told_ns) { // it has ended since, or could not do it
+        e->state = e->port.fd < 0 ? AGENT_UNKNOWN : AGENT_GREETED;
+        e->greet_ns = now_ns;
+    }
     if (e->wants_agent && e->state != AGENT_TOLD && now_ns >= e->greet_ns)
         greet_agent(e, now_ns);
     if (now_ns >= e->press_ns)
