@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // A qcow2 image from anywhere: the input is the file, padded with zeros to where the tables may point. It is opened,
-// mapped, read, checked, written, repaired and its snapshots are listed, all with a small bound on memory. Whatever
+// mapped, read, checked, written, repaired; its snapshots are listed, read and applied, all with a small bound on memory. Whatever
 // the image says: no crash, no hang, no allocation beyond the bound.
 #include <stdint.h>
 #include <stdlib.h>
@@ -14,10 +14,11 @@
 #define LOG_MODULE "fuzz"
 #include "base/log.h"
 
-#define FILE_MAX  (256 * KIB)
-#define MEMORY    (1 * MIB)
-#define READ_MAX  (1 * MIB)
-#define STEPS_MAX 200
+#define FILE_MAX      (256 * KIB)
+#define MEMORY        (1 * MIB)
+#define READ_MAX      (1 * MIB)
+#define STEPS_MAX     200
+#define SNAPSHOTS_MAX 4
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -62,14 +63,28 @@ static void change(struct block_node *node)
     (void)block_node_flush(node);
 }
 
+// The image's own snapshots, whatever they say of themselves.
+static void go_back(struct block_node *node)
+{
+    const struct block_image_ops *ops = block_format_find("qcow2")->image;
+    struct block_snapshot list[SNAPSHOTS_MAX];
+    struct err err;
+    int count = ops->snapshot_list(node, list, SNAPSHOTS_MAX, &err);
+    for (int i = 0; i < count && i < SNAPSHOTS_MAX; i++) {
+        int rc =
+            (node->read_only ? ops->snapshot_view : ops->snapshot_apply)(node, list[i].name, &err);
+        if (!rc)
+            map_and_read(node);
+    }
+}
+
 static void upkeep(struct block_node *node, bool fix)
 {
     const struct block_image_ops *ops = block_format_find("qcow2")->image;
     struct block_check result = {0};
-    struct block_snapshot list[4];
     struct err err;
     (void)ops->check(node, fix, &result, &err);
-    (void)ops->snapshot_list(node, list, 4, &err);
+    go_back(node);
     if (!fix)
         return;
     (void)ops->snapshot_create(node, "f", 0, &err);
