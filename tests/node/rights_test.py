@@ -96,6 +96,7 @@ def test_copies(node, api):
     eve.grant("/storage/local", "PVEDatastoreUser")
     finish(api, node, eve.may("POST", "/nodes/testnode/qemu/100/clone", {"newid": 110}))
     eve.may_not("PUT", "/nodes/testnode/qemu/110/config", {"net0": "virtio,bridge=vmbr0"}, "SDN.Use")
+    eve.may_not("PUT", "/nodes/testnode/qemu/110/config", {"net0": "virtio,bridge=x SDN.Use | /vms/110 VM.Audit"})
     eve.may("PUT", "/nodes/testnode/qemu/110/config", {"net0": "virtio"})
     eve.may_not("PUT", "/nodes/testnode/qemu/110/config", {"virtio5": "local:100/vm-100-disk-0.qcow2"}, "another guest")
     eve.may_not("POST", "/nodes/testnode/qemu/100/snapshot/x/rollback", {"start": 1})

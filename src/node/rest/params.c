@@ -137,8 +137,13 @@ static const struct api_format disk_format = {"disk", "VOLUME or STORE:GIB, then
 static int check_net(const char *text, struct err *err)
 {
     json_t *net = property_parse_net(text, err);
+    const char *bridge = api_param_string(net, "bridge");
+    // It becomes a part of the permission that is asked for: nothing but a name may stand there.
+    int result = net ? 0 : -1;
+    if (bridge)
+        result = all_of(bridge, "-_.", "bridge", err);
     json_decref(net);
-    return net ? 0 : -1;
+    return result;
 }
 static const struct api_format net_format = {"net", "MODEL[=MAC][,bridge=vmbr0]…", check_net};
 
