@@ -95,6 +95,10 @@ def test_machine(guest):
     shown = dict(line.split("=") for line in guest.sh(f"systemctl show {scope} -p CPUQuotaPerSecUSec -p CPUWeight -p MemoryMax -p Slice").splitlines())
     assert shown["CPUQuotaPerSecUSec"] == "500ms" and shown["CPUWeight"] == "50" and int(shown["MemoryMax"]) == (96 + 6 + 512) << 20, shown
     assert shown["Slice"].startswith("wirt-") and shown["Slice"].endswith(".slice"), shown
+    # Other limits hold at once.
+    guest.api("PUT", "/nodes/localhost/qemu/100/config", cpulimit="0.75", cpuunits=60)
+    shown = guest.sh(f"systemctl show {scope} -p CPUQuotaPerSecUSec -p CPUWeight").split()
+    assert sorted(shown) == ["CPUQuotaPerSecUSec=750ms", "CPUWeight=60"], shown
     return pid
 
 
