@@ -68,6 +68,7 @@ async function creates(root) {
     await root.button("Create VM").click();
     const dialog = root.dialog("Create VM");
     await dialog.getByLabel("Name").fill("web 1");
+    await root.sees(dialog.getByLabel("ID").and(root.page.locator(":valid"))); // the node has told which is free
     await root.button("Create").click();
     await root.sees(dialog.getByRole("alert")); // what is wrong is told in the dialog
     await dialog.getByLabel("Name").fill("web1");
