@@ -419,6 +419,19 @@ def test_tasks(person):
     person.run("stop web2 --force")
 
 
+def test_requests(person):
+    """`wirt api`: any request, as JSON; what is a task is waited for."""
+    assert {row["name"] for row in person.json("api get /cluster/resources type=vm")} >= {"web1"}
+    where = next(row for row in person.json("api get /cluster/resources type=vm") if row["name"] == "web1")
+    config = f"/nodes/{where['node']}/qemu/{where['vmid']}/config"
+    assert person.run(f"api PUT {config} description=asked") == ""
+    assert person.json(f"api get {config}")["description"] == "asked"
+    person.refused("api get nodes", "slash")
+    person.refused("api fetch /nodes", "get, post, put or delete")
+    person.refused("api get /nodes x", "NAME=VALUE")
+    person.refused("api get /nowhere", "/nowhere")
+
+
 def test_completion(person, listed):
     """bash asks the function that `wirt completion bash` prints."""
     script = person.run("completion bash")
@@ -437,12 +450,22 @@ def test_completion(person, listed):
     assert {"--timeout", "--force", "--json"} <= completed("wirt", "stop", "web1", "--")
     assert {"attach", "grow", "create", "convert"} <= completed("wirt", "disk", "")
     assert {"snapshot", "run"} <= completed("wirt", "help", "")
+    # Requests and keys come from the table of the node's interface.
+    home = f"/nodes/{person.node.name}/qemu/"
+    assert completed("wirt", "api", "") == {"get", "post", "put", "delete"}
+    assert completed("wirt", "api", "get", "/clu") == {"/cluster/"}
+    assert {f"{home}100/config", f"{home}100/snapshot", f"{home}100/snapshot/"} <= completed("wirt", "api", "get", f"{home}100/")
+    assert completed("wirt", "api", "get", home) == {f"{home}{row['vmid']}/" for row in person.json("api get /cluster/resources type=vm")}
+    assert completed("wirt", "api", "put", f"{home}100/resize", "") == {"disk=", "size=", "digest=", "skiplock="}
+    assert completed("wirt", "set", "web1", "mem") == {"memory="}
     # And a bash with a person at it: the line becomes longer by the Tab key.
     terminal = Terminal(person, "bash")
     terminal.type("PS1='ready> '; source <(wirt completion bash)\n")
     terminal.waits_for(r"(?<!')ready> ")
     terminal.type("wirt snap\tcr\tdb\t")
     terminal.waits_for("wirt snapshot create db1 ")
+    terminal.type("\x15wirt api ge\t/clu\tres\t ty\t")
+    terminal.waits_for("wirt api get /cluster/resources  type=")
     terminal.type("\x15exit\n")
     terminal.ends()
     person.refused("completion fish", "bash")
@@ -477,6 +500,7 @@ def main():
         test_widths(person, listed)
         test_contexts(person, token)
         test_tasks(person)
+        test_requests(person)
         test_completion(person, listed)
         left = set(listed) - person.used
         assert left == ELSEWHERE, f"verbs that no test has used: {left ^ ELSEWHERE}"

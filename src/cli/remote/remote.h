@@ -139,6 +139,7 @@ int remote_task_list(struct remote *, struct err *); // remote_task.c
 int remote_task_log(struct remote *, struct err *);
 int remote_task_stop(struct remote *, struct err *);
 int remote_events(struct remote *, struct err *);
+int remote_api(struct remote *, struct err *);         // remote_api.c
 int remote_images_list(struct remote *, struct err *); // remote_images.c
 int remote_images_build(struct remote *, struct err *);
 int remote_images_import(struct remote *, struct err *);

@@ -93,7 +93,21 @@ int remote_completion(struct remote *remote, struct err *err)
     puts("  esac\n  [ $COMP_CWORD -eq 1 ] || case $verb in");
     for (const struct remote_verb *v = remote_verbs; v->name; v++)
         print_verb(v);
+    // What the node's interface offers, of which it has a table of its own.
     puts("  esac\n"
+         "  local ask=()\n"
+         "  if [[ $current != -* ]]; then\n"
+         "    [ \"$first\" != api ] || [ $COMP_CWORD -lt 2 ] || "
+         "ask=(\"${COMP_WORDS[@]:2:COMP_CWORD-1}\")\n"
+         "    [ \"$first\" != set ] || [ $COMP_CWORD -lt 3 ] || ask=(put /nodes/x/qemu/100/config "
+         "'')\n"
+         "  fi\n"
+         "  if [ ${#ask[@]} -gt 0 ]; then\n"
+         "    words=$(wirt api --complete \"${ask[@]}\" 2>/dev/null)\n"
+         "    COMPREPLY=($(compgen -W \"$words\" -- \"$current\"))\n"
+         "    [[ ${COMPREPLY[0]-} != *[/=] ]] || compopt -o nospace 2>/dev/null\n"
+         "    return 0\n"
+         "  fi\n"
          "  case $current in\n"
          "    -*) words=$options;;\n"
          "    *) [ -z \"$vms\" ] || words=$(wirt ls --json 2>/dev/null | sed -n 's/^ *\"name\": "

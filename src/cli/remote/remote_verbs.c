@@ -71,6 +71,8 @@ static const struct cli_option attach_options[] = {
     END};
 static const struct cli_option detach_options[] = {
     {"destroy", NULL, "delete the volume, too"}, YES, END};
+static const struct cli_option api_options[] = {
+    {"complete", NULL, "print what the last word may be, for the shell"}, END};
 static const struct cli_option storage_options[] = {
     {"storage", "NAME", "the datastore (local)"},
     {"content", "KIND", "iso, import, snippets, backup, images"},
@@ -215,6 +217,8 @@ const struct remote_verb remote_verbs[] = {
      "wirt context use home", true},
     {"context rm", "NAME", 1, 1, NULL, remote_context_rm, "forget a node", "wirt context rm home",
      true},
+    {"api", "METHOD PATH NAME=VALUE…", 1, ANY, api_options, remote_api,
+     "any request of the node's interface", "wirt api get /cluster/resources type=vm", false},
     {"completion", "bash", 1, 1, NULL, remote_completion, "print shell completion",
      "wirt completion bash >~/.local/share/bash-completion/completions/wirt", true},
     {NULL, NULL, 0, 0, NULL, NULL, NULL, NULL, false},
