@@ -89,9 +89,10 @@ def fill(share, commands, seconds):
         link(image(name), f"{share}/images/{name}")
         if os.path.exists(image(name) + ".stamp"):
             link(image(name) + ".stamp", f"{share}/images/{name}.stamp")
-    for place in (BUILD, IMAGES):  # mount points in what will be read-only
-        if place.startswith(TOP + "/"):
-            os.makedirs(f"{share}/top/{os.path.relpath(place, TOP)}", exist_ok=True)
+    for place in (BUILD, IMAGES):  # mount points in what will be read-only; the images' folder may be the build's
+        for outer, name in (TOP, "top"), (BUILD, "build"):
+            if place.startswith(outer + "/"):
+                os.makedirs(f"{share}/{name}/{os.path.relpath(place, outer)}", exist_ok=True)
     os.makedirs(f"{share}/images/modules-cloud", exist_ok=True)  # belongs to the kernel, but is not wanted here
     shutil.copy(f"{HERE}/bed_init", f"{share}/init")
     with open(f"{share}/plan.json", "w", encoding="utf-8") as file:

@@ -24,9 +24,13 @@ with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as boot_id:
 
 def run(where):
     """(seconds, what it said) of a run that insists on KVM, and has nothing to boot if it gets it."""
-    start = time.monotonic()
-    done = subprocess.run([os.environ["WIRT"], "run", "--accel", "kvm", "--kernel", "/dev/null"], stdin=subprocess.DEVNULL,
-                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False, text=True, env={**os.environ, "XDG_RUNTIME_DIR": where})
+    while True:
+        start = time.monotonic()
+        done = subprocess.run([os.environ["WIRT"], "run", "--accel", "kvm", "--kernel", "/dev/null"], stdin=subprocess.DEVNULL,
+                              stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=False, text=True, env={**os.environ, "XDG_RUNTIME_DIR": where})
+        # The bed's processor time runs on while its host does something else. What was no answer is not remembered: the next run asks again.
+        if backend != "kvm" or "did not come to its end" not in done.stderr:
+            break
     refused = "KVM is not usable" in done.stderr
     assert done.returncode == 2 and (refused or "/dev/null: cannot be read" in done.stderr), done
     assert refused == (backend != "kvm" or TOLD in done.stderr), done

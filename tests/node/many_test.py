@@ -14,7 +14,7 @@ import statistics
 import subprocess
 import time
 
-from wirt_node import PASSWORD, Node, own_network
+from wirt_node import PASSWORD, Node, for_others, own_network
 
 TOP = os.environ["TOP"]
 BUILD = os.environ["BUILD"]
@@ -77,7 +77,7 @@ def memory_mib(pid):
 def main():
     subprocess.run([f"{TOP}/tools/web"], check=True)
     own_network()
-    with Node(name="pico", check_replies=False) as node:  # checking takes longer than answering
+    with Node("--web", for_others(f"{BUILD}/web"), name="pico", check_replies=False) as node:  # checking takes longer than answering
         upid = node.owner("POST", "/nodes/pico/qemu", {"vmid": 100, "name": "first", "memory": 128, "net0": "virtio,bridge=vmbr0", "serial0": "socket"})
         while node.owner("GET", f"/nodes/pico/tasks/{upid}/status")["status"] != "stopped":
             pass

@@ -7,7 +7,7 @@ What the person saw is kept: pictures of each main view, in BUILD/screenshots.
 import os
 import subprocess
 
-from wirt_node import PASSWORD, Node, busybox_args, own_network
+from wirt_node import PASSWORD, Node, busybox_args, for_others, own_network
 
 TOP = os.environ["TOP"]
 BUILD = os.environ["BUILD"]
@@ -25,7 +25,7 @@ def task(node, method, path, body=None):
 def main():
     subprocess.run([f"{TOP}/tools/web"], check=True)
     own_network()
-    with Node(name="pico") as node:
+    with Node("--web", for_others(f"{BUILD}/web"), name="pico") as node:
         machine = {"vmid": 100, "name": "busybox", "memory": 128, "virtio0": "local:0.125", "net0": "virtio,bridge=vmbr0", "serial0": "socket",
                    "tags": "small", "args": busybox_args()}
         task(node, "POST", "/nodes/pico/qemu", machine)

@@ -115,6 +115,36 @@ def test_media(node):
     assert "virtio0" in fay.may("GET", config)
 
 
+def test_restored_media(node, api):
+    """A backup comes from anybody: its media and networks become a guest's when they may be used by whoever restores it."""
+    folder = f"{node.folder}/other/template/iso"
+    os.makedirs(folder, exist_ok=True)
+    with open(f"{folder}/x.iso", "wb") as file:
+        file.write(bytes(2048))
+    here = api.nodes(node.name)
+    here.qemu(100).config.put(ide2="other:iso/x.iso,media=cdrom", net0="virtio,bridge=vmbr0")
+    finish(api, node, here.vzdump.post(vmid=100, storage="local"))
+    backup = here.storage("local").content.get(content="backup")[0]["volid"]
+    ida = Person(node, "ida", ("/vms/130", "PVEVMAdmin"), ("/vms/100", "PVEVMAdmin"), ("/storage/local", "PVEDatastoreUser"))
+
+    def restored():
+        finish(api, node, ida.may("POST", f"/nodes/{node.name}/qemu", {"vmid": 130, "archive": backup, "force": 1}))
+        return here.qemu(130).config.get()
+
+    config = restored()
+    assert config["ide2"] == "none,media=cdrom" and "net0" not in config and "virtio0" in config, config
+    ida.grant("/storage/other", "PVEDatastoreUser")
+    ida.grant("/sdn/zones/localnetwork/vmbr0", "PVESDNUser")
+    config = restored()
+    assert config["ide2"].startswith("other:iso/x.iso") and "bridge=vmbr0" in config["net0"], config
+    for vmid, gone in (130, None), (100, "ide2,net0"):
+        if gone:
+            here.qemu(vmid).config.put(delete=gone)
+        else:
+            finish(api, node, here.qemu(vmid).delete())
+    finish(api, node, here.storage("local").content(backup).delete())
+
+
 def test_pools(node, api):
     """Who has rights on a pool alone makes guests in it, and in no other place."""
     api.pools.post(poolid="teams/red_1")
@@ -219,7 +249,7 @@ def main():
         qemu = api.nodes(node.name).qemu
         for vmid in 100, 101:
             finish(api, node, qemu.create(vmid=vmid, memory=64, virtio0="local:0.01"))
-        for test in test_other_datastore, test_backups, test_media, test_pools, test_administrators, test_passwords, test_audit:
+        for test in test_other_datastore, test_backups, test_media, test_restored_media, test_pools, test_administrators, test_passwords, test_audit:
             test(node, api) if test.__code__.co_argcount == 2 else test(node)
         test_tokens(node, api)
         test_copies(node, api)

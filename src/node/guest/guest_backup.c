@@ -323,9 +323,10 @@ static int restore_disk(struct restore *r, const json_t *disk, struct err *err)
     return result;
 }
 
-// A drive without a disk in the backup: cloud-init's is made anew, an ISO image stays when it is there.
-static int restore_drive(struct restore *r, const char *key, const char *text, struct err *err)
+// A drive without a disk in the backup: cloud-init's is made anew, an ISO image stays when it is there and may be used.
+static int restore_drive(struct restore *r, const char *key, const json_t *value, struct err *err)
 {
+    const char *text = json_string_value(value);
     char volid[VOLUME_ID_BYTES], path[VOLUME_PATH_BYTES], id[64], changed[VOLUME_ID_BYTES + 64];
     bool cdrom, there = guest_disk_volume(text, volid, &cdrom);
     if (!there && text && !strncmp(text, "none", 4)) {
@@ -341,6 +342,9 @@ static int restore_drive(struct restore *r, const char *key, const char *text, s
                         r->made[r->count], err))
             return -1;
         snprintf(changed, sizeof(changed), "%s,media=cdrom,size=4M", r->made[r->count++]);
+    } else if (strstr(volid, ":iso/") && !r->how->permitted(r->how->user, key, value)) {
+        task_log(r->task, "%s: '%s' is left out", key, volid);
+        snprintf(changed, sizeof(changed), "none,media=cdrom");
     } else if (strstr(volid, ":iso/") &&
                !volume_path(r->guests->options.storage, volid, path, NULL, NULL)) {
         snprintf(changed, sizeof(changed), "%s,media=cdrom", volid);
@@ -361,7 +365,7 @@ static int restore_keys(struct restore *r, struct err *err)
         if (json_object_get(r->config, key) || guest_is_unused_key(key))
             continue;
         if (guest_is_disk_key(key)) {
-            if (restore_drive(r, key, json_string_value(value), err))
+            if (restore_drive(r, key, value, err))
                 return -1;
         } else if (!r->how->permitted(r->how->user, key, value)) {
             task_log(r->task, "'%s' of the backup is left out", key);

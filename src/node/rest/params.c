@@ -454,7 +454,7 @@ const struct api_param rest_guest_keys[] = {
     {.name = NULL},
 };
 
-const char *rest_guest_permission(const char *key)
+static const struct api_param *param_of(const char *key)
 {
     for (const struct api_param *param = rest_guest_keys; param->name; param++) {
         size_t n = strcspn(param->name, "[");
@@ -462,9 +462,24 @@ const char *rest_guest_permission(const char *key)
         if (strncmp(param->name, key, n) != 0)
             continue;
         if (indexed ? key[n] && strspn(key + n, "0123456789") == strlen(key + n) : !key[n])
-            return param->permission;
+            return param;
     }
     return NULL;
+}
+
+const char *rest_guest_permission(const char *key)
+{
+    const struct api_param *param = param_of(key);
+    return param ? param->permission : NULL;
+}
+
+void rest_value_permission(const char *key, const json_t *value, char *expression, size_t size)
+{
+    const struct api_param *param = param_of(key);
+    expression[0] = 0;
+    if (param && param->permission_of && json_is_string(value) &&
+        api_value_fits(rest_guest_keys, key, value))
+        param->permission_of(json_string_value(value), expression, size);
 }
 
 // ---- Disks and CD-ROMs.

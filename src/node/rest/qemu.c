@@ -245,6 +245,25 @@ static int claim(struct api_call *call, const char *param, const char *lock, str
                : -1;
 }
 
+#define EXPRESSION_BYTES 512
+
+// A stranger's backup names datastores of media and bridges of cards: those expressions of its values that hold for the caller.
+static json_t *expressions_that_hold(struct api_call *call, const char *archive)
+{
+    json_t *header = guest_backup_config(rest_node(call)->guests, archive, NULL), *value;
+    json_t *hold = json_array();
+    const char *key;
+    json_object_foreach(json_object_get(header, "config"), key, value)
+    {
+        char expression[EXPRESSION_BYTES];
+        rest_value_permission(key, value, expression, sizeof(expression));
+        if (expression[0] && api_permitted(call, expression, NULL))
+            json_array_append_new(hold, json_string(expression));
+    }
+    json_decref(header);
+    return hold;
+}
+
 // Whoever restores over a guest must be allowed to; what few may set is taken over for those few.
 static int check_restore(struct api_call *call, struct err *err)
 {
@@ -258,6 +277,8 @@ static int check_restore(struct api_call *call, struct err *err)
         return api_refuse(call, err, "archive", "is no backup");
     bool trusted = api_permitted(call, "root | / Sys.Modify", NULL);
     json_object_set_new(call->params, "trusted", json_boolean(trusted));
+    if (!trusted)
+        json_object_set_new(call->params, "hold", expressions_that_hold(call, archive));
     if (!trusted &&
         !api_string(call, "storage")) // where one may put something, as `archive` asks for
         json_object_set_new(call->params, "storage", json_stringn(archive, strcspn(archive, ":")));
@@ -289,12 +310,23 @@ static void force_permission(const char *value, char *expression, size_t size)
     snprintf(expression, size, "%s", value[0] == '1' ? "/vms/{vmid} VM.Backup" : "");
 }
 
-// May a backup's key be taken over? `user` is NULL for who may set all of them.
+static bool holds(const json_t *hold, const char *key, const json_t *value)
+{
+    char expression[EXPRESSION_BYTES];
+    size_t index;
+    json_t *one;
+    rest_value_permission(key, value, expression, sizeof(expression));
+    bool found = !expression[0];
+    json_array_foreach(hold, index, one) found |= !strcmp(json_string_value(one), expression);
+    return found;
+}
+
+// May a backup's key be taken over? `user`: the expressions that hold; NULL for who may set all keys.
 static bool key_permitted(void *user, const char *key, const json_t *value)
 {
     const char *permission = rest_guest_permission(key);
     bool restricted = permission && !strncmp(permission, "root", 4);
-    if (user && (restricted || !strcmp(key, "cicustom")))
+    if (user && (restricted || !strcmp(key, "cicustom") || !holds(user, key, value)))
         return false;
     return permission && strcmp(key, "lock") != 0 && api_value_fits(rest_guest_keys, key, value);
 }
@@ -309,7 +341,7 @@ static int restore(struct node *node, struct task *task, const json_t *params, c
                                 .replace = json_object_get(params, "replace") != NULL,
                                 .changes = values,
                                 .permitted = key_permitted,
-                                .user = trusted ? NULL : task};
+                                .user = trusted ? NULL : json_object_get(params, "hold")};
     return guest_restore(node->guests, task, vmid_of(params), &how, err);
 }
 

@@ -68,6 +68,8 @@ void rest_setting_permission(const char *value, char *expression, size_t size);
 int rest_check_disks(struct api_call *call, struct err *err);
 // On the guest, or, of one that is being made in a pool, on the pool.
 #define ON_GUEST(PRIVILEGE) "/vms/{vmid} " PRIVILEGE " | /pool/{pool} " PRIVILEGE
+// What this value of it needs besides; nothing for what is not well formed.
+void rest_value_permission(const char *key, const json_t *value, char *expression, size_t size);
 
 // ---- Rows that several tables have: optional parameters, the path of a guest.
 #define P_STRING(NAME, MAX, ABOUT)                                                                 \
