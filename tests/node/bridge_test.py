@@ -13,7 +13,7 @@ import sys
 import time
 
 import as_root
-from wirt_node import Node, busybox_args, console_says, finish, proxmoxer_client, skip
+from wirt_node import Node, busybox_args, console_says, finish, for_others, proxmoxer_client, skip
 
 OUTSIDE = "203.0.113.1"
 
@@ -126,6 +126,7 @@ def test_second_node(node, api):
 
 
 def test_without_privileges():
+    os.environ["WIRTD"] = f"{for_others(os.path.dirname(os.environ['WIRTD']))}/wirtd"
     with Node(before=("setpriv", "--reuid", "nobody", "--regid", "nogroup", "--clear-groups"), owner="nobody") as node:
         api = proxmoxer_client(node)
         assert "vmbr0 cannot be made" in node.text() and "user-mode networks instead" in node.text(), node.text()

@@ -280,13 +280,12 @@ async function uploads(root) {
 /** By the keyboard alone: a machine of an image that was uploaded, with an installation image in a drive. */
 async function createsByKeys(root) {
     const dialog = root.dialog("Create VM");
-    await root.button("Create VM").focus();
-    await root.page.keyboard.press("Enter");
+    await root.button("Create VM").press("Enter");
     await root.sees(dialog);
     await root.page.keyboard.press("Escape");
     await dialog.waitFor({ state: "detached" });
     assert.equal(await root.page.evaluate(() => document.activeElement.textContent.trim()), "Create VM"); // back where it was
-    await root.page.keyboard.press("Enter");
+    await root.button("Create VM").press("Enter");
     await root.page.waitForFunction(() => document.activeElement.matches("dialog input"));
     await root.page.waitForFunction(() => document.querySelector("dialog input[type=number]").value !== ""); // the ID that the node proposes
     await root.page.keyboard.type("imported");
