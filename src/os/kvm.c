@@ -42,6 +42,15 @@ int os_kvm_value(int fd, unsigned long request, unsigned long value)
     return result < 0 ? -errno : result;
 }
 
+int os_kvm_create_vm(int kvm_fd)
+{
+    int fd;
+    do
+        fd = os_kvm_value(kvm_fd, KVM_CREATE_VM, 0);
+    while (fd == -EINTR);
+    return fd;
+}
+
 struct kvm_run *os_kvm_map_run(int vcpu_fd, size_t bytes)
 {
     void *run = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, vcpu_fd, 0);

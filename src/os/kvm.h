@@ -18,6 +18,8 @@ int os_kvm_open(struct err *err);
 // One request of KVM's (and of no other driver). What the call returned, or -errno.
 int os_kvm(int fd, unsigned long request, void *argument);
 int os_kvm_value(int fd, unsigned long request, unsigned long value);
+// The descriptor of a new virtual machine, or -errno. The kernel gives up when a signal comes while it waits for other processors: asked again.
+int os_kvm_create_vm(int kvm_fd);
 
 // The page that a vCPU shares with the kernel; NULL on failure.
 struct kvm_run *os_kvm_map_run(int vcpu_fd, size_t bytes);

@@ -37,7 +37,7 @@ static int enable(const struct kvm_machine *machine, uint32_t capability, uint64
 static int create_vm(struct kvm_machine *machine, struct err *err)
 {
     uint64_t identity = IDENTITY_MAP;
-    int fd = os_kvm_value(machine->kvm_fd, KVM_CREATE_VM, 0);
+    int fd = os_kvm_create_vm(machine->kvm_fd);
     if (fd < 0)
         return err_set_errno(err, -fd, "KVM cannot make a virtual machine");
     machine->vm_fd = fd;

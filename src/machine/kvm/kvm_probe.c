@@ -71,7 +71,7 @@ static int failed_call(struct err *err, int result, const char *what)
 static int make_vm(struct probe *probe, struct err *err)
 {
     uint64_t identity = 0xFEFFC000;
-    probe->vm = os_kvm_value(probe->kvm, KVM_CREATE_VM, 0);
+    probe->vm = os_kvm_create_vm(probe->kvm);
     if (probe->vm < 0)
         return failed_call(err, probe->vm, "making a virtual machine");
     os_kvm(probe->vm, KVM_SET_IDENTITY_MAP_ADDR, &identity); // Intel's
