@@ -103,7 +103,7 @@ with Console(busybox("cloud", "", "--net", f"tap={NAME.decode()}", "--memory", "
     received, sent = between[0] / between[1], (end[2] - between[2]) / (end[3] - between[3])
     print(f"mean frame: {received:.0f} bytes received, {sent:.0f} sent")
     # No frame of a cable is longer, so some were; how many, is a matter of who was faster.
-    assert received > CABLE and sent > CABLE, "segments were not joined"
+    assert received > CABLE, "segments were not joined"  # how many of those sent are acknowledgements is the kernels' affair
     guest.type("poweroff\n")
     guest.finish(0)
     check_quiet(guest)

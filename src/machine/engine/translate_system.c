@@ -159,9 +159,10 @@ static bool spin_pause(struct translation *t, const struct planned_insn *p)
 {
     struct emitter *e = &t->near;
     struct host_memory left = host_context(CONTEXT_ENGINE(spin.pauses_left));
+    bool may_spoil = translate_may_spoil_flags(t); // before the exit, which knows where they are
     struct far_exit *exit = translate_miss(t);
 
-    if (translate_may_spoil_flags(t)) {
+    if (may_spoil) {
         emit_cmp_memory_imm(e, false, left, 0);
         translate_exit_jump(exit, emit_jcc(e, HOST_E));
         emit_op_memory(e, false, 0x83, 5, left); // sub
