@@ -170,6 +170,16 @@ GUEST_CODE(
     "4: hlt\n .skip 0x2000, 0x90\n"
     "2: .byte 0x48, 0xff, 0xc0\n jmp *%rbx")
 
+// More pauses than are executed in a row: RAX, by which flags are saved, and the flags outlive those that tier 0 executes, in a block that saves flags, in
+// one that jumps to its own start, and where they are live.
+GUEST_CODE(pauses, "mov $0x123456789, %rax\n mov $2000, %edx\n"
+                   "1: pause\n mov (%rsi), %rbx\n add %rax, %r8\n jmp 2f\n"
+                   "2: adc $3, %r9\n dec %edx\n jnz 1b\n"
+                   "mov $2000, %edx\n"
+                   "3: pause\n mov (%rsi), %rbx\n lea (%r10,%rax), %r10\n sub $1, %edx\n jnz 3b\n"
+                   "mov $2000, %edx\n"
+                   "4: bt $3, %edx\n pause\n adc %rax, %r11\n dec %edx\n jnz 4b")
+
 struct snippet {
     const char *name;
     const uint8_t *code, *end;
@@ -254,6 +264,7 @@ int main(void)
         SNIPPET(shared_slot),
         SNIPPET(other_mode),
         SNIPPET(other_width),
+        SNIPPET(pauses),
     };
     struct CMUnitTest tests[sizeof(snippets) / sizeof(snippets[0])];
 
