@@ -168,6 +168,12 @@ static inline void emit_test(struct emitter *e, unsigned reg)
     emit_op_register(e, true, 0x85, reg, reg);
 }
 
+// REX.W makes the low byte of every register reachable.
+static inline void emit_movzx8(struct emitter *e, unsigned to, unsigned from)
+{
+    emit_op_register(e, true, 0x0FB6, to, from);
+}
+
 static inline void emit_movzx16(struct emitter *e, unsigned to, unsigned from)
 {
     emit_op_register(e, false, 0x0FB7, to, from);

@@ -59,10 +59,25 @@ struct tlb_book {
 };
 _Static_assert(TLB_BITS <= 16, "tlb_book.filled holds an index");
 
+// Pages whose numbers differ by a multiple of TLB_ENTRIES share an entry, and code that uses two of them in turns would miss each time (a program's stack is
+// anywhere, so that one in some thousand runs has such a pair). What a fill displaces becomes a victim: it stays permitted as it was, in the place that the low
+// bits of its number say, and is looked for where the entry itself does not hit. Whatever drops entries drops all victims that may be meant.
+#define TLB_VICTIMS 256u // their index is a byte: generated code takes it by MOVZX
+_Static_assert(TLB_ENTRIES % TLB_VICTIMS == 0, "pages that share an entry share a place");
+struct tlb_victims {
+    uint64_t read_tag[TLB_VICTIMS];
+    uint64_t write_tag[TLB_VICTIMS];
+    uint64_t addend[TLB_VICTIMS];
+    uint32_t count; // listed
+    uint8_t list[TLB_VICTIMS];
+    bool listed[TLB_VICTIMS];
+};
+
 struct tlb {
     uint64_t read_tag[TLB_ENTRIES];
     uint64_t write_tag[TLB_ENTRIES];
     uint64_t addend[TLB_ENTRIES];
+    struct tlb_victims victims;
     struct tlb_book book;
 };
 

@@ -51,6 +51,36 @@ static void note_large(struct engine_cpu *engine, uint64_t linear, unsigned shif
         engine->large_last[half] = last;
 }
 
+static void empty_victim(struct tlb_victims *victims, uint32_t index)
+{
+    victims->read_tag[index] = victims->write_tag[index] = tlb_empty_tag(index);
+}
+
+static void empty_victims(struct tlb_victims *victims)
+{
+    for (uint32_t i = 0; i < victims->count; i++) {
+        empty_victim(victims, victims->list[i]);
+        victims->listed[victims->list[i]] = false;
+    }
+    victims->count = 0;
+}
+
+// Another page is about to take the entry.
+static void displace(struct tlb *tlb, uint32_t index, uint64_t start)
+{
+    struct tlb_victims *victims = &tlb->victims;
+    uint32_t place = index % TLB_VICTIMS;
+
+    if (tlb->read_tag[index] == -start || tlb->read_tag[index] == tlb_empty_tag(index))
+        return;
+    if (!victims->listed[place])
+        victims->list[victims->count++] = (uint8_t)place;
+    victims->listed[place] = true;
+    victims->read_tag[place] = tlb->read_tag[index];
+    victims->write_tag[place] = tlb->write_tag[index];
+    victims->addend[place] = tlb->addend[index];
+}
+
 static void fill_data(struct engine_cpu *engine, enum tlb_mode mode, uint64_t linear,
                       const struct mmu_page *page, const struct spot *spot, bool writable)
 {
@@ -58,6 +88,9 @@ static void fill_data(struct engine_cpu *engine, enum tlb_mode mode, uint64_t li
     uint32_t index = tlb_index(linear);
     uint64_t start = linear & ~PAGE_OFFSET_MASK;
 
+    if (tlb->victims.read_tag[index % TLB_VICTIMS] == -start) // what is known now counts
+        empty_victim(&tlb->victims, index % TLB_VICTIMS);
+    displace(tlb, index, start);
     book_fill(&tlb->book, index, page);
     tlb->read_tag[index] = -start;
     tlb->write_tag[index] = writable ? -start : tlb_empty_tag(index);
@@ -131,6 +164,8 @@ static void flush_views(struct vcpu *vcpu, bool keep_global)
 
     for (unsigned i = 0; i < count; i++)
         flush_view(&views[i], keep_global);
+    for (unsigned mode = 0; mode < TLB_MODE_COUNT; mode++)
+        empty_victims(&engine_cpu_of(vcpu)->tlb[mode].victims);
 }
 
 void mmu_flush_all(struct vcpu *vcpu)
@@ -175,7 +210,19 @@ void mmu_flush_page(struct vcpu *vcpu, struct gva address)
         if (maybe_large)
             flush_large_page(&views[i], address.at);
     }
+    for (unsigned mode = 0; mode < TLB_MODE_COUNT; mode++) {
+        if (maybe_large)
+            empty_victims(&engine->tlb[mode].victims);
+        else
+            empty_victim(&engine->tlb[mode].victims, tlb_index(address.at) % TLB_VICTIMS);
+    }
     translate_page_unmapped(vcpu, address.at, maybe_large);
+}
+
+static void flush_write_victims(struct tlb_victims *victims)
+{
+    for (uint32_t i = 0; i < victims->count; i++)
+        victims->write_tag[victims->list[i]] = tlb_empty_tag(victims->list[i]);
 }
 
 void mmu_flush_write(struct vcpu *vcpu)
@@ -186,6 +233,7 @@ void mmu_flush_write(struct vcpu *vcpu)
         struct tlb *tlb = &engine->tlb[mode];
         for (uint32_t i = 0; i < tlb->book.count; i++)
             tlb->write_tag[tlb->book.filled[i]] = tlb_empty_tag(tlb->book.filled[i]);
+        flush_write_victims(&tlb->victims);
     }
 }
 
@@ -201,6 +249,7 @@ void mmu_flush_write_page(struct vcpu *vcpu, const void *host_page)
             if (tlb->addend[index] - tlb->write_tag[index] == host)
                 tlb->write_tag[index] = tlb_empty_tag(index);
         }
+        flush_write_victims(&tlb->victims);
     }
 }
 
@@ -215,6 +264,14 @@ void mmu_init(struct vcpu *vcpu)
         memset(views[i].book->kind, 0, sizeof(views[i].book->kind));
         for (uint32_t index = 0; index < TLB_ENTRIES; index++)
             empty_entry(&views[i], index);
+    }
+    for (unsigned mode = 0; mode < TLB_MODE_COUNT; mode++) {
+        struct tlb_victims *victims = &engine->tlb[mode].victims;
+        victims->count = 0;
+        for (uint32_t index = 0; index < TLB_VICTIMS; index++) {
+            empty_victim(victims, index);
+            victims->listed[index] = false;
+        }
     }
     mmu_flush_all(vcpu);
 }
@@ -460,6 +517,9 @@ void *mmu_pointer(struct vcpu *vcpu, struct gva address, unsigned size, enum mmu
         return NULL;
     if (address.at + (write ? tlb->write_tag : tlb->read_tag)[index] < PAGE_BYTES)
         return (void *)(uintptr_t)(address.at + tlb->addend[index]);
+    void *victim = mmu_victim_hit(tlb, address.at, size, write);
+    if (victim)
+        return victim;
     if (locate(vcpu, address.at, access, mode, &spot) != 0 || spot.kind == PAGE_ABSENT)
         return NULL;
     if (write) {

@@ -8,6 +8,19 @@
 #include "machine/engine/mmu.h"
 #include "machine/engine/system.h"
 
+// Behind an entry that did not hit.
+static inline void *mmu_victim_hit(const struct tlb *tlb, uint64_t linear, unsigned size,
+                                   bool write)
+{
+    const struct tlb_victims *victims = &tlb->victims;
+    uint32_t index = (uint32_t)(linear >> 12) % TLB_VICTIMS;
+    uint64_t tag = write ? victims->write_tag[index] : victims->read_tag[index];
+
+    if (linear + tag > 4096 - size)
+        return NULL;
+    return (void *)(uintptr_t)(linear + victims->addend[index]);
+}
+
 // The host address of `size` bytes at `linear` when the soft TLB permits the access as it is, else NULL. A hit never crosses a page.
 static inline void *mmu_hit(struct vcpu *vcpu, uint64_t linear, unsigned size, bool write)
 {
@@ -16,7 +29,7 @@ static inline void *mmu_hit(struct vcpu *vcpu, uint64_t linear, unsigned size, b
     uint64_t tag = write ? tlb->write_tag[index] : tlb->read_tag[index];
 
     if (linear + tag > 4096 - size)
-        return NULL;
+        return mmu_victim_hit(tlb, linear, size, write);
     return (void *)(uintptr_t)(linear + tlb->addend[index]);
 }
 

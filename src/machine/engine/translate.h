@@ -127,20 +127,41 @@ struct known_page {
     uint8_t tag, addend;
 };
 
-// Far code that looks up another page for a known_page, and goes back to the access.
+// Operands of instructions, as a look-up sees them.
+struct guest_address {
+    int8_t base, index; // guest registers or HOST_NONE
+    uint8_t scale;
+    bool constant;   // base and index absent, or RIP-relative: `displacement` is the offset
+    uint8_t segment; // SEG_FS, SEG_GS, or SEG_NONE: base 0
+    int64_t displacement;
+};
+
+// Far code behind a look-up that did not hit: it looks for another page of a known_page, or among the victims, and goes back to the access.
+enum renewal_kind {
+    RENEWAL_PAGE,   // another page of a known_page
+    RENEWAL_VICTIM, // of a known_page whose own entry did not hit
+    RENEWAL_QUICK,  // emit_quick()'s, and so on
+    RENEWAL_CAREFUL,
+    RENEWAL_CONSTANT,
+};
 struct renewal {
+    uint8_t kind;        // enum renewal_kind
     uint8_t *jump;       // displacement that leads here
     const uint8_t *back; // where it returns
     struct far_exit *miss;
     struct known_page page;
+    struct guest_address address;
     int32_t displacement;
     uint8_t size;
+    int8_t a; // registers of the look-up
+    uint8_t b;
     uint8_t scratch;
     uint8_t tlb_mode; // there
+    bool write;
     bool flags_live;
 };
 
-#define RENEWALS_MAX (BLOCK_INSNS_MAX * 2)
+#define RENEWALS_MAX (BLOCK_INSNS_MAX * 3)
 
 #define FAR_EXITS_MAX (BLOCK_INSNS_MAX * 4 + 8)
 
@@ -215,13 +236,6 @@ void translate_forget(struct translation *t, uint16_t registers);
 bool translate_knows_pages(const struct translation *t);
 
 // translate_memory.c
-struct guest_address {
-    int8_t base, index; // guest registers or HOST_NONE
-    uint8_t scale;
-    bool constant;   // base and index absent, or RIP-relative: `displacement` is the offset
-    uint8_t segment; // SEG_FS, SEG_GS, or SEG_NONE: base 0
-    int64_t displacement;
-};
 struct look_up {
     struct guest_address address;
     unsigned size;

@@ -36,8 +36,12 @@
 //     ja    renewal                   far: the whole look-up for T and B, then back
 //     access [base + B + displacement]
 //
+// What misses looks among the victims (engine.h) in far code, by the same instructions on their arrays, and comes back to the access; only then does it leave.
+//
 // T and B are lost where tier 0 executes an instruction: it does not come back into the block while they are held. That they outlive a flush of the TLB by
 // another vCPU until the block's end is as it is with any TLB: flushes are asked for by events, which are looked for between blocks.
+#include <assert.h>
+
 #include "base/bits.h"
 #include "machine/engine/interp_vector.h"
 #include "machine/engine/translate.h"
@@ -52,6 +56,17 @@ static uint64_t tlb_array(const struct translation *t, size_t member)
 static uint64_t tag_array(const struct translation *t, bool write)
 {
     return tlb_array(t, write ? offsetof(struct tlb, write_tag) : offsetof(struct tlb, read_tag));
+}
+
+static uint64_t victim_tags(const struct translation *t, bool write)
+{
+    return tlb_array(t, write ? offsetof(struct tlb, victims.write_tag)
+                              : offsetof(struct tlb, victims.read_tag));
+}
+
+static uint64_t victim_addends(const struct translation *t)
+{
+    return tlb_array(t, offsetof(struct tlb, victims.addend));
 }
 
 bool translate_address(const struct planned_insn *p, struct guest_address *address)
@@ -81,9 +96,8 @@ static uint16_t address_registers(const struct guest_address *address)
 }
 
 // A = linear address. B is free to be spoiled.
-static void emit_linear(struct translation *t, const struct guest_address *a, unsigned reg)
+static void emit_linear(struct emitter *e, const struct guest_address *a, unsigned reg)
 {
-    struct emitter *e = &t->near;
     struct host_memory operand = {a->base, a->index, a->scale, false, (int32_t)a->displacement};
 
     if (a->constant)
@@ -110,6 +124,34 @@ static unsigned last_scratch(struct translation *t, const struct look_up *l, uin
     uint16_t overwritten = allowed & l->overwritten & (uint16_t)~REGISTER_BIT(RSP);
 
     return translate_scratch(t, overwritten ? overwritten : allowed);
+}
+
+static struct host_memory segment_base(const struct guest_address *address)
+{
+    return host_context(CONTEXT_STATE(segment[0].base) + address->segment * sizeof(struct segment));
+}
+
+// Far code for a look-up whose miss jumps by `jump`; the caller says the rest.
+static struct renewal *add_renewal(struct translation *t, enum renewal_kind kind,
+                                   const struct look_up *l, struct far_exit *miss, uint8_t *jump)
+{
+    assert(t->renewal_count < RENEWALS_MAX);
+    struct renewal *r = &t->renewals[t->renewal_count++];
+
+    miss->evicted = t->evicted;
+    *r = (struct renewal){
+        .kind = (uint8_t)kind,
+        .jump = jump,
+        .back = t->near.at,
+        .miss = miss,
+        .address = l->address,
+        .displacement = (int32_t)l->address.displacement,
+        .size = (uint8_t)l->size,
+        .tlb_mode = (uint8_t)t->tlb_mode,
+        .write = l->write,
+        .flags_live = l->flags_live,
+    };
+    return r;
 }
 
 // ---- Known pages ----
@@ -164,7 +206,7 @@ static struct known_page *find_known(struct translation *t, const struct look_up
     for (unsigned i = 0; i < KNOWN_PAGES; i++) {
         struct known_page *page = &t->pages[i];
         if (page->valid && page->base == l->address.base && (page->write || !l->write) &&
-            (l->allowed & REGISTER_BIT(page->addend)) && t->renewal_count < RENEWALS_MAX &&
+            (l->allowed & REGISTER_BIT(page->addend)) &&
             fits_i32((uint64_t)(l->address.displacement + (int64_t)l->size - 1)))
             return page;
     }
@@ -235,10 +277,13 @@ static uint8_t *emit_is_known(struct emitter *e, const struct known_page *page,
     return other;
 }
 
-// The look-up for a known page's registers.
+// The look-up for a known page's registers, also among the victims.
 static void emit_find_page(struct translation *t, struct emitter *e, const struct known_page *page,
-                           int32_t displacement, bool flags_live)
+                           int32_t displacement, bool flags_live, bool victim)
 {
+    uint64_t tags = victim ? victim_tags(t, page->write) : tag_array(t, page->write);
+    uint64_t addends = victim ? victim_addends(t) : tlb_array(t, offsetof(struct tlb, addend));
+
     if (displacement || flags_live)
         emit_lea(e, true, page->addend, host_base(page->base, displacement));
     if (flags_live) {
@@ -246,17 +291,13 @@ static void emit_find_page(struct translation *t, struct emitter *e, const struc
                          host_context(CONTEXT_ENGINE(translate.index_mask)));
     } else {
         emit_rorx(e, page->addend, displacement ? page->addend : page->base, 12);
-        emit_and32_imm(e, page->addend, TLB_ENTRIES - 1);
+        if (!victim)
+            emit_and32_imm(e, page->addend, TLB_ENTRIES - 1);
     }
-    emit_load(e, page->tag, host_context_array(tag_array(t, page->write), page->addend));
-    emit_load(e, page->addend,
-              host_context_array(tlb_array(t, offsetof(struct tlb, addend)), page->addend));
-}
-
-static void set_miss(struct translation *t, struct far_exit *miss, uint8_t *jump)
-{
-    miss->evicted = t->evicted;
-    translate_exit_jump(miss, jump);
+    if (victim)
+        emit_movzx8(e, page->addend, page->addend);
+    emit_load(e, page->tag, host_context_array(tags, page->addend));
+    emit_load(e, page->addend, host_context_array(addends, page->addend));
 }
 
 // By a page that is known or will be; its registers are among the evicted ones.
@@ -277,43 +318,28 @@ static struct host_memory emit_by_page(struct translation *t, const struct look_
         scratch = last_scratch(t, l, l->forbidden | REGISTER_BIT(page->base) | pair);
     }
     if (!known)
-        emit_find_page(t, e, page, displacement, l->flags_live);
+        emit_find_page(t, e, page, displacement, l->flags_live, false);
     uint8_t *other = emit_is_known(e, page, displacement, l->size, scratch, l->flags_live, !known);
-    if (known) {
-        miss->evicted = t->evicted;
-        t->renewals[t->renewal_count++] = (struct renewal){
-            .jump = other,
-            .back = e->at,
-            .miss = miss,
-            .page = *page,
-            .displacement = displacement,
-            .size = (uint8_t)l->size,
-            .scratch = (uint8_t)scratch,
-            .tlb_mode = (uint8_t)t->tlb_mode,
-            .flags_live = l->flags_live,
-        };
-    } else {
-        set_miss(t, miss, other);
+    struct renewal *r = add_renewal(t, known ? RENEWAL_PAGE : RENEWAL_VICTIM, l, miss, other);
+    r->page = *page;
+    r->scratch = (uint8_t)scratch;
+    if (!known)
         remember_known(t, page);
-    }
     if (rcx_needed)
         translate_need(t, REGISTER_BIT(RCX));
     return (struct host_memory){(int8_t)page->base, (int8_t)page->addend, 0, false, displacement};
 }
 
-void translate_emit_renewals(struct translation *t)
+// Look for the page in its entry, or among the victims. Returns where the jump stands for when it is not there.
+static uint8_t *emit_find_other(struct translation *t, const struct renewal *r, bool victim)
 {
     struct emitter *e = &t->far;
 
-    for (unsigned i = 0; i < t->renewal_count; i++) {
-        const struct renewal *r = &t->renewals[i];
-        t->tlb_mode = (enum tlb_mode)r->tlb_mode;
-        emit_target(&t->near, r->jump, e->at);
-        emit_find_page(t, e, &r->page, r->displacement, r->flags_live);
-        translate_exit_jump(r->miss, emit_is_known(e, &r->page, r->displacement, r->size,
-                                                   r->scratch, r->flags_live, true));
-        emit_target(e, emit_jmp(e), r->back);
-    }
+    emit_find_page(t, e, &r->page, r->displacement, r->flags_live, victim);
+    uint8_t *absent =
+        emit_is_known(e, &r->page, r->displacement, r->size, r->scratch, r->flags_live, true);
+    emit_target(e, emit_jmp(e), r->back);
+    return absent;
 }
 
 // ---- Look-ups ----
@@ -326,6 +352,30 @@ static bool is_short(const struct look_up *l)
     return address->index == HOST_NONE && address->base != HOST_NONE && address->base != RCX &&
            address->segment == SEG_NONE &&
            fits_i32((uint64_t)(address->displacement + (int64_t)l->size - 1));
+}
+
+// Jump by what is returned unless A plus displacement lies in the page of the tag that B is the index of.
+static uint8_t *emit_careful_check(struct emitter *e, int8_t a, unsigned b, int32_t displacement,
+                                   uint64_t tags)
+{
+    emit_load(e, RCX, host_context_array(tags, b));
+    emit_lea(e, true, RCX, (struct host_memory){a, RCX, 0, false, displacement});
+    emit_pext_memory(e, RCX, RCX, host_context(CONTEXT_ENGINE(translate.page_mask)));
+    uint8_t *hit = emit_jrcxz(e);
+    uint8_t *other = emit_jmp(e);
+    emit_target8(e, hit);
+    return other;
+}
+
+static uint8_t *emit_careful_victim(struct translation *t, const struct renewal *r)
+{
+    struct emitter *e = &t->far;
+
+    emit_movzx8(e, r->b, r->b);
+    uint8_t *absent =
+        emit_careful_check(e, r->a, r->b, r->displacement + r->size - 1, victim_tags(t, r->write));
+    emit_load(e, r->b, host_context_array(victim_addends(t), r->b));
+    return absent;
 }
 
 // Flags live: A keeps the linear address, RCX is used and afterwards loaded again if it is needed.
@@ -348,29 +398,48 @@ static struct host_memory emit_careful(struct translation *t, const struct look_
     } else {
         a = (int8_t)translate_scratch(t, l->allowed & (uint16_t) ~(used | l->overwritten));
         b = last_scratch(t, l, used | REGISTER_BIT(a));
-        emit_linear(t, &l->address, (unsigned)a);
+        emit_linear(e, &l->address, (unsigned)a);
         if (l->address.segment != SEG_NONE) {
-            emit_load(e, b,
-                      host_context(CONTEXT_STATE(segment[0].base) +
-                                   l->address.segment * sizeof(struct segment)));
+            emit_load(e, b, segment_base(&l->address));
             emit_lea(e, true, (unsigned)a, (struct host_memory){a, (int8_t)b, 0, false, 0});
         }
         emit_index(t, b, (unsigned)a, true);
     }
     bool rcx_needed = (l->forbidden & REGISTER_BIT(RCX)) && !(t->evicted & REGISTER_BIT(RCX));
     translate_evict(t, RCX);
-    emit_load(e, RCX, host_context_array(tag_array(t, l->write), b));
-    emit_lea(e, true, RCX,
-             (struct host_memory){a, RCX, 0, false, displacement + (int32_t)l->size - 1});
-    emit_pext_memory(e, RCX, RCX, host_context(CONTEXT_ENGINE(translate.page_mask)));
-    uint8_t *hit = emit_jrcxz(e);
-    miss->evicted = t->evicted;
-    translate_exit_jump(miss, emit_jmp(e));
-    emit_target8(e, hit);
+    uint8_t *other =
+        emit_careful_check(e, a, b, displacement + (int32_t)l->size - 1, tag_array(t, l->write));
     emit_load(e, b, host_context_array(tlb_array(t, offsetof(struct tlb, addend)), b));
+    struct renewal *r = add_renewal(t, RENEWAL_CAREFUL, l, miss, other);
+    r->a = a;
+    r->b = (uint8_t)b;
+    r->displacement = displacement;
     if (rcx_needed)
         translate_need(t, REGISTER_BIT(RCX));
     return (struct host_memory){a, (int8_t)b, 0, false, displacement};
+}
+
+// As emit_careful_check(); A is spoiled.
+static uint8_t *emit_quick_check(struct emitter *e, unsigned a, unsigned b, unsigned size,
+                                 uint64_t tags)
+{
+    emit_add_memory(e, a, host_context_array(tags, b));
+    emit_cmp_imm(e, a, 4096 - size);
+    return emit_jcc(e, HOST_A);
+}
+
+// The registers of the address have not been touched: the access is yet to come.
+static uint8_t *emit_quick_victim(struct translation *t, const struct renewal *r)
+{
+    struct emitter *e = &t->far;
+
+    emit_linear(e, &r->address, (unsigned)r->a);
+    if (r->address.segment != SEG_NONE)
+        emit_add_memory(e, (unsigned)r->a, segment_base(&r->address));
+    emit_movzx8(e, r->b, r->b);
+    uint8_t *absent = emit_quick_check(e, (unsigned)r->a, r->b, r->size, victim_tags(t, r->write));
+    emit_load(e, r->b, host_context_array(victim_addends(t), r->b));
+    return absent;
 }
 
 static struct host_memory emit_quick(struct translation *t, const struct look_up *l,
@@ -381,20 +450,18 @@ static struct host_memory emit_quick(struct translation *t, const struct look_up
     uint16_t used = l->forbidden | address_registers(address);
     unsigned a = translate_scratch(t, l->allowed & (uint16_t) ~(used | l->overwritten));
     unsigned b = last_scratch(t, l, used | REGISTER_BIT(a));
-    struct host_memory segment =
-        host_context(CONTEXT_STATE(segment[0].base) + address->segment * sizeof(struct segment));
 
-    emit_linear(t, address, a);
+    emit_linear(e, address, a);
     if (address->segment != SEG_NONE)
-        emit_add_memory(e, a, segment);
+        emit_add_memory(e, a, segment_base(address));
     emit_index(t, b, a, false);
-    emit_add_memory(e, a, host_context_array(tag_array(t, l->write), b));
-    emit_cmp_imm(e, a, 4096 - l->size);
-    miss->evicted = t->evicted;
-    translate_exit_jump(miss, emit_jcc(e, HOST_A));
+    uint8_t *other = emit_quick_check(e, a, b, l->size, tag_array(t, l->write));
     emit_load(e, b, host_context_array(tlb_array(t, offsetof(struct tlb, addend)), b));
+    struct renewal *r = add_renewal(t, RENEWAL_QUICK, l, miss, other);
+    r->a = (int8_t)a;
+    r->b = (uint8_t)b;
     if (address->segment != SEG_NONE)
-        emit_add_memory(e, b, segment);
+        emit_add_memory(e, b, segment_base(address));
     if (address->index == HOST_NONE) {
         if (address->base == HOST_NONE)
             return host_base(b, (int32_t)address->displacement);
@@ -407,51 +474,70 @@ static struct host_memory emit_quick(struct translation *t, const struct look_up
                                 (int32_t)address->displacement};
 }
 
-// The address is known now.
+// The address is known now. Three ways to compare a tag with it: by a constant, by RCX, by B.
+static uint8_t *emit_constant_check(struct emitter *e, const struct renewal *r,
+                                    struct host_memory tag)
+{
+    uint64_t linear = (uint64_t)r->address.displacement, page = align_down(linear, 4096);
+    unsigned reg = r->flags_live ? RCX : r->b;
+
+    if (r->a == HOST_NONE) {
+        emit_cmp_memory_imm(e, true, tag, (uint32_t)-page);
+        return emit_jcc(e, HOST_NE);
+    }
+    emit_load(e, reg, tag);
+    emit_lea(e, true, reg,
+             (struct host_memory){(int8_t)reg, r->a, 0, false, -(int32_t)(linear - page)});
+    if (!r->flags_live) {
+        emit_test(e, reg);
+        return emit_jcc(e, HOST_NE);
+    }
+    uint8_t *hit = emit_jrcxz(e);
+    uint8_t *other = emit_jmp(e);
+    emit_target8(e, hit);
+    return other;
+}
+
+static uint8_t *emit_constant_victim(struct translation *t, const struct renewal *r)
+{
+    uint32_t at = 8u * ((uint32_t)((uint64_t)r->address.displacement >> 12) % TLB_VICTIMS);
+    uint8_t *absent = emit_constant_check(&t->far, r, host_context(victim_tags(t, r->write) + at));
+
+    emit_load(&t->far, r->b, host_context(victim_addends(t) + at));
+    return absent;
+}
+
 static struct host_memory emit_constant_look_up(struct translation *t, const struct look_up *l,
                                                 struct far_exit *miss)
 {
     struct emitter *e = &t->near;
     uint64_t linear = (uint64_t)l->address.displacement, page = align_down(linear, 4096);
-    uint32_t index = tlb_index(linear);
-    struct host_memory tag = host_context(tag_array(t, l->write) + 8u * index);
-    struct host_memory addend =
-        host_context(tlb_array(t, offsetof(struct tlb, addend)) + 8u * index);
+    uint32_t at = 8u * tlb_index(linear);
+    bool by_constant = !l->flags_live && fits_i32(-page) && fits_i32(linear);
+    uint16_t used = l->forbidden | (by_constant ? 0 : REGISTER_BIT(RCX));
+    bool rcx_needed =
+        l->flags_live && (l->forbidden & REGISTER_BIT(RCX)) && !(t->evicted & REGISTER_BIT(RCX));
+    struct renewal how = {.address = l->address, .flags_live = l->flags_live, .a = HOST_NONE};
 
-    if (!l->flags_live && fits_i32(-page) && fits_i32(linear)) {
-        unsigned b = last_scratch(t, l, l->forbidden);
-        emit_cmp_memory_imm(e, true, tag, (uint32_t)-page);
-        miss->evicted = t->evicted;
-        translate_exit_jump(miss, emit_jcc(e, HOST_NE));
-        emit_load(e, b, addend);
-        return host_base(b, (int32_t)linear);
+    if (!by_constant) {
+        how.a = (int8_t)translate_scratch(t, l->allowed & (uint16_t) ~(used | l->overwritten));
+        used |= REGISTER_BIT(how.a);
     }
-    uint16_t used = l->forbidden | REGISTER_BIT(RCX);
-    unsigned a = translate_scratch(t, l->allowed & (uint16_t) ~(used | l->overwritten));
-    unsigned b = last_scratch(t, l, used | REGISTER_BIT(a));
-    int32_t back = -(int32_t)(linear - page);
-    bool rcx_needed = (l->forbidden & REGISTER_BIT(RCX)) && !(t->evicted & REGISTER_BIT(RCX));
-
-    emit_constant(e, a, linear);
-    if (l->flags_live) {
+    how.b = (uint8_t)last_scratch(t, l, used);
+    if (!by_constant)
+        emit_constant(e, (unsigned)how.a, linear);
+    if (l->flags_live)
         translate_evict(t, RCX);
-        emit_load(e, RCX, tag);
-        emit_lea(e, true, RCX, (struct host_memory){RCX, (int8_t)a, 0, false, back});
-        uint8_t *hit = emit_jrcxz(e);
-        miss->evicted = t->evicted;
-        translate_exit_jump(miss, emit_jmp(e));
-        emit_target8(e, hit);
-        if (rcx_needed)
-            translate_need(t, REGISTER_BIT(RCX));
-    } else {
-        emit_load(e, b, tag);
-        emit_lea(e, true, b, (struct host_memory){(int8_t)b, (int8_t)a, 0, false, back});
-        emit_test(e, b);
-        miss->evicted = t->evicted;
-        translate_exit_jump(miss, emit_jcc(e, HOST_NE));
-    }
-    emit_load(e, b, addend);
-    return (struct host_memory){(int8_t)a, (int8_t)b, 0, false, 0};
+    uint8_t *other = emit_constant_check(e, &how, host_context(tag_array(t, l->write) + at));
+    emit_load(e, how.b, host_context(tlb_array(t, offsetof(struct tlb, addend)) + at));
+    struct renewal *r = add_renewal(t, RENEWAL_CONSTANT, l, miss, other);
+    r->a = how.a;
+    r->b = how.b;
+    if (rcx_needed)
+        translate_need(t, REGISTER_BIT(RCX));
+    if (by_constant)
+        return host_base(how.b, (int32_t)linear);
+    return (struct host_memory){how.a, (int8_t)how.b, 0, false, 0};
 }
 
 bool translate_look_up(struct translation *t, const struct look_up *l, struct far_exit *miss,
@@ -479,6 +565,44 @@ bool translate_look_up(struct translation *t, const struct look_up *l, struct fa
             *host = l->flags_live ? emit_careful(t, l, miss) : emit_quick(t, l, miss);
     }
     return true;
+}
+
+static uint8_t *emit_victim(struct translation *t, const struct renewal *r)
+{
+    uint8_t *absent = NULL;
+
+    switch ((enum renewal_kind)r->kind) {
+    case RENEWAL_PAGE:
+    case RENEWAL_VICTIM:
+        return emit_find_other(t, r, true);
+    case RENEWAL_QUICK:
+        absent = emit_quick_victim(t, r);
+        break;
+    case RENEWAL_CAREFUL:
+        absent = emit_careful_victim(t, r);
+        break;
+    case RENEWAL_CONSTANT:
+        absent = emit_constant_victim(t, r);
+        break;
+    }
+    emit_target(&t->far, emit_jmp(&t->far), r->back);
+    return absent;
+}
+
+void translate_emit_renewals(struct translation *t)
+{
+    struct emitter *e = &t->far;
+
+    for (unsigned i = 0; i < t->renewal_count; i++) {
+        const struct renewal *r = &t->renewals[i];
+        t->tlb_mode = (enum tlb_mode)r->tlb_mode;
+        emit_target(&t->near, r->jump, e->at);
+        if (r->kind == RENEWAL_PAGE) {
+            uint8_t *absent = emit_find_other(t, r, false);
+            emit_target(e, absent, e->at);
+        }
+        translate_exit_jump(r->miss, emit_victim(t, r));
+    }
 }
 
 // ---- Instructions with a memory operand ----
@@ -582,7 +706,7 @@ void translate_note_x87(struct translation *t, const struct planned_insn *p)
         uint16_t used = address_registers(&address);
         translate_need(t, used);
         unsigned scratch = translate_scratch(t, (uint16_t)~used);
-        emit_linear(t, &address, scratch);
+        emit_linear(&t->near, &address, scratch);
         emit_store(&t->near, host_context(CONTEXT_ENGINE(translate.x87_data)), scratch);
     }
     emit_store_imm32(&t->near, false, host_context(CONTEXT_ENGINE(translate.x87_last)),

@@ -488,6 +488,51 @@ static void taking_write_permission_away(void **state)
     assert_non_null(mmu_hit(machine.vcpu, LINEAR, 1, false));
 }
 
+#define SHARES_ENTRY (LINEAR + ((uint64_t)TLB_ENTRIES << PAGE_SHIFT))
+
+// LINEAR becomes the victim of a page that has its entry.
+static void make_victim(void)
+{
+    mmu_flush_all(machine.vcpu);
+    assert_int_equal(mmu_write8(machine.vcpu, gva(LINEAR), 1), 0);
+    assert_int_equal(mmu_write8(machine.vcpu, gva(SHARES_ENTRY), 2), 0);
+    assert_int_equal(*(uint8_t *)mmu_hit(machine.vcpu, LINEAR, 1, true), 1);
+    assert_int_equal(*(uint8_t *)mmu_hit(machine.vcpu, SHARES_ENTRY, 1, true), 2);
+    assert_null(mmu_hit(machine.vcpu, LINEAR + PAGE_BYTES - 1, 2, false));
+}
+
+static void what_shares_an_entry_stays_until_it_is_dropped(void **state)
+{
+    void *host;
+    uint8_t *flags;
+
+    build(4, 0, LINEAR, ALL, FRAME | ALL | G);
+    poke64(entry_at(1, 4, SHARES_ENTRY), (ROOT + 0x6000) | ALL);
+    poke64(ROOT + 0x6000 + (SHARES_ENTRY >> 12 & 511) * 8, (FRAME + 0x1000) | ALL | G);
+    make_victim();
+    assert_int_equal(system_invlpg(machine.vcpu, gva(LINEAR)), 0);
+    assert_null(mmu_hit(machine.vcpu, LINEAR, 1, false));
+    make_victim();
+    assert_int_equal(system_write_cr(machine.vcpu, 3, ROOT), 0);
+    assert_null(mmu_hit(machine.vcpu, LINEAR, 1, false));
+    make_victim();
+    mmu_flush_write(machine.vcpu);
+    assert_null(mmu_hit(machine.vcpu, LINEAR, 1, true));
+    assert_non_null(mmu_hit(machine.vcpu, LINEAR, 1, false));
+    make_victim();
+    guest_memory_page(machine.system.memory, gpa(FRAME), &host, &flags);
+    mmu_flush_write_page(machine.vcpu, host);
+    assert_null(mmu_hit(machine.vcpu, LINEAR, 1, true));
+    assert_non_null(mmu_hit(machine.vcpu, SHARES_ENTRY, 1, true));
+    make_victim();
+    mmu_flush_all(machine.vcpu);
+    assert_null(mmu_hit(machine.vcpu, LINEAR, 1, false));
+    make_victim();
+    poke64(entry_at(0, 4, LINEAR), 0);
+    assert_int_equal(system_invlpg(machine.vcpu, gva(LINEAR)), 0);
+    assert_int_equal(access_at(LINEAR, MMU_READ, MMU_NORMAL), 0);
+}
+
 static void dirty_tracking_sees_the_first_write(void **state)
 {
     static uint64_t bitmap[TEST_RAM_BYTES / PAGE_BYTES / 64];
@@ -562,6 +607,7 @@ int main(void)
         TEST(a_write_across_pages_checks_both_first),
         TEST(writes_to_code_are_told),
         TEST(taking_write_permission_away),
+        TEST(what_shares_an_entry_stays_until_it_is_dropped),
         TEST(dirty_tracking_sees_the_first_write),
         TEST(the_apic_page_is_the_lapics),
         TEST(fetch_stops_at_the_page),

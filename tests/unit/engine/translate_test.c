@@ -180,6 +180,31 @@ GUEST_CODE(pauses, "mov $0x123456789, %rax\n mov $2000, %edx\n"
                    "mov $2000, %edx\n"
                    "4: bt $3, %edx\n pause\n adc %rax, %r11\n dec %edx\n jnz 4b")
 
+// Pages that share an entry of the TLB (they are 16 MiB apart), by turns and by each kind of look-up, flags dead and live; the highest alias is a constant of
+// more than 32 bits. No more than two share one.
+GUEST_CODE(
+    shared_entry,
+    "mov 0x1000, %rax\n mov %rax, 0x1008\n lea 0x1000000(%rsi), %rbp\n lea 0x1004100(%rsi), %rsp\n"
+    "mov $200, %edx\n mov $24, %r15d\n"
+    "1: mov %rdx, (%rsi,%r15)\n mov %rbx, 8(%rbp,%r15)\n add (%rsi,%r15), %rbx\n add 8(%rbp,%r15), "
+    "%r8\n"
+    "cmp %rbx, %r8\n mov (%rsi,%r15), %r9\n mov %r9, 16(%rbp,%r15)\n mov 16(%rsi), %rcx\n mov "
+    "%rdx, 32(%rbp)\n adc %rcx, %r8\n"
+    "lea 0x1000(%rsi), %rdi\n mov %rdx, (%rdi)\n add %rdx, 8(%rdi)\n add $0x1000000, %rdi\n mov "
+    "%r8, (%rdi)\n mov 8(%rdi), %r10\n add $0x1000000, %r10\n sub $0x1000000, %rdi\n"
+    "mov 8(%rdi), %r11\n add %r11, 16(%rdi)\n cmp %r11, %r10\n mov (%rdi), %r12\n lea "
+    "0x1000000(%rdi), %rdi\n mov 8(%rdi), %r13\n mov %r12, 24(%rdi)\n adc %r13, %r14\n"
+    "mov 0x202010, %rax\n add %rax, 0x1202018\n cmp %rdx, %rax\n mov 0x202018, %rcx\n mov %rbx, "
+    "0x1202020\n adc %rcx, %r14\n"
+    "movabs 0x8000203010, %rax\n add %rax, %rbx\n mov %rbx, %rax\n movabs %rax, 0x8001203018\n "
+    "cmp %rdx, %rbx\n"
+    "movabs 0x8000203018, %rax\n adc %rax, %r8\n add $1, %r8\n mov %r14, 0x4000(%rsi)\n push "
+    "0x4000(%rsi)\n pop %r9\n call 2f\n"
+    "movups 0x4000(%rsi), %xmm1\n movups %xmm1, -32(%rsp)\n lea 0x5000(%rsi), %rdi\n lea "
+    "0x1005000(%rsi), %rsi\n mov $40, %ecx\n rep movsb\n movsq\n lea -0x1005030(%rsi), %rsi\n"
+    "mov %fs:0x20(%r15), %rax\n add %rax, 0x1001030(%rsi)\n dec %edx\n jnz 1b\n hlt\n"
+    "2: add %rdx, 0x4010(%rsi)\n ret")
+
 struct snippet {
     const char *name;
     const uint8_t *code, *end;
@@ -239,6 +264,19 @@ static void both_tiers_agree(void **state)
     engine_machine_destroy(&reference);
 }
 
+// Tier 0 would have each access of the 200 turns.
+static void shared_entries_stay_in_tier_1(void **state)
+{
+    struct engine_machine machine;
+
+    engine_machine_create(&machine, &engine_backend);
+    engine_machine_load(&machine, guest_shared_entry,
+                        (size_t)(guest_shared_entry_end - guest_shared_entry));
+    assert_int_equal(engine_machine_run(&machine), VCPU_EXIT_HALT);
+    assert_in_range(engine_cpu_of(machine.vcpu)->retired[TIER_INTERPRETED], 1, 60);
+    engine_machine_destroy(&machine);
+}
+
 int main(void)
 {
     static struct snippet snippets[] = {
@@ -265,11 +303,14 @@ int main(void)
         SNIPPET(other_mode),
         SNIPPET(other_width),
         SNIPPET(pauses),
+        SNIPPET(shared_entry),
     };
-    struct CMUnitTest tests[sizeof(snippets) / sizeof(snippets[0])];
+    struct CMUnitTest tests[sizeof(snippets) / sizeof(snippets[0]) + 1];
+    unsigned count = 0;
 
-    for (unsigned i = 0; i < sizeof(tests) / sizeof(tests[0]); i++)
-        tests[i] =
-            (struct CMUnitTest){snippets[i].name, both_tiers_agree, NULL, NULL, &snippets[i]};
+    for (; count < sizeof(snippets) / sizeof(snippets[0]); count++)
+        tests[count] = (struct CMUnitTest){snippets[count].name, both_tiers_agree, NULL, NULL,
+                                           &snippets[count]};
+    tests[count] = (struct CMUnitTest)cmocka_unit_test(shared_entries_stay_in_tier_1);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
