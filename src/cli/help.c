@@ -82,7 +82,7 @@ const char help_ctl[] =
     "\n"
     "Sends a command to a machine that was started with --control SOCKET and prints the answer.\n"
     "Commands: hello status pause resume power-button reset stop statistics balloon guest-memory\n"
-    "  plug unplug console\n"
+    "  plug unplug net-link disk-resize disk-limits console\n"
     "  disks disk-snapshot disk-commit disk-stream disk-mirror disk-backup\n"
     "  jobs job-wait job-pause job-resume job-rate job-cancel job-complete\n"
     "  bitmap-create bitmap-remove bitmap-clear\n"

@@ -377,7 +377,8 @@ struct virtio_net *virtio_net_create(const struct virtio_environment *environmen
     net->end = params->end;
     memcpy(net->initial_mac, params->mac, sizeof(net->initial_mac));
     memcpy(net->config.mac, params->mac, sizeof(net->config.mac));
-    net->config.status = STATUS_LINK_UP;
+    if (!params->link_down)
+        net->config.status = STATUS_LINK_UP;
     net->offload_changed = (struct os_loop_post){.function = tell_end, .context = net};
     static const uint16_t sizes[] = {QUEUE_SIZE, QUEUE_SIZE, CONTROL_SIZE};
     struct virtio_setup setup = {

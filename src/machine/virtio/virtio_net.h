@@ -13,6 +13,7 @@
 struct virtio_net_params {
     const char *name;
     uint8_t mac[6];
+    bool link_down;      // at first: virtio_net_set_link()
     struct net_end *end; // owned from here on, also when creating fails
 };
 

@@ -150,6 +150,7 @@ int vm_config_parse_net(struct vm_net_config *net, const json_t *json, const cha
     net->kind =
         (enum vm_net_kind)name_index(text(json, "kind", "none"), net_names, VM_NET_KIND_COUNT);
     net->fd = -1;
+    net->link_down = json_is_false(json_object_get(json, "link"));
     default_mac(vm_name, index, net->mac);
     const char *mac = text(json, "mac", NULL);
     if (mac && parse_mac(mac, net->mac, err))

@@ -75,6 +75,7 @@ struct vm_net_config {
     const char *id; // NULL: default_id
     enum vm_net_kind kind;
     uint8_t mac[6];
+    bool link_down;
     int fd;
     char default_id[12];
 };

@@ -170,6 +170,7 @@ static const struct {
     {"bitmap-clear", vm_do_bitmap_clear},
     {"disk-resize", vm_do_disk_resize},
     {"disk-limits", vm_do_disk_limits},
+    {"net-link", vm_do_net_link},
 };
 
 static json_t *run_command(struct connection *c, const char *name, const json_t *request,

@@ -27,6 +27,8 @@ json_t *vm_do_disk_resize(struct vm *vm, const json_t *request, struct vm_passed
                           struct err *err);
 json_t *vm_do_disk_limits(struct vm *vm, const json_t *request, struct vm_passed *passed,
                           struct err *err);
+json_t *vm_do_net_link(struct vm *vm, const json_t *request, struct vm_passed *passed,
+                       struct err *err);
 json_t *vm_do_balloon(struct vm *vm, const json_t *request, struct vm_passed *passed,
                       struct err *err);
 

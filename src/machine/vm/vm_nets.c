@@ -3,6 +3,7 @@
 
 #include "machine/net/net_end.h"
 #include "machine/virtio/virtio_net.h"
+#include "machine/vm/vm_control.h"
 #include "machine/vm/vm_devices.h"
 #include "os/file.h"
 
@@ -70,7 +71,8 @@ int vm_add_net(struct vm *vm, const struct vm_net_config *config, struct err *er
             destroy_end(request.end);
         return -1;
     }
-    struct virtio_net_params params = {.name = device->id, .end = request.end};
+    struct virtio_net_params params = {
+        .name = device->id, .link_down = config->link_down, .end = request.end};
     memcpy(params.mac, config->mac, sizeof(params.mac));
     device->removable = true;
     device->kind = virtio_net_create(&vm->devices->environment, &params, err);
@@ -80,4 +82,18 @@ int vm_add_net(struct vm *vm, const struct vm_net_config *config, struct err *er
     }
     device->virtio = virtio_net_device(device->kind);
     return vm_device_plug(device, err);
+}
+
+json_t *vm_do_net_link(struct vm *vm, const json_t *request, struct vm_passed *passed,
+                       struct err *err)
+{
+    const char *id = json_string_value(json_object_get(request, "device"));
+    struct vm_device *device = vm_device_find(vm, id);
+    (void)passed;
+    if (!device || device->ops != &net_ops) {
+        err_set(err, ERR_NOT_FOUND, "there is no network card %s", id);
+        return NULL;
+    }
+    virtio_net_set_link(device->kind, json_is_true(json_object_get(request, "up")));
+    return json_object();
 }
