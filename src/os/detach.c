@@ -185,6 +185,11 @@ int os_process_kill(int watch)
     return syscall(SYS_pidfd_send_signal, watch, SIGKILL, NULL, 0) ? -errno : 0;
 }
 
+int os_process_reload(int watch)
+{
+    return syscall(SYS_pidfd_send_signal, watch, SIGHUP, NULL, 0) ? -errno : 0;
+}
+
 bool os_process_is(pid_t pid, const char *program)
 {
     char path[64], exe[PATH_MAX], line[PATH_MAX];

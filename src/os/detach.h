@@ -43,6 +43,7 @@ void os_process_heed_children(void); // as it was before
 int os_process_watch(pid_t pid);
 // SIGKILL to the process behind such a descriptor. 0 or a negative errno.
 int os_process_kill(int watch);
+int os_process_reload(int watch);                   // SIGHUP: it reads its files again
 bool os_process_is(pid_t pid, const char *program); // does it run this program (a path)?
 
 // CPU time since its start, and resident memory. 0 or a negative errno.

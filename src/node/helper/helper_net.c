@@ -4,7 +4,8 @@
 // and folder bear the instance's name, so that several nodes can be on one machine.
 //
 // All of it outlives the helper as long as a machine hangs on it, and is taken over by the next one; without machines it goes with the helper. A machine's
-// TAP interface goes with the machine. What dnsmasq shall give to a hardware address is a file in hosts/, which it reads when it comes.
+// TAP interface goes with the machine. What dnsmasq shall give to a hardware address is a file in hosts/, which it reads when it comes. What it has read it keeps:
+// of two files with one address it heeds the first, and of a file that has changed what stood there before. So it is told to read all of them again then.
 #define LOG_MODULE "helper"
 #include <stdio.h>
 #include <stdlib.h>
@@ -101,13 +102,18 @@ static pid_t dnsmasq_pid(const struct helper_net *net)
     return pid > 1 && os_process_is(pid, DNSMASQ) ? pid : 0;
 }
 
-static void kill_dnsmasq(const struct helper_net *net)
+static void tell_dnsmasq(const struct helper_net *net, int (*what)(int watch))
 {
     pid_t pid = dnsmasq_pid(net);
     int watch = pid ? os_process_watch(pid) : -1;
     if (watch >= 0 && os_process_is(pid, DNSMASQ))
-        os_process_kill(watch);
+        what(watch);
     os_file_close(&watch);
+}
+
+static void kill_dnsmasq(const struct helper_net *net)
+{
+    tell_dnsmasq(net, os_process_kill);
 }
 
 struct net_entering {
@@ -213,7 +219,7 @@ static bool remove_host(void *user, const char *name)
 
 void helper_net_down(struct helper_net *net)
 {
-    static const char *const names[] = {"dnsmasq.pid", "leases"};
+    static const char *const names[] = {"dnsmasq.pid", "leases", "host", "host.new"};
     char path[HELPER_PATH_BYTES];
     net->address = 0;
     if (os_interface_count(net->tap))
@@ -232,19 +238,58 @@ void helper_net_down(struct helper_net *net)
 
 // ---- A machine's card.
 
+struct stale {
+    const char *folder, *own, *address;
+    bool found;
+};
+
+// Whoever had this address before has gone: addresses are used again.
+static bool remove_stale(void *user, const char *name)
+{
+    struct stale *stale = user;
+    char path[2 * HELPER_PATH_BYTES];
+    snprintf(path, sizeof(path), "%s/%.64s", stale->folder, name);
+    char *text = name[0] != '.' && strcmp(name, stale->own) != 0
+                     ? os_file_read_all(path, 256, NULL, NULL)
+                     : NULL;
+    const char *address = text ? strchr(text, ',') : NULL;
+    size_t length = strlen(stale->address);
+    if (address && !strncmp(address + 1, stale->address, length) &&
+        strchr(",\n", address[1 + length])) {
+        os_file_remove(path);
+        stale->found = true;
+    }
+    free(text);
+    return true;
+}
+
 static int write_host(const struct helper_net *net, const char *mac, const char *address,
                       const char *name, struct err *err)
 {
-    char file[24], path[HELPER_PATH_BYTES], hosts[HELPER_PATH_BYTES], line[160];
+    char file[24], path[2 * HELPER_PATH_BYTES], hosts[HELPER_PATH_BYTES], line[160];
+    char fresh[HELPER_PATH_BYTES];
     snprintf(file, sizeof(file), "%s", mac);
     for (char *at = file; *at; at++)
         if (*at == ':')
             *at = '-';
-    if (!net_path(net, "hosts", hosts))
+    if (!net_path(net, "hosts", hosts) || !net_path(net, "host", fresh))
         return -1;
-    snprintf(path, sizeof(path), "%.180s/%s", hosts, file);
+    snprintf(path, sizeof(path), "%s/%s", hosts, file);
     int length = snprintf(line, sizeof(line), "%s,%s%s%s\n", mac, address, *name ? "," : "", name);
-    return os_file_write_whole(path, line, (size_t)length, 0644, err);
+    char *before = os_file_read_all(path, sizeof(line), NULL, NULL);
+    bool known = before, same = before && !strcmp(before, line);
+    free(before);
+    if (same)
+        return 0;
+    struct stale stale = {.folder = hosts, .own = file, .address = address};
+    os_directory_list(hosts, remove_stale, &stale, NULL);
+    // Beside the folder first: dnsmasq would read it under both names.
+    if (os_file_write_whole(fresh, line, (size_t)length, 0644, err) ||
+        os_file_rename(fresh, path, err))
+        return -1;
+    if (known || stale.found)
+        tell_dnsmasq(net, os_process_reload);
+    return 0;
 }
 
 int helper_net_tap(struct helper_net *net, const char *mac, const char *address, const char *name,
