@@ -8,12 +8,13 @@ Outside is a second namespace at the other end of a veth, which knows no way to 
 import os
 import re
 import select
+import signal
 import subprocess
 import sys
 import time
 
 import as_root
-from wirt_node import Node, busybox_args, console_says, finish, for_others, proxmoxer_client, skip
+from wirt_node import Node, Shell, busybox_args, console_says, finish, for_others, proxmoxer_client, refused, skip
 
 OUTSIDE = "203.0.113.1"
 
@@ -111,6 +112,81 @@ def test_found_again(node, api, first):
     assert pings(node, 101, first)
 
 
+def hosts_folder():
+    with open(f"/proc/{dnsmasqs()[0]}/cmdline", encoding="utf-8") as file:
+        return re.search(r"--dhcp-hostsdir=([^\0]*)", file.read()).group(1)
+
+
+def lease(shell, device, mac):
+    """The address that the card gets by DHCP."""
+    shell.wait(f"grep -qi {mac} /sys/class/net/{device}/address")
+    shell.run(f"ip link set {device} up; udhcpc -i {device} -n -q -t 20 -s /bin/udhcpc-script")
+    return shell.run(f"ip -o -4 addr show dev {device} | sed 's/.*inet \\([0-9.]*\\).*/\\1/'")
+
+
+def reaches(shell, device, whom):
+    return "1 packets received" in shell.run(f"for i in $(seq 30); do ping -I {device} -c 1 -W 1 {whom} && break; done")
+
+
+def test_plugged(node, api, other):
+    """A card that comes while the machine runs is on the bridge as one that was there at its start, and goes without a trace."""
+    vm, before, mac = api.nodes(node.name).qemu(101), interfaces(), "bc:24:11:00:00:02"
+    gateway = [row for row in api.nodes(node.name).network.get() if row["iface"] == "vmbr0"][0]["address"]
+    log = finish(api, node, vm.config.post(net1=f"virtio={mac},bridge=vmbr0"))
+    told = re.search(r"net1 is on vmbr0 as ([\d.]+)", log).group(1)
+    assert len(interfaces()) == len(before) + 1, interfaces()
+    with Shell(node, 101) as shell:
+        assert lease(shell, "eth1", mac) == told
+        assert reaches(shell, "eth1", other) and reaches(shell, "eth1", gateway)
+        first = shell.run("ip -o -4 addr show dev eth0 | sed 's/.*inet \\([0-9.]*\\).*/\\1/'")
+        # The cable is pulled and plugged in; the card stays.
+        shell.run("mark=$(cat /sys/class/net/eth1/ifindex)")
+        for down, carrier in (1, 0), (0, 1):
+            vm.config.put(net1=f"virtio={mac},bridge=vmbr0,link_down={down}")
+            shell.wait(f"[ $(cat /sys/class/net/eth1/carrier) = {carrier} ]")
+            assert shell.run("[ $(cat /sys/class/net/eth1/ifindex) = $mark ] && echo same") == "same"
+        assert [row for row in vm.pending.get() if "pending" in row or "delete" in row] == []
+        vm.config.put(net1=f"virtio={mac},bridge=vmbr0,link_down=0,rate=5")  # nothing of the device: it stays, too
+        assert shell.run("[ $(cat /sys/class/net/eth1/ifindex) = $mark ] && echo same") == "same"
+        assert reaches(shell, "eth1", other)
+        assert pings(node, 100, "web2") and f"({first})".encode() in console_says(node, 100, b"result-", b"ping -c 1 web2; echo re''sult-$?\n"), "the name went to the second card"
+    node.kill()
+    assert len(interfaces()) == len(before) + 1
+    node.start()
+    with Shell(node, 101) as shell:
+        assert reaches(shell, "eth1", other), "the card's network went with wirtd"
+        # Another address is another card, with an address of its own.
+        mac = "bc:24:11:00:00:03"
+        log = finish(api, node, vm.config.post(net1=f"virtio={mac},bridge=vmbr0"))
+        moved = re.search(r"net1 is on vmbr0 as ([\d.]+)", log).group(1)
+        assert moved != told and lease(shell, "eth1", mac) == moved and reaches(shell, "eth1", gateway)
+        assert len(interfaces()) == len(before) + 1, interfaces()
+        vm.config.put(delete="net1")
+        shell.wait("[ ! -e /sys/class/net/eth1 ]")
+        wait_for(lambda: interfaces() == before, "the TAP interface stays")
+    refused(lambda: vm.config.put(net1="virtio=01:00:5e:00:00:01,bridge=vmbr0"), "400")
+    refused(lambda: vm.config.put(net1="virtio,bridge=vmbr0,link_down=perhaps"), "400")
+    # One that is there at the start with its cable pulled, and the machine's end.
+    finish(api, node, vm.config.post(net1=f"virtio={mac},bridge=vmbr0,link_down=1", name="renamed"))
+    finish(api, node, vm.status.stop.post())
+    wait_for(lambda: len(interfaces()) == len(before) - 1, "TAP interfaces stay")
+    # The address was another's once, whom the DHCP server knows still.
+    folder = hosts_folder()
+    os.unlink(f"{folder}/{mac.replace(':', '-')}")
+    with open(f"{folder}/bc-24-11-00-00-99", "w", encoding="utf-8") as file:
+        file.write(f"bc:24:11:00:00:99,{moved}\n")
+    os.kill(dnsmasqs()[0], signal.SIGHUP)
+    start(node, api, 101)
+    with Shell(node, 101) as shell:
+        shell.run("ip link set eth1 up")
+        assert shell.run("cat /sys/class/net/eth1/carrier") == "0"
+        vm.config.put(net1=f"virtio={mac},bridge=vmbr0")
+        shell.wait("[ $(cat /sys/class/net/eth1/carrier) = 1 ]")
+        assert lease(shell, "eth1", mac) == moved
+    assert pings(node, 100, "renamed"), "a new name is not known"
+    finish(api, node, vm.config.post(delete="net1"))
+
+
 def test_second_node(node, api):
     """Beside the first on the same machine."""
     with Node(name="second") as other:
@@ -135,6 +211,10 @@ def test_without_privileges():
         assert "net0 has a user-mode network" in log, log
         console_says(node, 100, b"/ #")
         console_says(node, 100, b"addr:10.0.2.", b"ifconfig eth0\n")
+        log = finish(api, node, api.nodes(node.name).qemu(100).config.post(net1="virtio=BC:24:11:00:00:02,bridge=vmbr0"))
+        assert "net1 has a user-mode network" in log, log
+        with Shell(node, 100) as shell:
+            assert lease(shell, "eth1", "bc:24:11:00:00:02").startswith("10.0.2.")
 
 
 def main():
@@ -153,6 +233,7 @@ def main():
         api = proxmoxer_client(node)
         first = test_guests(node, api)
         test_found_again(node, api, first)
+        test_plugged(node, api, first)
         test_second_node(node, api)
     assert not [name for name in interfaces() if name.startswith("w")], interfaces()
     assert dnsmasqs() == [] and "wirt_" not in run("nft", "list", "tables")

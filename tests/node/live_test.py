@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """A machine that runs: disks and networks come and go, disks grow, snapshots are taken and dropped beneath it; what waits is shown as pending."""
-from wirt_node import Node, Shell, busybox_args, fails, finish, proxmoxer_client, refused
+from wirt_node import Node, Shell, busybox_args, control, fails, finish, proxmoxer_client, refused
 
 
 def sector(shell, disk):
@@ -31,13 +31,33 @@ def test_disks(api, node, vm, shell):
     assert volume not in {row["volid"] for row in api.nodes(node.name).storage("local").content.get()}
 
 
-def test_networks(vm, shell):
+def test_networks(node, vm, shell):
     before = shell.run("ls /sys/class/net")
     vm.config.put(net1="virtio=BC:24:11:00:00:02,bridge=vmbr0")
     shell.wait("grep -qi bc:24:11:00:00:02 /sys/class/net/*/address")
     vm.config.put(delete="net1")
     shell.wait("! grep -qi bc:24:11:00:00:02 /sys/class/net/*/address")
     assert shell.run("ls /sys/class/net") == before
+    # The guest lets go of a card while nobody sees it: as when wirtd is killed in the midst of a change.
+    vm.config.put(net1="virtio=BC:24:11:00:00:02,bridge=vmbr0")
+    shell.wait("grep -qi bc:24:11:00:00:02 /sys/class/net/*/address")
+    control(node, 100, "unplug", device="net1")
+    shell.wait("! grep -qi bc:24:11:00:00:02 /sys/class/net/*/address")
+    node.kill()
+    node.start()
+    assert [row["key"] for row in vm.pending.get() if "pending" in row] == ["net1"]
+    vm.config.put(net1="virtio=BC:24:11:00:00:02,bridge=vmbr0")
+    shell.wait("grep -qi bc:24:11:00:00:02 /sys/class/net/*/address")
+    assert [row["key"] for row in vm.pending.get() if "pending" in row] == []
+    vm.config.put(delete="net1")
+
+
+def test_kept(vm, shell):
+    """What a disk's text says beside the disk itself does not take it from the guest."""
+    volume, number = vm.config.get()["virtio0"].partition(",")[0], shell.run("cat /sys/block/vda/diskseq")
+    vm.config.put(virtio0=f"{volume},backup=0,cache=writeback")
+    assert shell.run("cat /sys/block/vda/diskseq") == number and "backup=0" in vm.config.get()["virtio0"]
+    assert [row for row in vm.pending.get() if "pending" in row] == []
 
 
 def test_pending(api, node, vm):
@@ -118,7 +138,8 @@ def main():
         finish(api, node, vm.status.start.post())
         with Shell(node, 100) as shell:
             test_disks(api, node, vm, shell)
-            test_networks(vm, shell)
+            test_networks(node, vm, shell)
+            test_kept(vm, shell)
             refused(lambda: vm.config.put(virtio2="local:100/none.qcow2"), "500", "does not exist")
         test_pending(api, node, vm)
         test_snapshots(api, node, vm)

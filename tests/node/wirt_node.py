@@ -230,12 +230,12 @@ def console_says(node, vmid, word, typed=b"\n"):
     return text
 
 
-def control(node, vmid, command):
+def control(node, vmid, command, **members):
     """A command of the machine's own control protocol."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(60)
         connection.connect(f"{node.state}/run/{vmid}/control.sock")
-        connection.sendall(json.dumps({"id": 1, "do": command}).encode() + b"\n")
+        connection.sendall(json.dumps({"id": 1, "do": command, **members}).encode() + b"\n")
         for line in connection.makefile():
             answer = json.loads(line)
             if answer.get("id") == 1:

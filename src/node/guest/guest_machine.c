@@ -108,12 +108,13 @@ static json_t *make_nets(const json_t *config)
         json_t *net = text ? property_parse_net(text, NULL) : NULL;
         if (!net)
             continue;
-        const char *down = text_of(net, "link_down"), *bridge = text_of(net, "bridge");
-        bool linked = bridge && !(down && !strcmp(down, "1"));
+        const char *bridge = text_of(net, "bridge");
         json_t *card = json_pack("{s:s, s:s, s:O}", "id", key, "kind", "none", "mac",
                                  json_object_get(net, "macaddr"));
-        if (linked)
+        if (bridge)
             json_object_set(card, "bridge", json_object_get(net, "bridge"));
+        if (property_flag(net, "link_down"))
+            json_object_set_new(card, "link", json_false());
         json_array_append_new(nets, card);
         json_decref(net);
     }

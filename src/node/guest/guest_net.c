@@ -95,7 +95,6 @@ struct taken {
     bool host[1 << SUBNET_BITS];
 };
 
-// Addresses of cards that are no more are free again.
 static bool in_use(const json_t *macs, const char *mac)
 {
     return json_object_get(macs, mac) != NULL;
@@ -135,30 +134,54 @@ static json_t *all_macs(struct guests *guests)
     return macs;
 }
 
-static int choose_host(struct guests *guests, const char *mac, struct err *err)
+static void find_taken(struct guests *guests, struct taken *taken)
 {
-    static const unsigned span = LAST_HOST - FIRST_HOST + 1;
     struct store_list list;
-    struct taken *taken = calloc(1, sizeof(*taken));
-    json_t *macs = all_macs(guests);
-    if (!taken)
-        abort();
     store_list(guests->options.store, "/address/", &list);
     for (size_t i = 0; i < list.count; i++) {
         json_int_t host = json_integer_value(json_object_get(list.entries[i].value, "host"));
-        const char *owner = list.entries[i].key + strlen("/address/");
-        if (in_use(macs, owner) && host > 0 && host <= LAST_HOST)
+        if (host > 0 && host <= LAST_HOST)
             taken->host[host] = true;
-        else
-            store_delete_now(guests->options.store, list.entries[i].key, NULL);
     }
     store_list_free(&list);
+}
+
+static void forget_unused(struct guests *guests)
+{
+    struct store_list list;
+    json_t *macs = all_macs(guests);
+    store_list(guests->options.store, "/address/", &list);
+    for (size_t i = 0; i < list.count; i++)
+        if (!in_use(macs, list.entries[i].key + strlen("/address/")))
+            store_delete_now(guests->options.store, list.entries[i].key, NULL);
+    store_list_free(&list);
     json_decref(macs);
+}
+
+// A free one from where the hardware address points to; 0: there is none.
+static unsigned find_free(struct guests *guests, const char *mac)
+{
+    static const unsigned span = LAST_HOST - FIRST_HOST + 1;
+    struct taken *taken = calloc(1, sizeof(*taken));
+    if (!taken)
+        abort();
+    find_taken(guests, taken);
     unsigned first = hash_of(mac), host = 0;
     for (unsigned i = 0; i < span && !host; i++)
         if (!taken->host[FIRST_HOST + (first + i) % span])
             host = FIRST_HOST + (first + i) % span;
     free(taken);
+    return host;
+}
+
+// Addresses of cards that are no more stay theirs until no other is left: somebody may have one of them leased still.
+static int choose_host(struct guests *guests, const char *mac, struct err *err)
+{
+    unsigned host = find_free(guests, mac);
+    if (!host) {
+        forget_unused(guests);
+        host = find_free(guests, mac);
+    }
     return host ? (int)host
                 : err_set(err, ERR_LIMIT, "all addresses of " GUEST_BRIDGE " are taken");
 }
@@ -204,8 +227,12 @@ int guest_net_open(struct guests *guests, const char *name, json_t *net, struct 
         return 0;
     bool known = !strcmp(bridge, GUEST_BRIDGE) && guests->subnet;
     if (!known) {
-        task_log(task, "%s has a user-mode network: %s cannot be used: %s", id, bridge,
-                 strcmp(bridge, GUEST_BRIDGE) != 0 ? "there is no such bridge" : guests->no_bridge);
+        const char *why =
+            strcmp(bridge, GUEST_BRIDGE) != 0 ? "there is no such bridge" : guests->no_bridge;
+        task_log(task, "%s has a user-mode network: %s cannot be used: %s", id, bridge, why);
+        if (!task)
+            log_info("%s of '%s' has a user-mode network: %s cannot be used: %s", id, name, bridge,
+                     why);
         json_object_set_new(net, "kind", json_string("user"));
         json_object_del(net, "bridge");
         return 0;

@@ -183,12 +183,30 @@ static int plug_disk(struct guests *guests, int64_t vmid, json_t *disk, struct e
     return result;
 }
 
+// Has it a card on the node's network?
+static bool on_bridge(const json_t *running)
+{
+    const char *key;
+    json_t *value;
+    bool found = false;
+    json_object_foreach((json_t *)(uintptr_t)running, key, value)
+    {
+        json_t *net = is_net(key) ? property_parse(json_string_value(value), "model", NULL) : NULL;
+        const char *bridge = json_string_value(json_object_get(net, "bridge"));
+        found |= bridge && !strcmp(bridge, GUEST_BRIDGE);
+        json_decref(net);
+    }
+    return found;
+}
+
 static int plug_net(struct guests *guests, struct task *task, int64_t vmid, const json_t *config,
-                    json_t *net, struct err *err)
+                    const json_t *running, json_t *net, struct err *err)
 {
     const char *name = json_string_value(json_object_get(config, "name"));
     struct passed passed = {.count = 0};
-    int result = guest_open_net(guests, task, vmid, name ? name : "", net, &passed.fds[0], err);
+    if (!name || on_bridge(running)) // one address is the name's
+        name = "";
+    int result = guest_open_net(guests, task, vmid, name, net, &passed.fds[0], err);
     if (!result && passed.fds[0] >= 0)
         json_object_set_new(net, "fd", json_integer((json_int_t)passed.count++));
     if (!result)
@@ -219,13 +237,13 @@ static json_t *describe_device(struct guests *guests, int64_t vmid, const json_t
 
 // 0 also when there is nothing to plug: an empty drive.
 static int plug_key(struct guests *guests, struct task *task, int64_t vmid, const json_t *config,
-                    const char *key, struct err *err)
+                    const json_t *running, const char *key, struct err *err)
 {
     struct err failed = {0};
     json_t *device = describe_device(guests, vmid, config, key, &failed);
     if (!device)
         return failed.code ? err_set(err, failed.code, "%s", failed.text) : 0;
-    int result = is_net(key) ? plug_net(guests, task, vmid, config, device, err)
+    int result = is_net(key) ? plug_net(guests, task, vmid, config, running, device, err)
                              : plug_disk(guests, vmid, device, err);
     json_decref(device);
     return result;
@@ -233,7 +251,34 @@ static int plug_key(struct guests *guests, struct task *task, int64_t vmid, cons
 
 // ---- The change.
 
-// Does the change take this key away or say something new of it?
+static bool same_text(const json_t *a, const json_t *b, const char *member)
+{
+    const char *left = json_string_value(json_object_get(a, member));
+    const char *right = json_string_value(json_object_get(b, member));
+    return left && right ? !strcmp(left, right) : !left && !right;
+}
+
+// Do both texts mean the same device? What else they say is for others to heed, or changes while it is plugged. A card's new text without an address keeps the old one.
+static bool is_same_device(const char *key, const char *now, const char *next)
+{
+    static const char *const of_net[] = {"bridge", "macaddr"};
+    static const char *const of_disk[] = {"file", "serial", "ro", "media"};
+    bool net = is_net(key), same = true;
+    json_t *a = net ? property_parse_net(now, NULL) : property_parse(now, "file", NULL);
+    json_t *b = net ? property_parse_net(next, NULL) : property_parse(next, "file", NULL);
+    if (net && b && !strchr(next, ':'))
+        json_object_set(b, "macaddr", json_object_get(a, "macaddr"));
+    for (size_t i = 0; net && i < ARRAY_LENGTH(of_net); i++)
+        same &= same_text(a, b, of_net[i]);
+    for (size_t i = 0; !net && i < ARRAY_LENGTH(of_disk); i++)
+        same &= same_text(a, b, of_disk[i]);
+    same &= a && b;
+    json_decref(a);
+    json_decref(b);
+    return same;
+}
+
+// Does the change take this key's device away or make another of it?
 static bool is_touched(const struct guest_change *change, const json_t *config, const char *key)
 {
     size_t index;
@@ -242,7 +287,19 @@ static bool is_touched(const struct guest_change *change, const json_t *config, 
     const char *next = json_string_value(json_object_get(change->changes, key));
     json_array_foreach(change->remove, index,
                        name) if (!strcmp(json_string_value(name), key)) return true;
-    return next && (!now || strcmp(now, next) != 0);
+    return next && (!now || !is_same_device(key, now, next));
+}
+
+static bool concerns_devices(const struct guest_change *change)
+{
+    const char *key;
+    size_t index;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)change->changes, key,
+                        value) if (is_device(key)) return true;
+    json_array_foreach(change->remove, index,
+                       value) if (is_device(json_string_value(value))) return true;
+    return false;
 }
 
 static bool has_device(const char *key, const char *text)
@@ -266,6 +323,8 @@ static int unplug_all(struct guests *guests, int64_t vmid, const struct guest_ch
         if (has_device(key, json_string_value(value)) && unplug(guests, vmid, key, err))
             return -1;
         json_object_del(running, key);
+        if (guest_note_running(guests, vmid, running, err))
+            return -1;
     }
     return 0;
 }
@@ -280,11 +339,101 @@ static void plug_all(struct guests *guests, struct task *task, int64_t vmid, con
         struct err failed = {0};
         if (!is_device(key) || json_object_get(running, key))
             continue;
-        if (!plug_key(guests, task, vmid, config, key, &failed))
+        if (!plug_key(guests, task, vmid, config, running, key, &failed))
             json_object_set(running, key, value);
         else if (task)
             task_log(task, "%s comes with the next start: %s", key, failed.text);
     }
+}
+
+// A device that stays as it is otherwise: the cable of a card.
+static int adjust(struct guests *guests, int64_t vmid, const char *key, const char *text,
+                  struct err *err)
+{
+    if (!is_net(key))
+        return 0;
+    json_t *net = property_parse_net(text, NULL);
+    json_t *ok = guest_control(guests, vmid,
+                               json_pack("{s:s, s:s, s:b}", "do", "net-link", "device", key, "up",
+                                         !property_flag(net, "link_down")),
+                               ASK_SECONDS, err);
+    json_decref(net);
+    json_decref(ok);
+    return ok ? 0 : -1;
+}
+
+static void adjust_all(struct guests *guests, struct task *task, int64_t vmid, const json_t *config,
+                       json_t *running)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)config, key, value)
+    {
+        struct err failed = {0};
+        const char *text = json_string_value(value);
+        const char *now = json_string_value(json_object_get(running, key));
+        if (!is_device(key) || !text || !now || !strcmp(now, text) ||
+            !is_same_device(key, now, text))
+            continue;
+        if (!adjust(guests, vmid, key, text, &failed))
+            json_object_set(running, key, value);
+        else
+            task_log(task, "%s changes with the next start: %s", key, failed.text);
+    }
+}
+
+// ---- What the machine has.
+
+static bool has_id(const json_t *rows, const char *id)
+{
+    size_t index;
+    json_t *row;
+    json_array_foreach(rows, index, row)
+    {
+        const char *own = json_string_value(json_object_get(row, "id"));
+        if (own && !strcmp(own, id))
+            return true;
+    }
+    return false;
+}
+
+// Whoever changed it before may have died before that was noted, and a guest may let go of a device later than it was waited for: the machine itself tells
+// which devices it has.
+static void reconcile(struct guests *guests, int64_t vmid, const json_t *config, json_t *running)
+{
+    const char *key;
+    void *next;
+    json_t *value;
+    json_t *has =
+        guest_control(guests, vmid, json_pack("{s:s}", "do", "statistics"), ASK_SECONDS, NULL);
+    const json_t *disks = json_object_get(has, "disks"), *nets = json_object_get(has, "nets");
+    json_object_foreach_safe(running, next, key, value)
+    {
+        if (has && is_device(key) && has_device(key, json_string_value(value)) &&
+            !has_id(is_net(key) ? nets : disks, key))
+            json_object_del(running, key);
+    }
+    json_object_foreach((json_t *)(uintptr_t)config, key, value)
+    {
+        if (has && is_device(key) && !json_object_get(running, key) &&
+            has_id(is_net(key) ? nets : disks, key))
+            json_object_set(running, key, value);
+    }
+    json_decref(has);
+}
+
+void guest_reconcile(struct guests *guests, int64_t vmid)
+{
+    json_t *record = guest_get(guests, vmid);
+    const json_t *noted = json_object_get(record, "running");
+    json_t *running = noted ? json_deep_copy(noted) : NULL;
+    if (running) {
+        reconcile(guests, vmid, json_object_get(record, "config"), running);
+        if (!json_equal(noted, running))
+            guest_note_running(guests, vmid, running, NULL);
+    }
+    json_decref(running);
+    json_decref(record);
 }
 
 // What holds at once is not pending.
@@ -332,12 +481,17 @@ static bool limit_running(struct guests *guests, struct task *task, int64_t vmid
 static int change_running(struct guests *guests, struct task *task, int64_t vmid,
                           const struct guest_change *change, json_t *running, struct err *err)
 {
+    json_t *record = guest_get(guests, vmid);
+    if (concerns_devices(change))
+        reconcile(guests, vmid, json_object_get(record, "config"), running);
+    json_decref(record);
     int result = unplug_all(guests, vmid, change, running, err);
     if (!result)
         result = guest_configure(guests, vmid, change, err);
-    json_t *record = guest_get(guests, vmid);
+    record = guest_get(guests, vmid);
     const json_t *config = json_object_get(record, "config");
     plug_all(guests, task, vmid, config, running); // also what was taken off in vain
+    adjust_all(guests, task, vmid, config, running);
     take_over(config, running, limit_running(guests, task, vmid, config, running));
     json_decref(record);
     struct err late = {0};

@@ -313,6 +313,8 @@ static int open_cards(struct spawn_context *context, json_t *machine, int taps[N
             return err_set(err, ERR_LIMIT, "a machine has at most %d network cards", NETS_MAX);
         if (guest_net_open(context->guests, name, net, context->task, &taps[index], err))
             return -1;
+        if (taps[index] >= 0)
+            name = ""; // one address is the name's
     }
     return 0;
 }
@@ -584,6 +586,7 @@ static bool find_one(void *user, const char *name)
             write_machine_file(guests, vmid, pid, NULL);
         if (status) { // who does not answer is not waited for again
             guest_jobs_disown(guests, vmid);
+            guest_reconcile(guests, vmid);
             guest_wake_left(guests, vmid, paused);
         }
     } else {

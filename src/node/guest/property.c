@@ -128,7 +128,7 @@ static bool is_mac(const char *text)
     for (size_t i = 0; i < 17; i++)
         if (i % 3 == 2 ? text[i] != ':' : !isxdigit((unsigned char)text[i]))
             return false;
-    return true;
+    return strchr("02468aAcCeE", text[1]); // no group's
 }
 
 static void make_mac(char mac[18])
@@ -136,6 +136,22 @@ static void make_mac(char mac[18])
     uint8_t random[3];
     os_random_bytes(random, sizeof(random));
     snprintf(mac, 18, "BC:24:11:%02X:%02X:%02X", random[0], random[1], random[2]);
+}
+
+static const char *const flags_on[] = {"1", "on", "yes", "true", NULL};
+static const char *const flags_off[] = {"0", "off", "no", "false", NULL};
+
+static bool is_one_of(const char *text, const char *const words[])
+{
+    for (size_t i = 0; text && words[i]; i++)
+        if (!strcmp(text, words[i]))
+            return true;
+    return false;
+}
+
+bool property_flag(const json_t *properties, const char *key)
+{
+    return is_one_of(json_string_value(json_object_get(properties, key)), flags_on);
 }
 
 json_t *property_parse_net(const char *text, struct err *err)
@@ -163,6 +179,12 @@ json_t *property_parse_net(const char *text, struct err *err)
         make_mac(mac);
     if (!known || (given && !is_mac(given))) {
         err_set(err, ERR_USAGE, "%s: no such model of a network card, or no MAC address", text);
+        json_decref(net);
+        return NULL;
+    }
+    const char *down = json_string_value(json_object_get(net, "link_down"));
+    if (down && !is_one_of(down, flags_on) && !is_one_of(down, flags_off)) {
+        err_set(err, ERR_USAGE, "%s: link_down is 0 or 1", text);
         json_decref(net);
         return NULL;
     }

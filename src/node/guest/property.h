@@ -8,6 +8,7 @@
 #define WIRT_NODE_GUEST_PROPERTY_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -20,6 +21,7 @@ char *property_print(const json_t *properties, const char *default_key);
 
 // A network card: {"model": "virtio", "macaddr": "BC:24:11:…", "bridge": …}. An address is made where there is none.
 json_t *property_parse_net(const char *text, struct err *err);
+bool property_flag(const json_t *properties, const char *key); // "1", "on", "yes", "true"
 char *property_print_net(const json_t *net);
 
 // "32G", "4M", "528K", or bytes; as Proxmox prints sizes.
