@@ -478,7 +478,7 @@ struct block *translate_block(struct vcpu *vcpu, uint64_t rip, uint64_t physical
     t->evicted = 0;
     t->uses_vectors = t->open_end = false;
     t->flags_now = FLAGS_KEPT;
-    t->loop_source = -1;
+    t->loop_source = t->poll_source = -1;
     t->block = code_cache_begin(&translator->cache, &t->near, &t->far);
     if (!t->block)
         return NULL;

@@ -184,7 +184,8 @@ struct translation {
     uint16_t evicted; // guest registers whose value is in state.gpr only
     int8_t
         loop_source; // the block jumps back to its start with the flags of this instruction, spoiled; -1: no such loop
-    uint8_t flags_now; // enum flags_way, here
+    int8_t poll_source; // the same, where nothing can leave before they are overwritten there
+    uint8_t flags_now;  // enum flags_way, here
     int8_t flags_source;
     struct planned_insn insns[BLOCK_INSNS_MAX];
     struct far_exit exits[FAR_EXITS_MAX];
@@ -213,9 +214,10 @@ void translate_fault_site(struct translation *t);
 void translate_plan_flags(struct translation *t);
 // May the current instruction's code spoil the status flags now? To be asked before its exits are made.
 bool translate_may_spoil_flags(struct translation *t);
-// What a loop does with the flags on its entry from elsewhere, and before it jumps back.
+// What a loop does with the flags on its entry from elsewhere.
 void translate_loop_entry(struct translation *t);
-void translate_loop_back(struct translation *t);
+// At the jump back: may the flags be spoiled there?
+bool translate_loop_back(struct translation *t);
 // The current instruction has been emitted.
 void translate_flags_written(struct translation *t);
 // The instruction `source` once more, for its flags.

@@ -121,11 +121,9 @@ void translate_goto(struct translation *t, uint64_t target, unsigned link, uint6
         return;
     }
     translate_need(t, 0xFFFF);
-    bool loop = t->loop_source >= 0 && target == t->insns[0].rip;
-    if (loop)
-        translate_loop_back(t);
+    bool may_spoil = target == t->insns[0].rip && translate_loop_back(t);
     if (target <= from)
-        emit_poll(t, target, loop);
+        emit_poll(t, target, may_spoil);
     align_displacement(t, 1);
     add_link(t, emit_jmp(&t->near), target, link);
     t->flags_now = FLAGS_KEPT;

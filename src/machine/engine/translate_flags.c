@@ -174,27 +174,48 @@ static int last_writer(const struct translation *t)
     return i;
 }
 
-// Does the block end by a conditional jump to its start, and can the flags that it brings there be had as long as they are wanted?
-static void find_loop(struct translation *t)
+// Does the block end by a conditional jump to its start, where no flags are wanted, and can those that it brings there be had again?
+static bool is_loop(const struct translation *t, int writer)
 {
     const struct planned_insn *last = &t->insns[t->count - 1];
-    int writer = last_writer(t), first = 0;
     uint16_t written = 0;
-    bool spoiled = false;
 
     if (last->plan != PLAN_BRANCH || last->insn.form->op != OP_JCC ||
         last->insn.operand_size != 8 || last->next_rip + last->insn.immediate != t->insns[0].rip ||
         t->insns[0].flags_live || writer < 0 || !is_harmless(&t->insns[writer]))
+        return false;
+    for (unsigned i = (unsigned)writer + 1; i < t->count; i++)
+        written |= t->insns[i].writes;
+    return !(written & (t->insns[writer].reads | t->insns[writer].writes));
+}
+
+static bool may_leave(const struct planned_insn *p)
+{
+    return p->plan != PLAN_COPY || insn_has_memory(&p->insn) || translate_may_fault(&p->insn);
+}
+
+// From the start to the first writer of flags there is a look-up that spoils them, or else nothing that could leave with them: then only the look for events
+// at the jump spoils them.
+static void find_loop(struct translation *t)
+{
+    int writer = last_writer(t);
+    unsigned first = 0;
+    uint16_t written = 0;
+    bool spoiled = false, leaves = t->translator->exact; // at its entry
+
+    if (!is_loop(t, writer))
         return;
     while (!writes_some(&t->insns[first].insn) && t->insns[first].plan < PLAN_BRANCH) {
         spoiled = spoiled || spoils(&t->insns[first]);
+        leaves = leaves || may_leave(&t->insns[first]);
         written |= t->insns[first++].writes;
     }
     spoiled = spoiled || spoils(&t->insns[first]);
-    for (unsigned i = (unsigned)writer + 1; i < t->count; i++)
-        written |= t->insns[i].writes;
+    leaves = leaves || may_leave(&t->insns[first]);
     if (spoiled && !(written & (t->insns[writer].reads | t->insns[writer].writes)))
         t->loop_source = (int8_t)writer;
+    if (!leaves)
+        t->poll_source = (int8_t)writer;
 }
 
 static void emit_save(struct translation *t)
@@ -225,11 +246,17 @@ void translate_loop_entry(struct translation *t)
     t->flags_source = t->loop_source;
 }
 
-void translate_loop_back(struct translation *t)
+bool translate_loop_back(struct translation *t)
 {
-    emit_entry_saved(t, false);
+    int source = t->loop_source >= 0 ? t->loop_source : t->poll_source;
+
+    if (source < 0)
+        return false;
+    if (t->loop_source >= 0)
+        emit_entry_saved(t, false);
     t->flags_now = FLAGS_FROM_SOURCE;
-    t->flags_source = t->loop_source;
+    t->flags_source = (int8_t)source;
+    return true;
 }
 
 void translate_plan_flags(struct translation *t)

@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // The same code under tier 0 and under tier 1 leaves equal registers, flags, vector state and memory.
+#include <pthread.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
@@ -205,6 +208,11 @@ GUEST_CODE(
     "mov %fs:0x20(%r15), %rax\n add %rax, 0x1001030(%rsi)\n dec %edx\n jnz 1b\n hlt\n"
     "2: add %rdx, 0x4010(%rsi)\n ret")
 
+// A loop whose look for events spoils the flags: they are CMP's again where it leaves.
+GUEST_CODE(endless, "mov $0x123456789abc, %rbx\n"
+                    "1: mov %rcx, %rdx\n shl $13, %rdx\n xor %rdx, %rdi\n add $1, %rcx\n"
+                    "cmp %rbx, %rcx\n jne 1b")
+
 struct snippet {
     const char *name;
     const uint8_t *code, *end;
@@ -277,6 +285,62 @@ static void shared_entries_stay_in_tier_1(void **state)
     engine_machine_destroy(&machine);
 }
 
+struct raiser {
+    struct vcpu *vcpu;
+    sem_t wanted;
+    atomic_bool over;
+};
+
+static void *raise_events(void *arg)
+{
+    struct raiser *raiser = arg;
+
+    for (;;) {
+        sem_wait(&raiser->wanted);
+        if (atomic_load(&raiser->over))
+            return NULL;
+        vcpu_raise(raiser->vcpu, VCPU_EVENT_PAUSE);
+    }
+}
+
+static uint64_t flags_of_cmp(uint64_t a, uint64_t b)
+{
+    uint64_t flags;
+
+    __asm__("cmp %2, %1\n pushf\n pop %0" : "=r"(flags) : "r"(a), "r"(b) : "cc");
+    return flags & FLAGS_STATUS;
+}
+
+static void events_leave_loops_with_their_flags(void **state)
+{
+    struct engine_machine machine;
+    struct raiser raiser = {0};
+    pthread_t thread;
+    (void)state;
+
+    engine_machine_create(&machine, &engine_backend);
+    engine_machine_load(&machine, guest_endless, (size_t)(guest_endless_end - guest_endless));
+    raiser.vcpu = machine.vcpu;
+    sem_init(&raiser.wanted, 0, 0);
+    assert_int_equal(pthread_create(&thread, NULL, raise_events, &raiser), 0);
+    const struct cpu_state *cpu = &machine.vcpu->state;
+    for (unsigned seen = 0; seen < 200;) {
+        uint64_t before = cpu->gpr[RCX];
+        sem_post(&raiser.wanted);
+        assert_int_equal(engine_machine_run(&machine), VCPU_EXIT_EVENT);
+        atomic_fetch_and(&machine.vcpu->events, ~(uint32_t)VCPU_EVENT_PAUSE);
+        if (cpu->gpr[RCX] == before)
+            continue;
+        assert_int_equal(cpu->rflags & FLAGS_STATUS, flags_of_cmp(cpu->gpr[RCX], cpu->gpr[RBX]));
+        seen++;
+    }
+    atomic_store(&raiser.over, true);
+    sem_post(&raiser.wanted);
+    pthread_join(thread, NULL);
+    sem_destroy(&raiser.wanted);
+    engine_machine_destroy(&machine);
+}
+
 int main(void)
 {
     static struct snippet snippets[] = {
@@ -305,12 +369,13 @@ int main(void)
         SNIPPET(pauses),
         SNIPPET(shared_entry),
     };
-    struct CMUnitTest tests[sizeof(snippets) / sizeof(snippets[0]) + 1];
+    struct CMUnitTest tests[sizeof(snippets) / sizeof(snippets[0]) + 2];
     unsigned count = 0;
 
     for (; count < sizeof(snippets) / sizeof(snippets[0]); count++)
         tests[count] = (struct CMUnitTest){snippets[count].name, both_tiers_agree, NULL, NULL,
                                            &snippets[count]};
-    tests[count] = (struct CMUnitTest)cmocka_unit_test(shared_entries_stay_in_tier_1);
+    tests[count++] = (struct CMUnitTest)cmocka_unit_test(shared_entries_stay_in_tier_1);
+    tests[count] = (struct CMUnitTest)cmocka_unit_test(events_leave_loops_with_their_flags);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
