@@ -58,6 +58,7 @@ static const struct flag flags[] = {
     SWITCH('x', "--random", random),
     SWITCH('U', "--no-lock", no_lock),
     SWITCH('m', "--bitmaps", bitmaps),
+    SWITCH('O', "--one-buffer", one_buffer),
 };
 
 static const struct command {
@@ -88,8 +89,9 @@ static const struct command {
     {"bitmap", disk_bitmap, 2, 4, "fgjU",
      "list|create|remove|clear|enable|disable|merge FILE [NAME [FROM]] [--granularity SIZE]",
      "dirty bitmaps in a qcow2 image, for incremental backups"},
-    {"bench", disk_bench, 1, 1, "fdktneWxjFDa",
-     "FILE [--depth N] [--block SIZE] [--seconds N|--count N] [--random|--step SIZE] [--write]",
+    {"bench", disk_bench, 1, 1, "fdktneWxjFDaO",
+     "FILE [--depth N] [--block SIZE] [--seconds N|--count N] [--random|--step SIZE] [--write] "
+     "[--one-buffer]",
      "how fast requests go through the block layer"},
 };
 

@@ -25,7 +25,7 @@ struct disk_words {
         *compression, *version, *refcount_bits, *workers, *granularity, *snapshot, *depth, *block,
         *backing_folder, *seconds, *count, *step;
     bool compress, repair, json, force, unsafe, shrink, write, lazy_refcounts, direct, random,
-        no_lock, bitmaps;
+        no_lock, bitmaps, one_buffer;
 };
 
 // Each returns 0 and prints its result, or -1 with err set; *status may be set to another exit status.

@@ -55,7 +55,7 @@ def bitmaps():
     assert run("bench", "top.qcow2", "--write", "--force", "--count", "3", "--block", "64K").returncode == 0
     assert told("bitmap", "disable", "top.qcow2", "a")["disabled"] == "a"
     assert told("bitmap", "create", "top.qcow2", "b")["created"] == "b"
-    assert run("bench", "top.qcow2", "--write", "--force", "--count", "1", "--block", "64K", "--step", "1M").returncode == 0
+    assert run("bench", "top.qcow2", "--write", "--force", "--count", "1", "--block", "64K", "--step", "1M", "--one-buffer").returncode == 0
     assert told("bitmap", "merge", "top.qcow2", "b", "a")["merged"] == "b"
     dirty = {row["name"]: row["dirty"] for row in told("bitmap", "list", "top.qcow2")}
     assert dirty == {"a": 3 * 65536, "b": 3 * 65536}, dirty
