@@ -2,13 +2,15 @@
 //
 // The command `wirt`: a file per verb, each a function that takes its own words and returns the exit status.
 //
-// `wirt` itself runs `run` and `ctl`; for all other words it becomes the program wirt-remote, which has the libraries that speak to a node: loading
-// them takes longer than a machine takes to start.
+// `wirt` itself runs `run`, `ctl` and what `disk` does with image files; for all other words it becomes the program wirt-remote, which has the
+// libraries that speak to a node: loading them takes longer than a machine takes to start, or an image to be made.
 //
 // Exit status: 0 success; an odd one comes from the guest's debug exit device; ours are even: those of err_exit_status(), 124 timeout, and the
 // ones named in vm/vm_status.h. Messages for people go to standard error, results to standard output.
 #ifndef WIRT_CLI_CLI_H
 #define WIRT_CLI_CLI_H
+
+#include <stdbool.h>
 
 #include "base/err.h"
 
@@ -16,6 +18,7 @@
 int cli_run(int argc, char **argv);
 int cli_ctl(int argc, char **argv);
 int cli_disk(int argc, char **argv);
+bool cli_disk_has(const char *command); // of image files
 int cli_doctor(int argc, char **argv);
 int cli_init(int argc, char **argv);
 int cli_help(int argc, char **argv);

@@ -101,6 +101,14 @@ void disk_print_names(void)
         printf("%s ", commands[i].name);
 }
 
+bool cli_disk_has(const char *command)
+{
+    for (size_t i = 0; i < ARRAY_LENGTH(commands); i++)
+        if (!strcmp(commands[i].name, command))
+            return true;
+    return false;
+}
+
 static void print_commands(FILE *to)
 {
     fputs("Usage: wirt disk COMMAND …\n\n", to);
