@@ -26,8 +26,6 @@ struct saved_disk {
     char volid[VOLUME_ID_BYTES];
     char source[VOLUME_PATH_BYTES]; // what is read: the volume, or the job's copy
     uint64_t size;
-    int fd; // of the copy, -1
-    char job[32];
 };
 
 struct backup {
@@ -69,7 +67,6 @@ static int add_disk(struct backup *b, const char *key, const char *text, struct 
         return -1;
     snprintf(disk->key, sizeof(disk->key), "%s", key);
     memcpy(disk->source, disk->volid, sizeof(disk->volid));
-    disk->fd = -1;
     b->total += disk->size;
     b->count++;
     return 0;
@@ -102,7 +99,8 @@ static json_t *make_header(const struct backup *b)
 
 // ---- Of a machine that runs.
 
-static int make_copy(struct backup *b, struct saved_disk *disk, struct err *err)
+static int make_copy(struct backup *b, struct saved_disk *disk, struct guest_copy *copy,
+                     struct err *err)
 {
     char path[VOLUME_PATH_BYTES];
     int spool = storage_spool(b->guests->options.storage, b->how->storage, 0, path, err);
@@ -111,43 +109,27 @@ static int make_copy(struct backup *b, struct saved_disk *disk, struct err *err)
     os_file_close(&spool);
     os_file_remove(path); // its name is what was wanted
     snprintf(disk->source, sizeof(disk->source), "%.4000s.qcow2", path);
-    disk->fd = storage_image_make(disk->source, disk->size, err);
-    return disk->fd < 0 ? -1 : 0;
-}
-
-static int start_jobs(void *user, struct err *err)
-{
-    struct backup *b = user;
-    for (size_t i = 0; i < b->count; i++) {
-        struct saved_disk *disk = &b->disks[i];
-        json_t *request = json_pack("{s:s, s:s, s:s, s:s, s:b}", "do", "disk-backup", "disk",
-                                    disk->key, "file", disk->source, "format", "qcow2", "new", 1);
-        if (b->how->bytes_per_s)
-            json_object_set_new(request, "rate", json_integer((json_int_t)b->how->bytes_per_s));
-        if (guest_job_start(b->guests, b->vmid, request, disk->fd, disk->job, err))
-            return err_wrap(err, "disk %s", disk->key);
-    }
-    return 0;
+    *copy = (struct guest_copy){
+        .disk = disk->key, .path = disk->source, .format = "qcow2", .size = disk->size};
+    copy->fd = storage_image_make(disk->source, disk->size, err);
+    return copy->fd < 0 ? -1 : 0;
 }
 
 static int copy_live(struct backup *b, struct err *err)
 {
-    uint64_t done = 0;
-    guest_jobs_cancel(b->guests, b->vmid);
-    for (size_t i = 0; i < b->count; i++)
-        if (make_copy(b, &b->disks[i], err))
-            return -1;
-    int result = guest_at_rest(b->guests, b->task, b->vmid, json_object_get(b->record, "config"),
-                               start_jobs, b, err);
-    for (size_t i = 0; i < b->count && !result; i++) {
-        result =
-            guest_job_wait(b->guests, b->task, b->vmid, b->disks[i].job, done, 2 * b->total, err);
-        done += b->disks[i].size;
+    struct guest_copy copies[ARCHIVE_DISKS_MAX];
+    struct guest_copying copying = {
+        .copies = copies, .bytes_per_s = b->how->bytes_per_s, .total = 2 * b->total};
+    int result = 0;
+    while (copying.count < b->count && !result) {
+        result = make_copy(b, &b->disks[copying.count], &copies[copying.count], err);
+        copying.count += !result;
     }
-    if (result)
-        guest_jobs_cancel(b->guests, b->vmid);
-    for (size_t i = 0; i < b->count; i++)
-        os_file_close(&b->disks[i].fd);
+    if (!result)
+        result = guest_copy_disks(b->guests, b->task, b->vmid, json_object_get(b->record, "config"),
+                                  &copying, err);
+    while (copying.count)
+        os_file_close(&copies[--copying.count].fd);
     return result;
 }
 

@@ -145,6 +145,20 @@ int guest_job_wait(struct guests *guests, struct task *task, int64_t vmid, const
                    uint64_t done, uint64_t total, struct err *err);
 int guest_job_complete(struct guests *guests, int64_t vmid, const char *job, bool pivot,
                        struct err *err);
+// Disks of the machine as they are at one instant (guest_at_rest()), into images that read as zeros. Progress is told as a part of `total` bytes.
+struct guest_copy {
+    const char *disk, *path, *format; // borrowed: its id; the image
+    int fd;                           // of the image, open for writing; the caller's
+    uint64_t size;
+    char job[32]; // set
+};
+struct guest_copying {
+    struct guest_copy *copies;
+    size_t count;
+    uint64_t bytes_per_s, total; // 0: as fast as it goes
+};
+int guest_copy_disks(struct guests *guests, struct task *task, int64_t vmid, const json_t *config,
+                     const struct guest_copying *copying, struct err *err);
 // Those that a predecessor of the daemon began and that write to files which go now: backups, mirrors. Does not wait for their end.
 void guest_jobs_disown(struct guests *guests, int64_t vmid);
 // Ends all jobs.

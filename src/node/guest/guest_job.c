@@ -120,3 +120,45 @@ void guest_jobs_cancel(struct guests *guests, int64_t vmid)
     }
     json_decref(ok);
 }
+
+// ---- Several disks at one instant.
+
+struct at_once {
+    struct guests *guests;
+    int64_t vmid;
+    const struct guest_copying *copying;
+};
+
+static int start_copies(void *user, struct err *err)
+{
+    const struct at_once *at_once = user;
+    for (size_t i = 0; i < at_once->copying->count; i++) {
+        struct guest_copy *copy = &at_once->copying->copies[i];
+        json_t *request =
+            json_pack("{s:s, s:s, s:s, s:s, s:b}", "do", "disk-backup", "disk", copy->disk, "file",
+                      copy->path, "format", copy->format, "new", 1);
+        if (at_once->copying->bytes_per_s)
+            json_object_set_new(request, "rate",
+                                json_integer((json_int_t)at_once->copying->bytes_per_s));
+        if (guest_job_start(at_once->guests, at_once->vmid, request, copy->fd, copy->job, err))
+            return err_wrap(err, "disk %s", copy->disk);
+    }
+    return 0;
+}
+
+int guest_copy_disks(struct guests *guests, struct task *task, int64_t vmid, const json_t *config,
+                     const struct guest_copying *copying, struct err *err)
+{
+    struct at_once at_once = {guests, vmid, copying};
+    uint64_t done = 0;
+    guest_jobs_cancel(guests, vmid);
+    int result = guest_at_rest(guests, task, vmid, config, start_copies, &at_once, err);
+    for (size_t i = 0; i < copying->count && !result; i++) {
+        const struct guest_copy *copy = &copying->copies[i];
+        result = guest_job_wait(guests, task, vmid, copy->job, done, copying->total, err);
+        done += copy->size;
+    }
+    if (result)
+        guest_jobs_cancel(guests, vmid);
+    return result;
+}
