@@ -1,6 +1,12 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """A machine that runs: disks and networks come and go, disks grow, snapshots are taken and dropped beneath it; what waits is shown as pending."""
+import glob
+import re
+import select
+import subprocess
+import time
+
 from wirt_node import Node, Shell, busybox_args, control, fails, finish, proxmoxer_client, refused
 
 
@@ -129,6 +135,92 @@ def test_killed(api, node, vm):
         assert sector(shell, "vda") == "round5"
 
 
+# It fills the file system on a disk and says on another how far it is: after each file, which is on the disk by then.
+WRITER = ("{ (i=0; while :; do i=$((i + 1)); seq $i $((i + 900)) | dd of=/mnt/f$i bs=64k conv=fsync 2>/dev/null; rm -f /mnt/f$((i - 40)); "
+          "printf '%-511s\\n' $i | dd of=/dev/vdc bs=512 count=1 conv=notrunc,fsync 2>/dev/null; done) & }")
+
+
+def file_system(folder):
+    path = f"{folder}/work.raw"
+    with open(path, "wb") as file:
+        file.truncate(48 << 20)
+    subprocess.run(["/sbin/mke2fs", "-q", "-t", "ext4", path], check=True)
+    return path
+
+
+def wait_copying(node, vmid, copies):
+    deadline = time.monotonic() + 120
+    while any(job["state"] in ("running", "completing") for job in control(node, vmid, "jobs")["jobs"]) != copies:
+        assert time.monotonic() < deadline, control(node, vmid, "jobs")
+        select.select([], [], [], 0.05)
+
+
+def check_instant(told, names):
+    there = {int(name[1:]) for name in names if re.fullmatch(r"f\d+", name)}
+    assert told >= 50 and told in there and max(there) <= told + 1 and min(there) >= told - 40, (told, sorted(there))
+
+
+def check_as_guest(node, vmid):
+    """The clone's two disks are of one instant, as its guest finds them."""
+    with Shell(node, vmid) as shell:
+        assert "mounted" in shell.run("mkdir -p /mnt; mount -t ext4 /dev/vdb /mnt && echo mounted"), shell.run("dmesg | tail")
+        told = int(shell.run("head -c 512 /dev/vdc"))
+        check_instant(told, shell.run("ls /mnt").split())
+        assert shell.run(f"seq {told} {told + 900} | cmp - /mnt/f{told} && echo equal") == "equal"
+        shell.run("umount /mnt")
+
+
+def check_from_outside(node, config):
+    """The same of raw volumes; the file system is sound, too."""
+    files, state = ([f"{node.state}/storage/local/images/{config[key].partition(',')[0].partition(':')[2]}" for key in ("virtio2", "virtio3")])
+    with open(state, "rb") as file:
+        told = int(file.read(512))
+    assert subprocess.run(["/sbin/e2fsck", "-p", files], stdout=subprocess.DEVNULL, check=False).returncode in (0, 1)  # 1: the journal was replayed
+    subprocess.run(["/sbin/e2fsck", "-fn", files], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=True)
+    listed = subprocess.run(["/sbin/debugfs", "-R", "ls -p /", files], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True).stdout
+    check_instant(told, [line.split("/")[5] for line in listed.splitlines() if line.count("/") > 5])
+
+
+def test_clone(api, node, vm):
+    """A machine that writes all the time, cloned as it is: the clone has both disks of one instant. Cancelled and killed in the midst: nothing is left."""
+    qemu = api.nodes(node.name).qemu
+    node.owner("PUT", f"/nodes/{node.name}/qemu/100/config", {"virtio2": f"local:0,import-from={file_system(node.folder)}", "virtio3": "local:0.015625,format=raw"})
+    volumes = {row["volid"] for row in api.nodes(node.name).storage("local").content.get()}
+    with Shell(node, 100) as shell:
+        shell.wait("[ -b /dev/vdc ]")
+        assert "mounted" in shell.run("mkdir -p /mnt; mount -t ext4 /dev/vdb /mnt && echo mounted")
+        shell.run(WRITER)
+        shell.wait("[ -e /mnt/f51 ]")
+        vm.config.put(memory=192)  # pending: not what runs
+        log = finish(api, node, vm.clone.post(newid=301, full=1, name="copy"))
+        assert "create full clone of drive virtio3" in log, log
+        old, new = vm.config.get(), qemu(301).config.get()
+        assert new["name"] == "copy" and new["memory"] == 160 and old["net0"] != new["net0"] and "running" not in new, new
+        assert all(new[key].startswith("local:301/vm-301-disk-") for key in ("virtio0", "virtio2", "virtio3")), new
+        finish(api, node, qemu(301).status.start.post())
+        check_as_guest(node, 301)
+        finish(api, node, qemu(301).status.stop.post())
+        finish(api, node, qemu(301).delete())
+        # Cancelled, and killed. At this rate it would take minutes.
+        upid = vm.clone.post(newid=302, full=1, bwlimit=64)
+        wait_copying(node, 100, True)
+        api.nodes(node.name).tasks(upid).delete()
+        fails(api, node, upid, "")
+        upid = vm.clone.post(newid=303, full=1, bwlimit=64)
+        wait_copying(node, 100, True)
+        node.kill()
+        node.start()
+        assert api.nodes(node.name).tasks(upid).status.get()["status"] == "stopped"
+        wait_copying(node, 100, False)
+        assert {row["vmid"] for row in qemu.get()} == {100, 200} and "lock" not in vm.config.get()
+        assert {row["volid"] for row in api.nodes(node.name).storage("local").content.get()} == volumes
+        for vmid in 302, 303:
+            assert glob.glob(f"{node.state}/storage/local/images/{vmid}/*") == []
+    finish(api, node, vm.clone.post(newid=303, full=1, format="raw"))
+    check_from_outside(node, qemu(303).config.get())
+    finish(api, node, qemu(303).delete())
+
+
 def main():
     with Node() as node:
         api = proxmoxer_client(node)
@@ -144,6 +236,7 @@ def main():
         test_pending(api, node, vm)
         test_snapshots(api, node, vm)
         test_killed(api, node, vm)
+        test_clone(api, node, vm)
         for vmid in 100, 200:
             finish(api, node, qemu(vmid).status.stop.post())
             finish(api, node, qemu(vmid).delete())

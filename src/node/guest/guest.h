@@ -126,6 +126,7 @@ struct guest_clone {
     const char *storage, *format;   // NULL: as the source
     const char *snapshot;           // NULL: as it is now
     int full;                       // -1: whatever the source allows; 0, 1
+    uint64_t bytes_per_s;           // of a machine that runs; 0: as fast as it goes
 };
 int guest_clone(struct guests *guests, struct task *task, const struct guest_clone *clone,
                 struct err *err);

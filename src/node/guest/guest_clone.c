@@ -1,16 +1,23 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Clones: linked ones stand on the template's disks, full ones have copies. The source is only read: any number of clones are made of it at
-// once.
+// once. Of a machine that runs its disks are copied as they were at one instant, by jobs of its own, with what it runs with: then nothing else works on it.
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "node/guest/guest_cloudinit.h"
 #include "node/guest/guest_internal.h"
+#include "node/guest/guest_plug.h"
 #include "node/guest/property.h"
+#include "os/file.h"
 
 #define LOCK_SECONDS 10
+#define DISKS_MAX    64
+
+struct live_disk {
+    char key[24], path[VOLUME_PATH_BYTES], format[16];
+};
 
 struct cloning {
     struct guests *guests;
@@ -20,10 +27,38 @@ struct cloning {
     const json_t *layers; // of the snapshot, NULL: as it is now; borrowed
     json_t *config;       // of the new one
     struct store_txn txn;
+    bool live; // the source runs, and is cloned as it is now
+    struct live_disk disks[DISKS_MAX];
+    struct guest_copy copies[DISKS_MAX];
+    struct guest_copying copying;
 };
 
-static int clone_volume(struct cloning *c, const char *source, char volid[VOLUME_ID_BYTES],
-                        struct err *err)
+// An empty volume, which the source's machine is to fill.
+static int make_live(struct cloning *c, const char *key, const char *source, const char *target,
+                     const char *format, char volid[VOLUME_ID_BYTES], struct err *err)
+{
+    struct storage *storage = c->guests->options.storage;
+    size_t n = c->copying.count;
+    struct live_disk *disk = &c->disks[n];
+    struct guest_copy *copy = &c->copies[n];
+    if (n == DISKS_MAX)
+        return err_set(err, ERR_LIMIT, "too many disks");
+    *copy = (struct guest_copy){.disk = disk->key, .path = disk->path, .format = disk->format};
+    snprintf(disk->key, sizeof(disk->key), "%s", key);
+    if (volume_size(storage, source, &copy->size, err) ||
+        volume_make(storage, target, c->clone->to, NULL, format, copy->size, volid, err) ||
+        volume_path(storage, volid, disk->path, disk->format, err))
+        return -1;
+    copy->fd = storage_image_open(disk->path, err);
+    if (copy->fd < 0)
+        return -1;
+    c->copying.count++;
+    c->copying.total += copy->size;
+    return 0;
+}
+
+static int clone_volume(struct cloning *c, const char *key, const char *source,
+                        char volid[VOLUME_ID_BYTES], struct err *err)
 {
     const struct guest_clone *clone = c->clone;
     struct storage *storage = c->guests->options.storage;
@@ -38,8 +73,10 @@ static int clone_volume(struct cloning *c, const char *source, char volid[VOLUME
     json_t *record = volume_record(storage, source);
     const char *own = json_string_value(json_object_get(record, "format"));
     const char *format = clone->format ? clone->format : own ? own : "qcow2";
-    task_log(c->task, "create full clone of drive (%s)", source);
-    int result = volume_make_copy(storage, source, target, clone->to, format, c->task, volid, err);
+    task_log(c->task, "create full clone of drive %s (%s)", key, source);
+    int result =
+        c->live ? make_live(c, key, source, target, format, volid, err)
+                : volume_make_copy(storage, source, target, clone->to, format, c->task, volid, err);
     json_decref(record);
     return result;
 }
@@ -53,7 +90,7 @@ static int clone_disk(struct cloning *c, const char *key, const char *text, stru
         return 0;
     }
     const char *layer = json_string_value(json_object_get(c->layers, key));
-    if (clone_volume(c, layer ? layer : source, volid, err))
+    if (clone_volume(c, key, layer ? layer : source, volid, err))
         return -1;
     volume_ready(c->guests->options.storage, &c->txn, volid);
     json_t *disk = property_parse(text, "file", NULL);
@@ -131,60 +168,95 @@ static int finish(struct cloning *c, struct err *err)
     return guest_put(c->guests, &c->txn, c->clone->to, revision, fresh, err);
 }
 
+static int copy_live(struct cloning *c, const json_t *config, struct err *err)
+{
+    c->copying.copies = c->copies;
+    c->copying.bytes_per_s = c->clone->bytes_per_s;
+    return c->copying.count
+               ? guest_copy_disks(c->guests, c->task, c->clone->from, config, &c->copying, err)
+               : 0;
+}
+
+// What is cloned: a snapshot, what the machine runs with, or the configuration. A new reference; NULL and *err.
+static json_t *choose_source(struct cloning *c, const json_t *record, struct err *err)
+{
+    const struct guest_clone *clone = c->clone;
+    json_t *config = json_object_get(record, "config");
+    const json_t *snapshot =
+        clone->snapshot ? json_object_get(json_object_get(record, "snapshots"), clone->snapshot)
+                        : NULL;
+    bool template = json_object_get(config, "template") != NULL;
+    c->full = clone->full < 0 ? !template : clone->full;
+    if (clone->snapshot && !snapshot) {
+        err_set(err, ERR_NOT_FOUND, "snapshot '%s' does not exist", clone->snapshot);
+        return NULL;
+    }
+    if (!c->full && !template) {
+        err_set(err, ERR_USAGE,
+                "Linked clone feature is not supported for a VM that is no "
+                "template; give full=1");
+        return NULL;
+    }
+    if (snapshot) { // its layers are never written, whether the machine runs or not
+        c->layers = json_object_get(snapshot, "layers");
+        return json_incref(json_object_get(snapshot, "config"));
+    }
+    c->live = guest_is_running(c->guests, clone->from);
+    json_t *running = c->live ? guest_running_config(c->guests, clone->from, record) : NULL;
+    return running ? running : json_incref(config);
+}
+
 static int clone_locked(struct guests *guests, struct task *task, const struct guest_clone *clone,
                         struct err *err)
 {
     json_t *record = guest_get(guests, clone->from);
     if (!record)
         return guest_missing(guests, clone->from, err);
-    const json_t *config = json_object_get(record, "config");
-    bool template = json_object_get(config, "template") != NULL;
     struct cloning *c = calloc(1, sizeof(*c));
     if (!c)
         abort();
-    *c = (struct cloning){.guests = guests,
-                          .task = task,
-                          .clone = clone,
-                          .full = clone->full < 0 ? !template : clone->full,
-                          .config = json_object()};
+    c->guests = guests;
+    c->task = task;
+    c->clone = clone;
+    c->config = json_object();
     store_txn_begin(&c->txn);
-    int result = -1;
-    const json_t *snapshot =
-        clone->snapshot ? json_object_get(json_object_get(record, "snapshots"), clone->snapshot)
-                        : NULL;
-    if (snapshot) { // its layers are never written, whether the machine runs or not
-        config = json_object_get(snapshot, "config");
-        c->layers = json_object_get(snapshot, "layers");
-    }
-    if (clone->snapshot && !snapshot)
-        err_set(err, ERR_NOT_FOUND, "snapshot '%s' does not exist", clone->snapshot);
-    else if (!snapshot && guest_is_running(guests, clone->from))
-        err_set(err, ERR_BUSY,
-                "VM %lld is running: it can be cloned when it is stopped, or from a snapshot",
-                (long long)clone->from);
-    else if (!c->full && !template)
-        err_set(err, ERR_USAGE,
-                "Linked clone feature is not supported for a VM that is no "
-                "template; give full=1");
-    else
-        result = clone_keys(c, config, err);
+    json_t *config = choose_source(c, record, err);
+    int result = config ? clone_keys(c, config, err) : -1;
+    if (!result)
+        result = copy_live(c, config, err);
+    while (c->copying.count)
+        os_file_close(&c->copies[--c->copying.count].fd);
     if (!result)
         result = finish(c, err);
     else
         store_txn_abandon(&c->txn);
+    json_decref(config);
     json_decref(c->config);
     json_decref(record);
     free(c);
     return result;
 }
 
+// Takes the source's lock: with others who only read it, unless its machine is to work for us. 1: shared; 0: alone; -1.
+static int lock_source(struct guests *guests, const struct guest_clone *clone, struct err *err)
+{
+    for (;;) {
+        bool shared = clone->snapshot || !guest_is_running(guests, clone->from);
+        if (guest_lock(guests, clone->from, "clone", shared, LOCK_SECONDS, err))
+            return -1;
+        if (!shared || clone->snapshot || !guest_is_running(guests, clone->from))
+            return shared;
+        guest_unlock(guests, clone->from, shared); // it was started meanwhile
+    }
+}
+
 int guest_clone(struct guests *guests, struct task *task, const struct guest_clone *clone,
                 struct err *err)
 {
-    int result = guest_lock(guests, clone->from, "clone", true, LOCK_SECONDS, err);
-    if (!result) {
+    int shared = lock_source(guests, clone, err), result = -1;
+    if (shared >= 0) {
         result = clone_locked(guests, task, clone, err);
-        guest_unlock(guests, clone->from, true);
+        guest_unlock(guests, clone->from, shared);
     }
     if (result)
         guest_remove_record(guests, clone->to, task, NULL);

@@ -382,13 +382,11 @@ static int work_create(struct task *task, void *context, const json_t *params, s
 }
 
 // Copies that are put nowhere else take space where the disks lie.
-static int check_space(struct api_call *call, const json_t *record, struct err *err)
+static int check_disks_space(struct api_call *call, const json_t *config, struct err *err)
 {
-    const char *snapshot = api_string(call, "snapname"), *key;
-    const json_t *from =
-        snapshot ? json_object_get(json_object_get(record, "snapshots"), snapshot) : record;
+    const char *key;
     json_t *value;
-    json_object_foreach(json_object_get(from, "config"), key, value)
+    json_object_foreach((json_t *)(uintptr_t)config, key, value)
     {
         char volid[VOLUME_ID_BYTES], expression[128];
         bool cdrom;
@@ -401,6 +399,18 @@ static int check_space(struct api_call *call, const json_t *record, struct err *
             return -1;
     }
     return 0;
+}
+
+// Of a machine that runs, what it runs with is cloned.
+static int check_space(struct api_call *call, const json_t *record, struct err *err)
+{
+    const char *snapshot = api_string(call, "snapname");
+    if (snapshot)
+        record = json_object_get(json_object_get(record, "snapshots"), snapshot);
+    return check_disks_space(call, json_object_get(record, "config"), err) ||
+                   (!snapshot && check_disks_space(call, json_object_get(record, "running"), err))
+               ? -1
+               : 0;
 }
 
 static int check_clone(struct api_call *call, struct err *err)
@@ -429,7 +439,9 @@ static int work_clone(struct task *task, void *context, const json_t *params, st
                                 .storage = api_param_string(params, "storage"),
                                 .format = api_param_string(params, "format"),
                                 .snapshot = api_param_string(params, "snapname"),
-                                .full = (int)api_param_integer(params, "full", -1)};
+                                .full = (int)api_param_integer(params, "full", -1),
+                                .bytes_per_s =
+                                    1024u * (uint64_t)api_param_integer(params, "bwlimit", 0)};
     int result = guest_clone(node->guests, task, &clone, err);
     return result || !pool ? result : join_pool(node, pool, clone.to, err);
 }
@@ -716,7 +728,7 @@ const struct endpoint rest_qemu[] = {
               .optional = true,
               .min = 0,
               .max = INT32_MAX,
-              .about = "accepted"},
+              .about = "KiB a second, of a machine that runs"},
              {.name = NULL}}},
     {.method = "POST",
      .path = "/nodes/{node}/qemu/{vmid}/template",
