@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Backups of VMs, stopped and running, and what comes back of them; strangers' and broken ones; pruning; a daemon killed in between."""
+import concurrent.futures
 import glob
 import os
 import random
@@ -149,6 +150,22 @@ def test_rights(api, node, volid):
     config = here.qemu(300).config.get()
     assert "args" not in config and config["memory"] == 128, config
     finish(api, node, here.qemu(300).delete())
+    return ann
+
+
+def test_slow_file(api, node, ann):
+    """While a stranger's backup is looked into, however long its file takes, the node answers others."""
+    name = f"{node.state}/storage/local/dump/vzdump-qemu-100-2021_01_01-00_00_00.wirt.zst"
+    os.mkfifo(name)
+    node.owner("PUT", "/access/acl", {"path": "/vms/300", "users": "ann@wirt", "roles": "PVEVMAdmin"})
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        created = pool.submit(ann.qemu.create, vmid=300, archive=f"local:backup/{os.path.basename(name)}")
+        for _ in range(50):
+            assert api.version.get()["version"]
+        assert not created.done()
+        with open(name, "r+b", buffering=0):  # and what waits for somebody who writes goes on
+            fails(api, node, created.result(), "cannot be read")
+    os.unlink(name)
 
 
 def test_prune(api, node, volid):
@@ -205,7 +222,8 @@ def main():
         test_running(api, node, image)
         test_killed(api, node, image)
         test_broken(api, node, volid)
-        test_rights(api, node, volid)
+        ann = test_rights(api, node, volid)
+        test_slow_file(api, node, ann)
         test_prune(api, node, volid)
         test_bulk(api, node)
 

@@ -19,7 +19,9 @@
 //
 // What comes back is a type: null, any, string, int, number, bool, upid, {a:int, b?:string, *} (where * permits more), [type].
 //
-// Threads: tables are constant. api_dispatch() is for the event loop; handlers run there, or on a pool's thread (`slow`), or as a task.
+// Threads: tables are constant. api_dispatch() is for the event loop. A handler runs there, so it must not wait for a disk or a guest, or, where the
+// entry says `slow`, on a thread of the pool. A task's handler only looks whether it can begin, and its work runs on the task's own thread; whoever
+// reads files to tell is slow, too.
 #ifndef WIRT_NODE_API_API_H
 #define WIRT_NODE_API_API_H
 
@@ -78,7 +80,7 @@ struct endpoint {
         *filter; // the rows of the result are those for which this holds; told, done by the handler
     const char *also; // what else it needs by what is stored; told, looked at by the handler
     const char *returns;
-    bool slow;            // on a thread of the pool
+    bool slow;            // the handler runs on a thread of the pool
     bool upload;          // takes a multipart body, whose file lies at call->upload
     api_handler *handler; // of a task: looks whether it can begin; may be NULL
     // A task.

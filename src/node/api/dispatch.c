@@ -388,25 +388,31 @@ static void answer_slow(void *context)
     finish(context);
 }
 
+// The handler, and the task that it lets begin. On the loop, or on a thread of the pool.
+static void execute(struct flight *flight)
+{
+    const struct endpoint *endpoint = flight->call.endpoint;
+    if (endpoint->handler)
+        flight->result = endpoint->handler(&flight->call, &flight->err);
+    if (!flight->result && endpoint->task)
+        flight->result = start_task(flight);
+}
+
 static void run_slow(void *argument)
 {
     struct flight *flight = argument;
-    flight->result = flight->call.endpoint->handler(&flight->call, &flight->err);
+    execute(flight);
     os_loop_post(flight->call.api->options.loop, &flight->post);
 }
 
 static void run(struct flight *flight)
 {
-    struct api_call *call = &flight->call;
-    if (call->endpoint->slow && !call->endpoint->task) {
+    if (flight->call.endpoint->slow) {
         flight->post = (struct os_loop_post){.function = answer_slow, .context = flight};
-        work_submit(call->api->options.pool, run_slow, flight);
+        work_submit(flight->call.api->options.pool, run_slow, flight);
         return;
     }
-    if (call->endpoint->handler)
-        flight->result = call->endpoint->handler(call, &flight->err);
-    if (!flight->result && call->endpoint->task)
-        flight->result = start_task(flight);
+    execute(flight);
     finish(flight);
 }
 

@@ -568,6 +568,7 @@ const struct endpoint rest_qemu[] = {
      .path = "/nodes/{node}/qemu",
      .about = "Create a VM.",
      .permission = ON_GUEST("VM.Allocate"),
+     .slow = true, // a backup is looked into
      .task = "qmcreate",
      .task_id = "vmid",
      .handler = check_create,

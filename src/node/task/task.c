@@ -58,7 +58,7 @@ struct tasks {
     pthread_cond_t changed; // a task ended or is asked to stop
     struct task **all;      // by start
     size_t count, room;
-    unsigned running;
+    unsigned running, starting; // `starting`: in tasks_start(), not yet in the array
     uint64_t sequence;
     bool stopping;
 };
@@ -352,30 +352,32 @@ int tasks_start(struct tasks *tasks, const struct task_start *start, char upid[T
     pthread_mutex_lock(&tasks->lock);
     make_upid(tasks, start, upid);
     bool stopping = tasks->stopping;
+    tasks->starting++; // whoever stops all waits for this one, too
     pthread_mutex_unlock(&tasks->lock);
-    struct task *task = new_task(tasks, upid);
-    int result = -1;
-    if (stopping)
-        err_set(err, ERR_BUSY, "the node is shutting down");
-    else
-        result = write_record(tasks, task, err);
+    struct task *task = new_task(tasks, upid), *old = NULL;
+    task->work = start->work;
+    task->argument = start->argument;
+    task->release = start->release;
+    int result = stopping ? err_set(err, ERR_BUSY, "the node is shutting down")
+                          : write_record(tasks, task, err);
+    pthread_mutex_lock(&tasks->lock);
+    tasks->starting--;
+    if (!result) {
+        task->cancelled = tasks->stopping;
+        add(tasks, task);
+        old = surplus(tasks);
+        run_next(tasks);
+    }
+    pthread_cond_broadcast(&tasks->changed);
+    pthread_mutex_unlock(&tasks->lock);
     if (result) {
         free_task(task);
         if (start->release)
             start->release(start->argument);
-        return -1;
     }
-    task->work = start->work;
-    task->argument = start->argument;
-    task->release = start->release;
-    pthread_mutex_lock(&tasks->lock);
-    add(tasks, task);
-    struct task *old = surplus(tasks);
-    run_next(tasks);
-    pthread_mutex_unlock(&tasks->lock);
     if (old)
         forget(tasks, old);
-    return 0;
+    return result;
 }
 
 bool tasks_stop(struct tasks *tasks, unsigned seconds)
@@ -387,9 +389,10 @@ bool tasks_stop(struct tasks *tasks, unsigned seconds)
     for (size_t i = 0; i < tasks->count; i++)
         tasks->all[i]->cancelled |= tasks->all[i]->state != ENDED;
     pthread_cond_broadcast(&tasks->changed);
-    while (tasks->running && !pthread_cond_timedwait(&tasks->changed, &tasks->lock, &until))
+    while (tasks->running + tasks->starting &&
+           !pthread_cond_timedwait(&tasks->changed, &tasks->lock, &until))
         ;
-    bool all = !tasks->running;
+    bool all = !tasks->running && !tasks->starting;
     pthread_mutex_unlock(&tasks->lock);
     return all;
 }
