@@ -16,6 +16,8 @@
 // An instruction that writes some of the flags, or none in certain cases, needs the others right. Flags that the manual calls undefined
 // are what this host's CPU makes of them, the same in both tiers, so that only such instructions count as writing all of which that is known
 // not to depend on what the flags were.
+#include <assert.h>
+
 #include "base/bits.h"
 #include "machine/engine/translate.h"
 
@@ -276,12 +278,21 @@ void translate_plan_flags(struct translation *t)
     plan_stretch(t, source, from, t->count);
 }
 
+static bool has_exit(const struct translation *t, const struct planned_insn *p)
+{
+    const struct far_exit *last = &t->exits[t->exit_count - 1];
+
+    return t->exit_count && last->kind == EXIT_INTERPRET && last->rip == p->rip;
+}
+
 bool translate_may_spoil_flags(struct translation *t)
 {
     const struct planned_insn *p = &t->insns[t->current];
 
-    if (p->flags_way == FLAGS_SAVED && t->flags_now != FLAGS_SAVED)
+    if (p->flags_way == FLAGS_SAVED && t->flags_now != FLAGS_SAVED) {
+        assert(!has_exit(t, p)); // it would not know that RAX is lent
         emit_save(t);
+    }
     if (p->flags_way != FLAGS_KEPT) {
         t->flags_now = p->flags_way;
         t->flags_source = p->flags_source;

@@ -324,7 +324,7 @@ static void events_leave_loops_with_their_flags(void **state)
     sem_init(&raiser.wanted, 0, 0);
     assert_int_equal(pthread_create(&thread, NULL, raise_events, &raiser), 0);
     const struct cpu_state *cpu = &machine.vcpu->state;
-    for (unsigned seen = 0; seen < 200;) {
+    for (unsigned seen = 0; seen < 20;) {
         uint64_t before = cpu->gpr[RCX];
         sem_post(&raiser.wanted);
         assert_int_equal(engine_machine_run(&machine), VCPU_EXIT_EVENT);
