@@ -95,6 +95,12 @@ bool os_unix_hung_up(int socket)
     return recv(socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0;
 }
 
+bool os_unix_is_left(int socket)
+{
+    struct pollfd wait = {.fd = socket};
+    return poll(&wait, 1, 0) > 0 && wait.revents & (POLLHUP | POLLERR);
+}
+
 bool os_unix_is_socket(int fd)
 {
     struct stat st;

@@ -18,6 +18,7 @@ int os_unix_accept(int listener, bool blocking);
 int os_unix_connect(const char *path, struct err *err);
 bool os_unix_is_socket(int fd);
 bool os_unix_hung_up(int socket);      // the other end is closed, and what it sent is read
+bool os_unix_is_left(int socket);      // the other end is closed, whatever is left to read
 void os_unix_remove(const char *path); // a listening socket's file, at the end
 int os_unix_pair(int ends[2], bool datagrams, struct err *err);
 

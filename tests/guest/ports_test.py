@@ -66,6 +66,16 @@ with tempfile.TemporaryDirectory() as folder:
         agent = connect(f"{folder}/agent")
         agent.sendall(b"again\n")
         assert vm.run(f"head -n 1 /dev/{port}", BUSYBOX_PROMPT) == "again"
+
+        # One that leaves what nobody in the guest takes does not keep the port.
+        for _ in range(3):
+            agent.sendall(b"lost\n")
+            agent.close()
+            agent = connect(f"{folder}/agent")
+        agent.sendall(b"at last\n")
+        assert vm.run(f"head -n 1 /dev/{port}", BUSYBOX_PROMPT) == "at last"
+        vm.run(f"echo heard > /dev/{port}", BUSYBOX_PROMPT)
+        assert receive(agent, 6) == b"heard\n"
         vm.type("poweroff\n")
         vm.finish(0)
         check_quiet(vm)

@@ -71,6 +71,9 @@ struct virtio_console {
     struct config config;
     unsigned port_count;
     struct port ports[VIRTIO_CONSOLE_PORTS_MAX];
+    // Under the device's lock.
+    bool opened_again
+        [VIRTIO_CONSOLE_PORTS_MAX]; // in the guest, since report_open(): it may have been closed in between
     // Under the device's lock. Saved.
     bool open[VIRTIO_CONSOLE_PORTS_MAX];      // in the guest
     bool connected[VIRTIO_CONSOLE_PORTS_MAX]; // on the host
@@ -174,8 +177,10 @@ static void handle_control(struct virtio_console *console, const struct control 
         console->tell[port] |=
             (uint8_t)((console->ports[port].console ? TELL_CONSOLE : 0) |
                       (console->ports[port].name[0] ? TELL_NAME : 0) | TELL_OPEN);
-    else if (control->event == EVENT_PORT_OPEN)
+    else if (control->event == EVENT_PORT_OPEN) {
         console->open[port] = control->value;
+        console->opened_again[port] |= control->value != 0;
+    }
 }
 
 static bool process_control(struct virtio_console *console)
@@ -288,11 +293,13 @@ static void report_open(struct virtio_console *console)
         struct port *port = &console->ports[i];
         virtio_lock(&console->device);
         bool open = is_open(console, i), changed = open != port->told_open;
+        bool again = console->opened_again[i];
+        console->opened_again[i] = false;
         port->told_open = open;
         virtio_unlock(&console->device);
         if (changed && port->opened)
             port->opened(port->context, open);
-        if (changed && open)
+        if ((changed || again) && open)
             char_backend_want_input(&port->backend);
     }
 }

@@ -4,7 +4,8 @@
 //
 // Input waits in a small buffer until the guest takes it, and nothing more is read meanwhile. Output goes straight to the
 // connection from the I/O thread; what it does not take stays in the guest's ring until the main loop sees room. The
-// guest sees the port as connected while there is a connection.
+// guest sees the port as connected while there is a connection. One that its client has left is not always seen to end: it is not watched while its input waits
+// for the guest, and it may end in the moment in which the next one comes. So whoever comes next puts an end to it.
 #define LOG_MODULE "ports"
 #include <errno.h>
 #include <pthread.h>
@@ -145,6 +146,17 @@ static void backend_input_wanted(void *context)
     os_loop_post(port->ports->vm->loop, &port->input_post);
 }
 
+// What its client said last is for the guest still, as far as that takes it now; nobody waits for an answer.
+static void end_left(struct port *port)
+{
+    if (port->fd < 0 || !os_unix_is_left(port->fd))
+        return;
+    if (!port->input_length)
+        receive(port);
+    if (port->fd >= 0)
+        disconnect(port);
+}
+
 static void accept_connection(void *context, unsigned events)
 {
     struct port *port = context;
@@ -153,6 +165,7 @@ static void accept_connection(void *context, unsigned events)
     int fd = os_unix_accept(port->listener, false);
     if (fd < 0)
         return;
+    end_left(port);
     if (port->fd >= 0) {
         log_warn("a second connection to port %s was refused",
                  port->ports->vm->config->ports[port->index].name);
