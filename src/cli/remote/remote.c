@@ -348,6 +348,23 @@ int remote_node(struct remote *remote, char node[NAME_BYTES], struct err *err)
     return *node ? 0 : err_set(err, ERR_NOT_FOUND, "no node is listed: you may see none");
 }
 
+// ---- words
+
+json_t *remote_pairs(const struct cli_words *words, int first, const char *key, struct err *err)
+{
+    json_t *pairs = json_object();
+    for (int i = first; i < words->operands; i++) {
+        const char *word = words->operand[i], *equals = strchr(word, '=');
+        if (!equals || equals == word) {
+            json_decref(pairs);
+            err_set(err, ERR_USAGE, "%s: give %s=VALUE", word, key);
+            return NULL;
+        }
+        json_object_setn_new(pairs, word, (size_t)(equals - word), json_string(equals + 1));
+    }
+    return pairs;
+}
+
 // ---- asking
 
 bool remote_confirm(struct remote *remote, const char *question, struct err *err)

@@ -59,6 +59,9 @@ int remote_find(struct remote *remote, const char *name, struct remote_guest *gu
 // The node that new things are made on: --node, else the first.
 int remote_node(struct remote *remote, char node[NAME_BYTES], struct err *err);
 
+// {KEY: "VALUE"} of the operands from `first` on, which are KEY=VALUE; NULL and *err when one is not, which calls the key `key`.
+json_t *remote_pairs(const struct cli_words *words, int first, const char *key, struct err *err);
+
 // A request whose path is printed together; `parameters` is taken over (may be NULL), *data is the caller's (may be NULL).
 int remote_call(struct remote *remote, const char *method, json_t *parameters, json_t **data,
                 struct err *err, const char *path_format, ...)

@@ -8,31 +8,18 @@
 
 #include "cli/remote/remote.h"
 
-static const char *const methods[] = {"get", "post", "put", "delete", NULL};
+static const struct method {
+    const char *word, *name;
+} methods[] = {{"get", "GET"}, {"post", "POST"}, {"put", "PUT"}, {"delete", "DELETE"}};
+#define METHOD_COUNT (sizeof(methods) / sizeof(methods[0]))
 
 static const char *method_of(const char *word, struct err *err)
 {
-    static const char *const names[] = {"GET", "POST", "PUT", "DELETE"};
-    for (size_t i = 0; methods[i]; i++)
-        if (!strcasecmp(word, methods[i]))
-            return names[i];
+    for (size_t i = 0; i < METHOD_COUNT; i++)
+        if (!strcasecmp(word, methods[i].word))
+            return methods[i].name;
     err_set(err, ERR_USAGE, "%s: a request is get, post, put or delete", word);
     return NULL;
-}
-
-static json_t *parameters_of(const struct cli_words *words, struct err *err)
-{
-    json_t *parameters = json_object();
-    for (int i = 2; i < words->operands; i++) {
-        const char *word = words->operand[i], *equals = strchr(word, '=');
-        if (!equals || equals == word) {
-            json_decref(parameters);
-            err_set(err, ERR_USAGE, "%s: a parameter is NAME=VALUE", word);
-            return NULL;
-        }
-        json_object_setn_new(parameters, word, (size_t)(equals - word), json_string(equals + 1));
-    }
-    return parameters;
 }
 
 // ---- What may stand next
@@ -152,8 +139,8 @@ static int complete(struct remote *remote, struct err *err)
     json_t *table = NULL;
     remote->printed = true;
     if (words->operands == 1) {
-        for (size_t i = 0; methods[i]; i++)
-            puts(methods[i]);
+        for (size_t i = 0; i < METHOD_COUNT; i++)
+            puts(methods[i].word);
         return 0;
     }
     const char *method = method_of(words->operand[0], err);
@@ -182,7 +169,7 @@ int remote_api(struct remote *remote, struct err *err)
         return err_set(err, ERR_USAGE, "\"%s\": a path begins with a slash, as /nodes", path);
     if (strlen(path) >= PATH_BYTES)
         return err_set(err, ERR_USAGE, "a path has less than %d bytes", PATH_BYTES);
-    json_t *parameters = parameters_of(words, err), *data = NULL;
+    json_t *parameters = remote_pairs(words, 2, "NAME", err), *data = NULL;
     if (!parameters || remote_call(remote, method, parameters, &data, err, "%s", path))
         return -1;
     const char *text = json_string_value(data);

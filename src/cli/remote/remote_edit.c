@@ -18,18 +18,10 @@
 int remote_set(struct remote *remote, struct err *err)
 {
     struct remote_guest guest;
-    json_t *changes = json_object();
+    json_t *changes = remote_pairs(remote->words, 1, "KEY", err);
     const char *gone = cli_word(remote->words, "delete");
-    for (int i = 1; i < remote->words->operands; i++) {
-        const char *word = remote->words->operand[i], *equals = strchr(word, '=');
-        char key[64];
-        if (!equals || equals == word || equals - word >= (int)sizeof(key)) {
-            json_decref(changes);
-            return err_set(err, ERR_USAGE, "%s: a change is KEY=VALUE", word);
-        }
-        snprintf(key, sizeof(key), "%.*s", (int)(equals - word), word);
-        json_object_set_new(changes, key, json_string(equals + 1));
-    }
+    if (!changes)
+        return -1;
     if (gone)
         json_object_set_new(changes, "delete", json_string(gone));
     if (!json_object_size(changes) || remote_find(remote, remote->words->operand[0], &guest, err)) {
