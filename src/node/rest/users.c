@@ -624,6 +624,16 @@ static int delete_tfa(struct api_call *call, struct err *err)
         .permission_told = "/access/groups/GROUP User.Modify of each; of one that may change the " \
                            "access list, Permissions.Modify on /access, too"                       \
     }
+#define P_USERID(ABOUT)                                                                            \
+    {                                                                                              \
+        .name = "userid", .type = API_STRING, .max = 120, .format = &rest_format_userid,           \
+        .about = (ABOUT)                                                                           \
+    }
+#define P_PASSWORD(OPTIONAL, ABOUT)                                                                \
+    {                                                                                              \
+        .name = "password", .type = API_STRING, .optional = (OPTIONAL), .min = 8, .max = 64,       \
+        .secret = true, .about = (ABOUT)                                                           \
+    }
 #define TOKEN_FIELDS                                                                               \
     {.name = "privsep",                                                                            \
      .type = API_BOOLEAN,                                                                          \
@@ -669,18 +679,8 @@ const struct endpoint rest_access_users[] = {
      .returns = "null",
      .slow = true,
      .handler = post_user,
-     .params = (const struct api_param[]){{.name = "userid",
-                                           .type = API_STRING,
-                                           .max = 120,
-                                           .format = &rest_format_userid,
-                                           .about = "name@realm"},
-                                          {.name = "password",
-                                           .type = API_STRING,
-                                           .optional = true,
-                                           .min = 8,
-                                           .max = 64,
-                                           .secret = true,
-                                           .about = "the first password"},
+     .params = (const struct api_param[]){P_USERID("name@realm"),
+                                          P_PASSWORD(true, "the first password"),
                                           USER_FIELDS,
                                           {.name = NULL}}},
     {.method = "GET",
@@ -746,17 +746,8 @@ const struct endpoint rest_access_users[] = {
      .returns = "null",
      .slow = true,
      .handler = post_init,
-     .params = (const struct api_param[]){{.name = "userid",
-                                           .type = API_STRING,
-                                           .max = 120,
-                                           .format = &rest_format_userid,
-                                           .about = "name@wirt"},
-                                          {.name = "password",
-                                           .type = API_STRING,
-                                           .min = 8,
-                                           .max = 64,
-                                           .secret = true,
-                                           .about = "its password"},
+     .params = (const struct api_param[]){P_USERID("name@wirt"),
+                                          P_PASSWORD(false, "its password"),
                                           {.name = NULL}}},
     {.method = "POST",
      .path = "/access/setup",
@@ -771,17 +762,8 @@ const struct endpoint rest_access_users[] = {
                                            .max = 64,
                                            .secret = true,
                                            .about = "the token"},
-                                          {.name = "userid",
-                                           .type = API_STRING,
-                                           .max = 120,
-                                           .format = &rest_format_userid,
-                                           .about = "name@wirt"},
-                                          {.name = "password",
-                                           .type = API_STRING,
-                                           .min = 8,
-                                           .max = 64,
-                                           .secret = true,
-                                           .about = "its password"},
+                                          P_USERID("name@wirt"),
+                                          P_PASSWORD(false, "its password"),
                                           {.name = NULL}}},
     {.method = "GET",
      .path = "/access/groups",
