@@ -15,6 +15,7 @@
 
 #include "base/bits.h"
 #include "base/err.h"
+#include "chain_disk.h"
 #include "machine/block/bitmap.h"
 #include "machine/block/block_driver.h"
 #include "machine/block/block_image.h"
@@ -80,13 +81,8 @@ static int make_image(const char *name, const char *format, const char *backing)
 static struct block_disk *open_chain(const char *name, bool read_only)
 {
     struct err err = {0};
-    struct block_chain chain;
-    struct block_chain_rules rules = {.probe = true, .read_only = read_only};
-    CHECK(!block_chain_open(&chain, path_of(name), &rules, &err), "%s", err.text);
-    struct block_options options = {.read_only = read_only};
-    struct block_disk *disk = block_chain_disk(&chain, &options, &err);
+    struct block_disk *disk = open_chain_disk(path_of(name), read_only, false, &err);
     CHECK(disk, "%s", err.text);
-    block_chain_close(&chain);
     return disk;
 }
 

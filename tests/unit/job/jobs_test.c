@@ -18,6 +18,7 @@
 
 #include "base/bits.h"
 #include "base/err.h"
+#include "chain_disk.h"
 #include "machine/block/bitmap.h"
 #include "machine/block/block_driver.h"
 #include "machine/block/block_image.h"
@@ -212,13 +213,8 @@ static int make_image(struct test *t, const char *format, const char *backing,
 static struct block_disk *open_chain(const struct test *t, const char *path, bool read_only)
 {
     struct err err = {0};
-    struct block_chain chain;
-    struct block_chain_rules rules = {.probe = true, .read_only = read_only};
-    CHECK(!block_chain_open(&chain, path, &rules, &err), "%s", err.text);
-    struct block_options options = {.read_only = read_only};
-    struct block_disk *disk = block_chain_disk(&chain, &options, &err);
+    struct block_disk *disk = open_chain_disk(path, read_only, false, &err);
     CHECK(disk, "%s", err.text);
-    block_chain_close(&chain);
     return disk;
 }
 
@@ -369,16 +365,11 @@ static void do_commit(struct test *t)
     if (done && top == 0) { // the old name goes on reading what the disk holds
         stop_writer(t);
         CHECK(!block_flush(t->disk), "flush");
-        struct err err;
-        struct block_chain chain;
-        struct block_chain_rules rules = {.probe = true, .read_only = true, .no_lock = true};
-        CHECK(!block_chain_open(&chain, old_active, &rules, &err), "%s", err.text);
-        struct block_options read = {.read_only = true};
-        struct block_disk *disk = block_chain_disk(&chain, &read, &err);
+        struct err err = {0};
+        struct block_disk *disk = open_chain_disk(old_active, true, true, &err);
         CHECK(disk, "%s", err.text);
         compare(t, disk, t->value);
         block_disk_close(disk);
-        block_chain_close(&chain);
         let_writer_go(t);
     }
 }
