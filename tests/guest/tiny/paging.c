@@ -1,29 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Permissions, reserved bits, accessed and dirty flags, global pages, INVLPG, large pages.
-#include "tiny.h"
+#include "page_bits.h"
 
-#define P  1ull
-#define RW 2ull
-#define US 4ull
-#define A  0x20ull
-#define D  0x40ull
-#define PS 0x80ull
 #define G  0x100ull
 #define NX (1ull << 63)
 
-#define CR0_WP   (1ull << 16)
-#define CR4_PGE  (1ull << 7)
-#define CR4_SMEP (1ull << 20)
-#define CR4_SMAP (1ull << 21)
-#define FLAG_AC  (1ull << 18)
-
-#define EBX_SMAP   (1u << 20)
+#define CR0_WP     (1ull << 16)
+#define CR4_PGE    (1ull << 7)
+#define CR4_SMEP   (1ull << 20)
 #define SMAP_LINES 8
-
-#define PAGE  (USER_PAGES + 0x100000)
-#define ENTRY user_table[256]
-#define FRAME SCRATCH
 
 static void load(void *at)
 {

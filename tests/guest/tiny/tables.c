@@ -2,30 +2,17 @@
 //
 // Page tables above the last level: pages of 1 GiB, accessed flags of every level; implicit accesses under SMAP; PCIDs, INVPCID, and what is seen of two
 // address spaces with different ones.
-#include "tiny.h"
-
-#define P  1ull
-#define RW 2ull
-#define US 4ull
-#define A  0x20ull
-#define D  0x40ull
-#define PS 0x80ull
+#include "page_bits.h"
 
 #define CR4_PCIDE (1ull << 17)
-#define CR4_SMAP  (1ull << 21)
-#define FLAG_AC   (1ull << 18)
 #define NO_FLUSH  (1ull << 63)
 
-#define EBX_SMAP    (1u << 20)
 #define ECX_PCID    (1u << 17)
 #define EBX_INVPCID (1u << 10)
 #define EDX_1GIB    (1u << 26)
 #define PCID_LINES  20
 
-#define GIB   (1ull << 30)
-#define PAGE  (USER_PAGES + 0x100000)
-#define ENTRY user_table[256]
-#define FRAME SCRATCH
+#define GIB (1ull << 30)
 
 extern uint64_t page_directories[512], page_directory2[512];
 
