@@ -187,6 +187,19 @@ def test_plugged(node, api, other):
     finish(api, node, vm.config.post(delete="net1"))
 
 
+def test_server_dies(node, api, first):
+    """DHCP and DNS come again by themselves; where they die soon again, with the next card."""
+    old = dnsmasqs()[0]
+    os.kill(old, signal.SIGKILL)
+    wait_for(lambda: dnsmasqs() not in ([], [old]), "dnsmasq is not started again")
+    os.kill(dnsmasqs()[0], signal.SIGKILL)
+    wait_for(lambda: "has ended soon" in node.text(), "its end is not seen")
+    assert dnsmasqs() == []
+    finish(api, node, api.nodes(node.name).qemu(100).status.stop.post())
+    assert start(node, api, 100) == first and len(dnsmasqs()) == 1
+    assert pings(node, 101, "web1"), "a guest is not found by its name"
+
+
 def test_second_node(node, api):
     """Beside the first on the same machine."""
     with Node(name="second") as other:
@@ -234,6 +247,7 @@ def main():
         first = test_guests(node, api)
         test_found_again(node, api, first)
         test_plugged(node, api, first)
+        test_server_dies(node, api, first)
         test_second_node(node, api)
     assert not [name for name in interfaces() if name.startswith("w")], interfaces()
     assert dnsmasqs() == [] and "wirt_" not in run("nft", "list", "tables")

@@ -46,7 +46,9 @@ struct helper_net {
     char instance[12];
     char bridge[OS_INTERFACE_BYTES], tap[OS_INTERFACE_BYTES]; // tap: how their names begin
     char folder[32];
-    uint32_t address; // the bridge's own, the first of its subnet; 0: it is down
+    uint32_t address;   // the bridge's own, the first of its subnet; 0: it is down
+    int server;         // dnsmasq's end is seen here; -1: it does not serve
+    uint64_t served_ns; // when we started it
 };
 void helper_net_init(struct helper_net *net, const char *instance);
 bool helper_net_parse_address(const char *text, uint32_t *address);
@@ -54,9 +56,15 @@ bool helper_net_parse_address(const char *text, uint32_t *address);
 int helper_net_up(struct helper_net *net, const struct scopes *scopes, const char *subnet,
                   struct err *err);
 void helper_net_down(struct helper_net *net); // unless machines are on it
+// `server` has become readable: it is started again.
+void helper_net_mend(struct helper_net *net, const struct scopes *scopes);
 // A card's interface, and its address and name made known. The descriptor, or -1 and *err.
-int helper_net_tap(struct helper_net *net, const char *mac, const char *address, const char *name,
-                   char interface[OS_INTERFACE_BYTES], struct err *err);
+struct helper_card {
+    const char *mac, *address, *name; // checked with the request; name "": none
+};
+int helper_net_tap(struct helper_net *net, const struct scopes *scopes,
+                   const struct helper_card *card, char interface[OS_INTERFACE_BYTES],
+                   struct err *err);
 
 // What the server knows.
 struct helper_server {

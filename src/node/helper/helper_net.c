@@ -13,12 +13,15 @@
 
 #include "base/log.h"
 #include "node/helper/helper_internal.h"
+#include "os/clock.h"
 #include "os/directory.h"
 #include "os/file.h"
 
 #define NFT     "/usr/sbin/nft"
 #define DNSMASQ "/usr/sbin/dnsmasq"
 #define PREFIX  HELPER_NET_PREFIX
+
+#define AGAIN_NS UINT64_C(10000000000) // a server that lives shorter is not started again by itself
 
 const char *helper_address_text(uint32_t address, char text[16])
 {
@@ -39,7 +42,7 @@ bool helper_net_parse_address(const char *text, uint32_t *address)
 
 void helper_net_init(struct helper_net *net, const char *instance)
 {
-    *net = (struct helper_net){.address = 0};
+    *net = (struct helper_net){.server = -1};
     snprintf(net->instance, sizeof(net->instance), "%s", instance);
     snprintf(net->bridge, sizeof(net->bridge), "wbr-%.8s", instance);
     snprintf(net->tap, sizeof(net->tap), "w%.7st", instance);
@@ -162,6 +165,30 @@ static int start_dnsmasq(const struct helper_net *net, const struct scopes *scop
     return os_process_run(&command, err); // it goes into the background when it serves
 }
 
+// From now on its end is seen.
+static int serve(struct helper_net *net, const struct scopes *scopes, struct err *err)
+{
+    pid_t pid = dnsmasq_pid(net);
+    if (!pid && start_dnsmasq(net, scopes, err))
+        return -1;
+    net->served_ns = pid ? net->served_ns : os_clock_monotonic_ns();
+    os_file_close(&net->server);
+    pid = dnsmasq_pid(net);
+    net->server = pid ? os_process_watch(pid) : -1;
+    return 0;
+}
+
+void helper_net_mend(struct helper_net *net, const struct scopes *scopes)
+{
+    struct err err = {0};
+    bool soon = os_clock_monotonic_ns() - net->served_ns < AGAIN_NS;
+    os_file_close(&net->server);
+    log_warn("dnsmasq of %s has ended%s", net->bridge,
+             soon ? " soon: it is started with the next card" : "");
+    if (!soon && serve(net, scopes, &err))
+        log_error("%s", err.text);
+}
+
 // ---- Up and down.
 
 static int make_folders(const struct helper_net *net, struct err *err)
@@ -201,7 +228,7 @@ int helper_net_up(struct helper_net *net, const struct scopes *scopes, const cha
     if (!os_interface_exists(net->bridge))
         kill_dnsmasq(net); // a predecessor's, of a bridge that is no more
     int result = make_folders(net, err) || set_bridge(net, err) || set_rules(net, err) ||
-                 (!dnsmasq_pid(net) && start_dnsmasq(net, scopes, err));
+                 serve(net, scopes, err);
     if (!result)
         return 0;
     helper_net_down(net);
@@ -222,6 +249,7 @@ void helper_net_down(struct helper_net *net)
     static const char *const names[] = {"dnsmasq.pid", "leases", "host", "host.new"};
     char path[HELPER_PATH_BYTES];
     net->address = 0;
+    os_file_close(&net->server);
     if (os_interface_count(net->tap))
         return; // machines are on it: it is found again
     kill_dnsmasq(net);
@@ -292,17 +320,20 @@ static int write_host(const struct helper_net *net, const char *mac, const char 
     return 0;
 }
 
-int helper_net_tap(struct helper_net *net, const char *mac, const char *address, const char *name,
-                   char interface[OS_INTERFACE_BYTES], struct err *err)
+int helper_net_tap(struct helper_net *net, const struct scopes *scopes,
+                   const struct helper_card *card, char interface[OS_INTERFACE_BYTES],
+                   struct err *err)
 {
     uint32_t wanted = 0, mask = UINT32_MAX << (32 - PREFIX);
     char pattern[OS_INTERFACE_BYTES];
-    helper_net_parse_address(address, &wanted);
+    helper_net_parse_address(card->address, &wanted);
     if (!net->address)
         return err_set(err, ERR_NOT_FOUND, "there is no bridge");
     if ((wanted & mask) != (net->address & mask) || wanted == net->address)
-        return err_set(err, ERR_DENIED, "%s is no address of a machine", address);
-    if (write_host(net, mac, address, name, err))
+        return err_set(err, ERR_DENIED, "%s is no address of a machine", card->address);
+    if (write_host(net, card->mac, card->address, card->name, err))
+        return -1;
+    if (net->server < 0 && serve(net, scopes, err))
         return -1;
     snprintf(pattern, sizeof(pattern), "%.12s%%d", net->tap);
     return os_bridge_tap(net->bridge, pattern, interface, err);

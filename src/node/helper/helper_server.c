@@ -298,8 +298,10 @@ static int do_tap(struct helper_server *server, const json_t *request, json_t **
                   struct err *err)
 {
     char name[OS_INTERFACE_BYTES];
-    *fd = helper_net_tap(&server->net, text_of(request, "mac"), text_of(request, "address"),
-                         text_of(request, "name"), name, err);
+    const struct helper_card card = {.mac = text_of(request, "mac"),
+                                     .address = text_of(request, "address"),
+                                     .name = text_of(request, "name")};
+    *fd = helper_net_tap(&server->net, &server->scopes, &card, name, err);
     if (*fd < 0)
         return -1;
     *reply = json_pack("{s:s}", "interface", name);
@@ -380,6 +382,13 @@ void helper_serve(int socket, const char *instance, int lock)
     scopes_open(&server.scopes, instance);
     helper_net_init(&server.net, instance);
     for (;;) {
+        struct pollfd polls[] = {{.fd = socket, .events = POLLIN},
+                                 {.fd = server.net.server, .events = POLLIN}};
+        os_poll(polls, 2, -1);
+        if (polls[1].revents)
+            helper_net_mend(&server.net, &server.scopes);
+        if (!polls[0].revents)
+            continue;
         ssize_t n = os_unix_receive(socket, packet, sizeof(packet), fds, FDS_MAX, &count);
         if (n < 0 && errno == EINTR)
             continue;
