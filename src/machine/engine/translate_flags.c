@@ -280,9 +280,10 @@ void translate_plan_flags(struct translation *t)
 
 static bool has_exit(const struct translation *t, const struct planned_insn *p)
 {
+    if (!t->exit_count)
+        return false;
     const struct far_exit *last = &t->exits[t->exit_count - 1];
-
-    return t->exit_count && last->kind == EXIT_INTERPRET && last->rip == p->rip;
+    return last->kind == EXIT_INTERPRET && last->rip == p->rip;
 }
 
 bool translate_may_spoil_flags(struct translation *t)
