@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "wire/nbd.h"
+
 void journal_init(struct journal *journal)
 {
     *journal = (struct journal){.last = &journal->first};
@@ -16,8 +18,11 @@ bool journal_add(struct journal *journal, uint16_t command, uint16_t flags, uint
     struct journal_entry *entry = malloc(size);
     if (!entry)
         return false;
-    *entry = (struct journal_entry){
-        .offset = offset, .length = length, .command = command, .flags = flags};
+    *entry = (struct journal_entry){.number = ++journal->number,
+                                    .offset = offset,
+                                    .length = length,
+                                    .command = command,
+                                    .flags = flags};
     if (bytes)
         memcpy(entry->bytes, bytes, length);
     *journal->last = entry;
@@ -31,12 +36,14 @@ bool journal_is_full(const struct journal *journal)
     return journal->bytes > JOURNAL_BYTES_MAX;
 }
 
-void journal_clear(struct journal *journal)
+void journal_forget(struct journal *journal, uint64_t number)
 {
-    while (journal->first) {
+    while (journal->first && journal->first->number <= number) {
         struct journal_entry *entry = journal->first;
         journal->first = entry->next;
+        journal->bytes -= sizeof(*entry) + (entry->command == NBD_CMD_WRITE ? entry->length : 0);
         free(entry);
     }
-    journal_init(journal);
+    if (!journal->first)
+        journal->last = &journal->first;
 }

@@ -10,6 +10,7 @@
 
 #include "base/bits.h"
 #include "io/io.h"
+#include "wire/nbd.h"
 
 #define INITIATOR  "iqn.2026-11.org.wirt:io"
 #define TIMEOUT_S  10
@@ -26,24 +27,33 @@ static struct session *session_of(struct remote *remote)
     return remote->handle;
 }
 
+static int meaning(int status, const struct scsi_task *task)
+{
+    switch (status) {
+    case SCSI_STATUS_GOOD:
+        return 0;
+    case SCSI_STATUS_BUSY:
+    case SCSI_STATUS_TASK_SET_FULL:
+        return -EAGAIN;
+    case SCSI_STATUS_CHECK_CONDITION:
+        if (task->sense.key == SCSI_SENSE_ILLEGAL_REQUEST)
+            return -EINVAL;
+        return task->sense.key == SCSI_SENSE_DATA_PROTECTION ? -EPERM : -EIO;
+    // Numbers of its own beside the status bytes: the transport failed.
+    case SCSI_STATUS_ERROR:
+    case SCSI_STATUS_CANCELLED:
+    case SCSI_STATUS_TIMEOUT:
+        return -ENOTCONN;
+    default:
+        return -EIO;
+    }
+}
+
 static int result(struct scsi_task *task)
 {
-    if (!task)
-        return -ENOTCONN;
-    int rc = -EIO;
-    if (task->status == SCSI_STATUS_GOOD)
-        rc = 0;
-    else if (task->status == SCSI_STATUS_CHECK_CONDITION &&
-             task->sense.key == SCSI_SENSE_ILLEGAL_REQUEST)
-        rc = -EINVAL;
-    else if (task->status == SCSI_STATUS_CHECK_CONDITION &&
-             task->sense.key == SCSI_SENSE_DATA_PROTECTION)
-        rc = -EPERM;
-    // Ours are numbers of its own beside the status bytes: the transport failed.
-    else if (task->status == SCSI_STATUS_ERROR || task->status == SCSI_STATUS_CANCELLED ||
-             task->status == SCSI_STATUS_TIMEOUT)
-        rc = -ENOTCONN;
-    scsi_free_scsi_task(task);
+    int rc = task ? meaning(task->status, task) : -ENOTCONN;
+    if (task)
+        scsi_free_scsi_task(task);
     return rc;
 }
 
@@ -124,48 +134,76 @@ static int remote_open(const char *url, bool read_only, struct remote *remote, s
     return 0;
 }
 
-static int remote_read(struct remote *remote, void *bytes, uint32_t length, uint64_t offset)
+static int take_data(struct remote_op *op, const struct scsi_task *task)
 {
-    struct session *s = session_of(remote);
-    struct scsi_task *task = iscsi_read16_sync(s->iscsi, s->lun, offset / remote->block, length,
-                                               (int)remote->block, 0, 0, 0, 0, 0);
-    if (task && task->status == SCSI_STATUS_GOOD) {
-        if (task->datain.size < 0 || (uint32_t)task->datain.size != length) {
-            scsi_free_scsi_task(task);
-            return -EIO;
-        }
-        memcpy(bytes, task->datain.data, length);
+    if (task->datain.size < 0 || (uint32_t)task->datain.size != op->length)
+        return -EIO;
+    memcpy(op->bytes, task->datain.data, op->length);
+    return 0;
+}
+
+// The task is ours, and goes here even when the storage is being closed: then the operation is nobody's any more.
+static void completed(struct iscsi_context *iscsi, int status, void *data, void *user)
+{
+    struct remote_op *op = user;
+    struct scsi_task *task = op->task;
+    int rc = task ? meaning(status, task) : -ENOTCONN;
+    if (!rc && op->command == NBD_CMD_READ && op->under_way)
+        rc = take_data(op, task);
+    op->task = NULL;
+    if (task)
+        scsi_free_scsi_task(task);
+    remote_op_end(op, rc);
+}
+
+static struct scsi_task *begin(struct session *s, struct remote_op *op)
+{
+    uint32_t block = op->remote->block;
+    uint64_t lba = op->offset / block;
+    switch (op->command) {
+    case NBD_CMD_READ:
+        return iscsi_read16_task(s->iscsi, s->lun, lba, op->length, (int)block, 0, 0, 0, 0, 0,
+                                 completed, op);
+    case NBD_CMD_WRITE:
+        return iscsi_write16_task(s->iscsi, s->lun, lba, op->bytes, op->length, (int)block, 0, 0, 0,
+                                  0, 0, completed, op);
+    case NBD_CMD_FLUSH:
+        return iscsi_synchronizecache16_task(s->iscsi, s->lun, 0, 0, 0, 0, completed, op);
+    default: {
+        struct unmap_list list = {.lba = lba, .num = op->length / block};
+        return iscsi_unmap_task(s->iscsi, s->lun, 0, 0, &list, 1, completed, op);
     }
-    return result(task);
+    }
 }
 
-static int remote_write(struct remote *remote, const void *bytes, uint32_t length, uint64_t offset)
+static void remote_submit(struct remote_op *op)
 {
-    struct session *s = session_of(remote);
-    return result(iscsi_write16_sync(s->iscsi, s->lun, offset / remote->block,
-                                     (unsigned char *)(uintptr_t)bytes, length, (int)remote->block,
-                                     0, 0, 0, 0, 0));
+    op->task = begin(session_of(op->remote), op);
+    if (!op->task)
+        remote_op_end(op, -ENOTCONN);
 }
 
-static int remote_flush(struct remote *remote)
+static int remote_fd(struct remote *remote)
 {
-    struct session *s = session_of(remote);
-    return result(iscsi_synchronizecache16_sync(s->iscsi, s->lun, 0, 0, 0, 0));
+    return iscsi_get_fd(session_of(remote)->iscsi);
 }
 
-static int remote_trim(struct remote *remote, uint32_t length, uint64_t offset)
+static short remote_events(struct remote *remote)
 {
-    struct session *s = session_of(remote);
-    struct unmap_list list = {.lba = offset / remote->block, .num = length / remote->block};
-    return result(iscsi_unmap_sync(s->iscsi, s->lun, 0, 0, &list, 1));
+    return (short)iscsi_which_events(session_of(remote)->iscsi);
+}
+
+static int remote_serve(struct remote *remote, short events)
+{
+    return iscsi_service(session_of(remote)->iscsi, events) < 0 ? -ENOTCONN : 0;
 }
 
 const struct remote_ops remote_ops = {
     .scheme = "iscsi",
     .open = remote_open,
     .close = remote_close,
-    .read = remote_read,
-    .write = remote_write,
-    .flush = remote_flush,
-    .trim = remote_trim,
+    .submit = remote_submit,
+    .fd = remote_fd,
+    .events = remote_events,
+    .serve = remote_serve,
 };

@@ -3,20 +3,11 @@
 // nbd://HOST[:PORT]/[EXPORT] by libnbd.
 #include <errno.h>
 #include <libnbd.h>
-#include <string.h>
 
 #include "base/bits.h"
 #include "io/io.h"
-
-// What failed: the connection, or the operation on a connection that stands?
-static int failure(struct remote *remote)
-{
-    struct nbd_handle *nbd = remote->handle;
-    int error = nbd_get_errno();
-    if (!nbd || !nbd_aio_is_ready(nbd))
-        return -ENOTCONN;
-    return error ? -error : -EIO;
-}
+#include "os/poll_set.h"
+#include "wire/nbd.h"
 
 static int describe(struct remote *remote, bool read_only, struct err *err)
 {
@@ -31,6 +22,7 @@ static int describe(struct remote *remote, bool read_only, struct err *err)
     remote->block =
         block > 0 && block <= 65536 && is_power_of_two((uint64_t)block) ? (uint32_t)block : 1;
     remote->length_max = most >= (int64_t)MIB && most <= (int64_t)(32 * MIB) ? (uint32_t)most : MIB;
+    remote->can_flush = nbd_can_flush(nbd) > 0;
     remote->can_trim = nbd_can_trim(nbd) > 0;
     remote->can_zero = nbd_can_zero(nbd) > 0;
     return 0;
@@ -60,41 +52,77 @@ static int remote_open(const char *url, bool read_only, struct remote *remote, s
     return 0;
 }
 
-static int remote_read(struct remote *remote, void *bytes, uint32_t length, uint64_t offset)
+static bool is_lost(struct nbd_handle *nbd)
 {
-    return nbd_pread(remote->handle, bytes, length, offset, 0) ? failure(remote) : 0;
+    return nbd_aio_is_dead(nbd) || nbd_aio_is_closed(nbd);
 }
 
-static int remote_write(struct remote *remote, const void *bytes, uint32_t length, uint64_t offset)
+// Within the library, which must not be called from here: that the connection is lost, remote_serve() finds.
+static int completed(void *user, int *error)
 {
-    return nbd_pwrite(remote->handle, bytes, length, offset, 0) ? failure(remote) : 0;
+    remote_op_end(user, -*error);
+    return 1;
 }
 
-static int remote_flush(struct remote *remote)
+static int64_t begin(struct nbd_handle *nbd, struct remote_op *op)
 {
-    if (nbd_can_flush(remote->handle) <= 0)
-        return nbd_aio_is_ready(remote->handle) ? 0 : -ENOTCONN;
-    return nbd_flush(remote->handle, 0) ? failure(remote) : 0;
+    const nbd_completion_callback then = {.callback = completed, .user_data = op};
+    switch (op->command) {
+    case NBD_CMD_READ:
+        return nbd_aio_pread(nbd, op->bytes, op->length, op->offset, then, 0);
+    case NBD_CMD_WRITE:
+        return nbd_aio_pwrite(nbd, op->bytes, op->length, op->offset, then, 0);
+    case NBD_CMD_FLUSH:
+        return nbd_aio_flush(nbd, then, 0);
+    case NBD_CMD_TRIM:
+        return nbd_aio_trim(nbd, op->length, op->offset, then, 0);
+    default:
+        return nbd_aio_zero(nbd, op->length, op->offset, then,
+                            op->flags & NBD_FLAG_NO_HOLE ? LIBNBD_CMD_FLAG_NO_HOLE : 0);
+    }
 }
 
-static int remote_trim(struct remote *remote, uint32_t length, uint64_t offset)
+static void remote_submit(struct remote_op *op)
 {
-    return nbd_trim(remote->handle, length, offset, 0) ? failure(remote) : 0;
+    struct nbd_handle *nbd = op->remote->handle;
+    if (op->command == NBD_CMD_FLUSH && !op->remote->can_flush) {
+        remote_op_end(op, is_lost(nbd) ? -ENOTCONN : 0);
+    } else if (begin(nbd, op) < 0) {
+        int error = nbd_get_errno();
+        remote_op_end(op, is_lost(nbd) ? -ENOTCONN : error ? -error : -EIO);
+    }
 }
 
-static int remote_zero(struct remote *remote, uint32_t length, uint64_t offset, bool may_unmap)
+static int remote_fd(struct remote *remote)
 {
-    uint32_t flags = may_unmap ? 0 : LIBNBD_CMD_FLAG_NO_HOLE;
-    return nbd_zero(remote->handle, length, offset, flags) ? failure(remote) : 0;
+    return nbd_aio_get_fd(remote->handle);
+}
+
+static short remote_events(struct remote *remote)
+{
+    unsigned direction = nbd_aio_get_direction(remote->handle);
+    return (short)((direction & LIBNBD_AIO_DIRECTION_READ ? POLLIN : 0) |
+                   (direction & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0));
+}
+
+static int remote_serve(struct remote *remote, short events)
+{
+    struct nbd_handle *nbd = remote->handle;
+    unsigned direction = nbd_aio_get_direction(nbd);
+    int rc = 0;
+    if ((direction & LIBNBD_AIO_DIRECTION_READ) && (events & (POLLIN | POLLHUP)))
+        rc = nbd_aio_notify_read(nbd);
+    else if ((direction & LIBNBD_AIO_DIRECTION_WRITE) && (events & (POLLOUT | POLLHUP)))
+        rc = nbd_aio_notify_write(nbd);
+    return rc || is_lost(nbd) ? -ENOTCONN : 0;
 }
 
 const struct remote_ops remote_ops = {
     .scheme = "nbd",
     .open = remote_open,
     .close = remote_close,
-    .read = remote_read,
-    .write = remote_write,
-    .flush = remote_flush,
-    .trim = remote_trim,
-    .zero = remote_zero,
+    .submit = remote_submit,
+    .fd = remote_fd,
+    .events = remote_events,
+    .serve = remote_serve,
 };

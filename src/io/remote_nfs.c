@@ -8,6 +8,7 @@
 
 #include "base/bits.h"
 #include "io/io.h"
+#include "wire/nbd.h"
 
 #define LOG_MODULE "wirt-io"
 #include "base/log.h"
@@ -38,7 +39,8 @@ static int result(struct remote *remote, int64_t rc)
 {
     if (rc >= 0)
         return 0;
-    log_warn("%s", nfs_get_error(mount_of(remote)->nfs));
+    if (!mount_of(remote)->lost) // all that are under way tell the same
+        log_warn("%s", nfs_get_error(mount_of(remote)->nfs));
     switch (-rc) {
     case EIO:
     case EFAULT:
@@ -110,43 +112,81 @@ static int remote_open(const char *url, bool read_only, struct remote *remote, s
     return 0;
 }
 
-static int remote_read(struct remote *remote, void *bytes, uint32_t length, uint64_t offset)
+static void move(struct remote_op *op);
+
+static void moved(int rc, struct nfs_context *nfs, void *data, void *user)
 {
-    struct mount *m = mount_of(remote);
-    for (uint32_t at = 0; at < length;) {
-        int n = nfs_pread(m->nfs, m->file, offset + at, length - at, (char *)bytes + at);
-        if (n <= 0)
-            return n ? result(remote, n) : -EIO;
-        at += (uint32_t)n;
+    struct remote_op *op = user;
+    uint32_t left = op->length - op->moved;
+    if (!op->under_way) // the storage is being closed
+        return;
+    if (rc <= 0 || (uint32_t)rc > left) {
+        remote_op_end(op, rc < 0 ? result(op->remote, rc) : -EIO);
+        return;
     }
-    return 0;
+    if (op->command == NBD_CMD_READ)
+        memcpy(op->bytes + op->moved, data, (uint32_t)rc);
+    op->moved += (uint32_t)rc;
+    if (op->moved == op->length)
+        remote_op_end(op, 0);
+    else
+        move(op);
 }
 
-static int remote_write(struct remote *remote, const void *bytes, uint32_t length, uint64_t offset)
+static void flushed(int rc, struct nfs_context *nfs, void *data, void *user)
 {
-    struct mount *m = mount_of(remote);
-    for (uint32_t at = 0; at < length;) {
-        uint32_t left = length - at;
-        int n = nfs_pwrite(m->nfs, m->file, offset + at, left < m->write_max ? left : m->write_max,
-                           (char *)(uintptr_t)bytes + at);
-        if (n <= 0)
-            return n ? result(remote, n) : -EIO;
-        at += (uint32_t)n;
-    }
-    return 0;
+    struct remote_op *op = user;
+    if (op->under_way)
+        remote_op_end(op, result(op->remote, rc));
 }
 
-static int remote_flush(struct remote *remote)
+// What is left of it, as far as one request of the protocol takes it.
+static void move(struct remote_op *op)
+{
+    struct mount *m = mount_of(op->remote);
+    uint64_t offset = op->offset + op->moved, left = op->length - op->moved;
+    int rc;
+    if (op->command == NBD_CMD_READ)
+        rc = nfs_pread_async(m->nfs, m->file, offset, left, moved, op);
+    else
+        rc = nfs_pwrite_async(m->nfs, m->file, offset, left < m->write_max ? left : m->write_max,
+                              op->bytes + op->moved, moved, op);
+    if (rc)
+        remote_op_end(op, -ENOTCONN);
+}
+
+static void remote_submit(struct remote_op *op)
+{
+    struct mount *m = mount_of(op->remote);
+    if (op->command != NBD_CMD_FLUSH)
+        move(op);
+    else if (nfs_fsync_async(m->nfs, m->file, flushed, op))
+        remote_op_end(op, -ENOTCONN);
+}
+
+static int remote_fd(struct remote *remote)
+{
+    return nfs_get_fd(mount_of(remote)->nfs);
+}
+
+static short remote_events(struct remote *remote)
+{
+    return (short)nfs_which_events(mount_of(remote)->nfs);
+}
+
+static int remote_serve(struct remote *remote, short events)
 {
     struct mount *m = mount_of(remote);
-    return result(remote, nfs_fsync(m->nfs, m->file));
+    m->lost |= nfs_service(m->nfs, events) < 0;
+    return m->lost ? -ENOTCONN : 0;
 }
 
 const struct remote_ops remote_ops = {
     .scheme = "nfs",
     .open = remote_open,
     .close = remote_close,
-    .read = remote_read,
-    .write = remote_write,
-    .flush = remote_flush,
+    .submit = remote_submit,
+    .fd = remote_fd,
+    .events = remote_events,
+    .serve = remote_serve,
 };

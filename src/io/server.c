@@ -1,19 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// The NBD server: negotiation, then request by request. The client is a wirt-vm whose guest may have taken it over: whatever it sends is
+// The NBD server: negotiation, then the loop. The client is a wirt-vm whose guest may have taken it over: whatever it sends is
 // checked, and what makes no sense ends the process.
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
-#include "base/big_endian.h"
-#include "io/io.h"
-#include "io/journal.h"
+#include "io/request.h"
 #include "os/clock.h"
-#include "os/file.h"
+#include "os/poll_set.h"
 #include "os/unix_socket.h"
-#include "wire/nbd.h"
 
 #define LOG_MODULE "wirt-io"
 #include "base/log.h"
@@ -26,11 +21,10 @@ struct server {
     int fd, status_fd;
     const char *url;
     bool read_only;
-    struct remote remote;
+    bool leaving;  // the client ends, or does not make sense
     uint64_t size; // as it was at first
-    struct journal journal;
-    uint8_t *bytes;  // owned: of one request, widened to whole blocks
-    bool lost_write; // something could not be written again: the next flush must say so
+    struct storage storage;
+    struct requests requests;
 };
 
 // Nobody need listen any more.
@@ -44,70 +38,23 @@ static void tell(struct server *s, const char *word, const char *reason)
 
 // ---- The storage
 
-static int plainly(struct server *s, uint16_t command, uint16_t flags, uint64_t offset,
-                   uint32_t length, void *bytes)
-{
-    switch (command) {
-    case NBD_CMD_READ:
-        return remote_ops.read(&s->remote, bytes, length, offset);
-    case NBD_CMD_WRITE:
-        return remote_ops.write(&s->remote, bytes, length, offset);
-    case NBD_CMD_FLUSH:
-        return remote_ops.flush(&s->remote);
-    case NBD_CMD_TRIM:
-        return remote_ops.trim(&s->remote, length, offset);
-    default:
-        return remote_ops.zero(&s->remote, length, offset, !(flags & NBD_FLAG_NO_HOLE));
-    }
-}
-
-// One operation in pieces that the storage takes.
-static int in_pieces(struct server *s, uint16_t command, uint16_t flags, uint64_t offset,
-                     uint32_t length, uint8_t *bytes)
-{
-    uint32_t most = s->remote.length_max;
-    int rc = 0;
-    if (command == NBD_CMD_FLUSH)
-        return plainly(s, command, flags, 0, 0, NULL);
-    while (length && !rc) {
-        uint32_t n = length < most ? length : most;
-        rc = plainly(s, command, flags, offset, n, bytes);
-        offset += n;
-        length -= n;
-        bytes = bytes ? bytes + n : NULL;
-    }
-    return rc;
-}
-
-// What the storage may have lost is written again. An error of its own is told by the next flush.
-static int write_again(struct server *s)
-{
-    for (struct journal_entry *e = s->journal.first; e; e = e->next) {
-        int rc = in_pieces(s, e->command, e->flags, e->offset, e->length,
-                           e->command == NBD_CMD_WRITE ? e->bytes : NULL);
-        if (rc == -ENOTCONN)
-            return rc;
-        s->lost_write |= rc != 0;
-    }
-    return 0;
-}
-
 static int open_again(struct server *s, struct err *err)
 {
-    if (remote_ops.open(s->url, s->read_only, &s->remote, err))
+    if (storage_open(&s->storage, s->url, s->read_only, err))
         return -1;
-    if (s->remote.size == s->size && !write_again(s))
-        return 0;
-    if (s->remote.size != s->size)
+    if (s->storage.remote.size != s->size)
         err_set(err, ERR_IO, "its size has changed");
-    remote_ops.close(&s->remote);
+    else if (!requests_again(&s->requests))
+        return 0;
+    storage_close(&s->storage);
     return -1;
 }
 
-// Is the client still there? Nobody waits for a storage on behalf of nobody.
-static bool client_left(struct server *s)
+// Nobody waits for a storage on behalf of nobody.
+static bool client_left(const struct server *s)
 {
-    return os_unix_hung_up(s->fd);
+    struct pollfd wait = {.fd = s->fd};
+    return os_poll(&wait, 1, 0) > 0 && (wait.revents & POLLHUP);
 }
 
 static int reconnect(struct server *s)
@@ -115,10 +62,10 @@ static int reconnect(struct server *s)
     struct err err = {.text = "the connection ended"};
     uint64_t pause = RECONNECT_NS;
     tell(s, "lost", err.text);
-    remote_ops.close(&s->remote);
+    storage_close(&s->storage);
     while (open_again(s, &err)) {
         if (client_left(s))
-            return -ESHUTDOWN;
+            return -1;
         log_warn("%s: %s; trying again", s->url, err.text);
         os_clock_sleep_until_ns(os_clock_monotonic_ns() + pause);
         if (pause < RECONNECT_MAX_S * 1000000000ull)
@@ -128,121 +75,83 @@ static int reconnect(struct server *s)
     return 0;
 }
 
-// Until it is done, or the storage answered that it cannot be.
-static int surely(struct server *s, uint16_t command, uint16_t flags, uint64_t offset,
-                  uint32_t length, uint8_t *bytes)
-{
-    int rc;
-    while ((rc = in_pieces(s, command, flags, offset, length, bytes)) == -ENOTCONN) {
-        if (reconnect(s))
-            return -ESHUTDOWN;
-    }
-    return rc;
-}
-
-static int flush(struct server *s)
-{
-    int rc = surely(s, NBD_CMD_FLUSH, 0, 0, 0, NULL);
-    if (!rc) {
-        journal_clear(&s->journal);
-        rc = s->lost_write ? -EIO : 0;
-        s->lost_write = false;
-    }
-    return rc;
-}
-
-static int change(struct server *s, uint16_t command, uint16_t flags, uint64_t offset,
-                  uint32_t length, uint8_t *bytes)
-{
-    int rc = surely(s, command, flags, offset, length, bytes);
-    if (rc)
-        return rc;
-    bool kept = journal_add(&s->journal, command, flags, offset, length,
-                            command == NBD_CMD_WRITE ? bytes : NULL);
-    return kept && !journal_is_full(&s->journal) ? 0 : flush(s);
-}
-
-// A write of part of a block, with what stands around it.
-static int write_widened(struct server *s, const struct nbd_request *r, uint8_t *data)
-{
-    uint32_t block = s->remote.block;
-    uint64_t start = align_down(r->offset, block), end = align_up(r->offset + r->length, block);
-    uint8_t *wide = data - (r->offset - start); // there is a block's room before and after
-    uint8_t *mine = malloc(r->length);
-    int rc = mine ? 0 : -ENOMEM;
-    if (!rc) {
-        memcpy(mine, data, r->length);
-        rc = surely(s, NBD_CMD_READ, 0, start, block, wide);
-        if (!rc && end - start > block)
-            rc = surely(s, NBD_CMD_READ, 0, end - block, block, wide + (end - start - block));
-        memcpy(data, mine, r->length);
-    }
-    free(mine);
-    return rc ? rc : change(s, NBD_CMD_WRITE, r->flags, start, (uint32_t)(end - start), wide);
-}
-
 // ---- Requests
 
-static int perform(struct server *s, const struct nbd_request *r, uint8_t *data)
+// The head is put before the data, where what was read of its first block is not needed any more.
+static void send_answer(void *user, struct request *r)
 {
-    uint32_t mask = s->remote.block - 1;
-    bool whole = !((r->offset | r->length) & mask);
-    uint64_t start = r->offset & ~(uint64_t)mask;
-    switch (r->command) {
-    case NBD_CMD_READ:
-        return surely(s, NBD_CMD_READ, 0, start,
-                      (uint32_t)(align_up(r->offset + r->length, mask + 1) - start),
-                      data - (r->offset - start));
-    case NBD_CMD_WRITE:
-        return whole ? change(s, r->command, r->flags, r->offset, r->length, data)
-                     : write_widened(s, r, data);
-    case NBD_CMD_FLUSH:
-        return flush(s);
-    case NBD_CMD_TRIM: // a hint: what is not whole is left
-        return whole && s->remote.can_trim
-                   ? change(s, r->command, r->flags, r->offset, r->length, NULL)
-                   : 0;
-    case NBD_CMD_WRITE_ZEROES:
-        return whole && s->remote.can_zero
-                   ? change(s, r->command, r->flags, r->offset, r->length, NULL)
-                   : -EOPNOTSUPP;
-    default:
-        return -EINVAL;
-    }
+    struct server *s = user;
+    const struct nbd_reply reply = {.cookie = r->nbd.cookie, .error = r->result};
+    size_t length = r->nbd.command == NBD_CMD_READ && !r->result ? r->nbd.length : 0;
+    uint8_t *head = r->data - NBD_REPLY_BYTES;
+    nbd_reply_encode(&reply, head);
+    if (!s->leaving && os_unix_send_all(s->fd, head, NBD_REPLY_BYTES + length))
+        s->leaving = true;
 }
 
-static int check(const struct server *s, const struct nbd_request *r)
+// -1: the client ends, or does not make sense.
+static int take_request(struct server *s)
 {
-    bool reads = r->command == NBD_CMD_READ || r->command == NBD_CMD_FLUSH;
-    if (!reads && s->read_only)
-        return -EPERM;
-    if (r->command != NBD_CMD_FLUSH && !range_within(r->offset, r->length, s->size))
-        return -EINVAL;
+    uint8_t raw[NBD_REQUEST_BYTES];
+    struct nbd_request nbd;
+    if (os_unix_receive_all(s->fd, raw, sizeof(raw)) || !nbd_request_decode(raw, &nbd) ||
+        nbd.command == NBD_CMD_DISC)
+        return -1;
+    bool moves = nbd.command == NBD_CMD_READ || nbd.command == NBD_CMD_WRITE;
+    if (moves && nbd.length > NBD_TRANSFER_MAX)
+        return -1;
+    struct request *r = request_create(&s->requests, &nbd);
+    if (!r) {
+        log_error("%s: no memory for a request of %u bytes", s->url, nbd.length);
+        return -1;
+    }
+    if (nbd.command == NBD_CMD_WRITE && os_unix_receive_all(s->fd, r->data, nbd.length)) {
+        free(r);
+        return -1;
+    }
+    request_add(&s->requests, r);
     return 0;
 }
 
-// False: the client ends, or does not make sense.
-static bool serve_one(struct server *s)
+// All that can be done without waiting.
+static void work(struct server *s)
 {
-    uint8_t raw[NBD_REQUEST_BYTES], head[NBD_REPLY_BYTES], *data = s->bytes + 65536;
-    struct nbd_request r;
-    if (os_unix_receive_all(s->fd, raw, sizeof(raw)) || !nbd_request_decode(raw, &r) ||
-        r.command == NBD_CMD_DISC)
-        return false;
-    bool moves = r.command == NBD_CMD_READ || r.command == NBD_CMD_WRITE;
-    if (moves && r.length > NBD_TRANSFER_MAX)
-        return false;
-    if (r.command == NBD_CMD_WRITE && os_unix_receive_all(s->fd, data, r.length))
-        return false;
-    struct nbd_reply reply = {.cookie = r.cookie, .error = check(s, &r)};
-    if (!reply.error)
-        reply.error = perform(s, &r, data);
-    if (!reply.error && (r.flags & NBD_FLAG_FUA) && r.command != NBD_CMD_READ)
-        reply.error = flush(s);
-    nbd_reply_encode(&reply, head);
-    if (os_unix_send_all(s->fd, head, sizeof(head)))
-        return false;
-    return r.command != NBD_CMD_READ || reply.error || !os_unix_send_all(s->fd, data, r.length);
+    do {
+        requests_begin(&s->requests);
+        storage_turn(&s->storage);
+    } while (s->requests.changed && !s->storage.lost);
+}
+
+static void wait_for_more(struct server *s)
+{
+    struct pollfd wait[2];
+    int timeout_ms;
+    storage_wait_for(&s->storage, &wait[0], &timeout_ms);
+    wait[1] = (struct pollfd){.fd = s->leaving ? -1 : s->fd,
+                              .events = requests_have_room(&s->requests) ? POLLIN : 0};
+    int n = os_poll(wait, 2, timeout_ms);
+    if (n < 0)
+        return;
+    if (!n || wait[0].revents)
+        storage_serve(&s->storage, wait[0].revents);
+    if (wait[1].revents & POLLIN)
+        s->leaving = take_request(s);
+    else if (wait[1].revents)
+        s->leaving = true;
+}
+
+// Until the client has left and what it asked for is done, or cannot be.
+static void serve(struct server *s)
+{
+    while (true) {
+        work(s);
+        if (s->leaving && (s->storage.lost || !s->requests.count))
+            return;
+        if (!s->storage.lost)
+            wait_for_more(s);
+        else if (reconnect(s))
+            return;
+    }
 }
 
 // ---- Negotiation
@@ -260,15 +169,16 @@ static int describe(struct server *s, uint32_t option)
     uint16_t flags = NBD_HAS_FLAGS | NBD_SEND_FLUSH | NBD_SEND_FUA;
     if (s->read_only)
         flags |= NBD_READ_ONLY;
-    if (s->remote.can_trim)
+    if (s->storage.remote.can_trim)
         flags |= NBD_SEND_TRIM;
-    if (s->remote.can_zero)
+    if (s->storage.remote.can_zero)
         flags |= NBD_SEND_WRITE_ZEROES;
-    const struct nbd_export offer = {.size = s->size,
-                                     .flags = flags,
-                                     .block_min = 1, // parts of blocks are seen to here
-                                     .block_good = s->remote.block > 4096 ? s->remote.block : 4096,
-                                     .block_max = NBD_TRANSFER_MAX};
+    const struct nbd_export offer = {
+        .size = s->size,
+        .flags = flags,
+        .block_min = 1, // parts of blocks are seen to here
+        .block_good = s->storage.remote.block > 4096 ? s->storage.remote.block : 4096,
+        .block_max = NBD_TRANSFER_MAX};
     uint8_t info[12], sizes[14];
     return answer(s, option, NBD_REP_INFO, info, nbd_info_export_encode(&offer, info)) ||
                    answer(s, option, NBD_REP_INFO, sizes,
@@ -303,30 +213,25 @@ static int negotiate(struct server *s)
 
 int io_serve(int fd, int status_fd, const char *url, bool read_only, struct err *err)
 {
-    struct server s = {.fd = fd, .status_fd = status_fd, .url = url, .read_only = read_only};
-    journal_init(&s.journal);
-    if (remote_ops.open(url, read_only, &s.remote, err)) {
-        tell(&s, "failed", err->text);
+    struct server *s = malloc(sizeof(*s));
+    if (!s)
+        return err_set(err, ERR_LIMIT, "no memory");
+    *s = (struct server){.fd = fd, .status_fd = status_fd, .url = url, .read_only = read_only};
+    if (storage_open(&s->storage, url, read_only, err)) {
+        tell(s, "failed", err->text);
+        free(s);
         return -1;
     }
-    s.size = s.remote.size;
-    s.bytes = os_aligned_alloc(65536 + NBD_TRANSFER_MAX + 65536);
-    if (!s.bytes) {
-        err_set(err, ERR_LIMIT, "no memory");
-        tell(&s, "failed", err->text);
-        remote_ops.close(&s.remote);
-        return -1;
-    }
-    tell(&s, "connected", NULL);
-    if (!negotiate(&s)) {
-        while (serve_one(&s))
-            ;
-    }
+    s->size = s->storage.remote.size;
+    requests_init(&s->requests, &s->storage, send_answer, s);
+    tell(s, "connected", NULL);
+    if (!negotiate(s))
+        serve(s);
     // The client is gone; what it wrote is the storage's to keep.
-    if (s.journal.first)
-        (void)in_pieces(&s, NBD_CMD_FLUSH, 0, 0, 0, NULL);
-    remote_ops.close(&s.remote);
-    journal_clear(&s.journal);
-    os_aligned_free(s.bytes);
+    if (s->requests.journal.first && !s->storage.lost)
+        (void)storage_do(&s->storage, &(struct work){.command = NBD_CMD_FLUSH});
+    storage_close(&s->storage);
+    requests_fini(&s->requests);
+    free(s);
     return 0;
 }

@@ -102,6 +102,10 @@ void block_queue_end(struct block_queue *queue);
 struct block_pool *block_pool_create(unsigned threads, struct err *err);
 // The same; `begin` runs first on each thread (its sandbox).
 struct block_pool *block_pool_create_with(unsigned threads, void (*begin)(void), struct err *err);
+// At least so many threads from now on: 0, or the error that kept it from that. One caller at a time.
+int block_pool_grow(struct block_pool *pool, unsigned threads);
+// A remote disk has as many requests under way as there are threads.
+#define BLOCK_REMOTE_THREADS 32
 void block_pool_destroy(struct block_pool *pool); // NULL is fine; every disk on it must be closed
 
 // ---- Opening.

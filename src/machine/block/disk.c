@@ -596,7 +596,8 @@ struct block_disk *block_disk_on(struct block_node *node, const struct block_opt
     if (!disk)
         err_set(err, ERR_LIMIT, "no memory for a disk");
     else if (!pool)
-        pool = block_pool_create(DEFAULT_THREADS, err);
+        pool = block_pool_create(
+            block_node_is_remote(node) ? BLOCK_REMOTE_THREADS : DEFAULT_THREADS, err);
     if (!disk || !pool) {
         block_node_close(node);
         free(disk);

@@ -4,7 +4,7 @@
 //
 // Requests of several threads are in flight together on the one socket. A thread sends its request under `send_lock`, then waits for its
 // reply; of those who wait one is the reader, which takes replies off the socket, whosever they are, until its own has come, and then leaves the
-// role to the next. So there is no thread besides those of the requests, and a reply in flight always has a reader.
+// role to the next that waits. Each is woken by itself. So there is no thread besides those of the requests, and a reply in flight always has a reader.
 //
 // The other end is not trusted: it talks to the network. What it says is checked, and when it makes no sense, or the socket ends, the node is dead:
 // every request fails with -EIO.
@@ -31,9 +31,12 @@ struct call {
     uint64_t cookie;
     struct block_vec vec; // of a read
     bool read;
+    // Under lock.
     bool done;
+    bool waits;
     int result;
     struct call *next;
+    pthread_cond_t wake; // it is done, or is to be the reader
 };
 
 struct nbd_node {
@@ -42,7 +45,6 @@ struct nbd_node {
     struct nbd_export offer;
     pthread_mutex_t send_lock; // a request is on the socket whole
     pthread_mutex_t lock;
-    pthread_cond_t changed;
     // Under lock.
     struct call *calls;
     uint64_t cookie;
@@ -66,9 +68,9 @@ static void die(struct nbd_node *nbd)
     for (struct call *call = nbd->calls; call; call = call->next) {
         call->done = true;
         call->result = -EIO;
+        pthread_cond_signal(&call->wake);
     }
     nbd->calls = NULL;
-    pthread_cond_broadcast(&nbd->changed);
 }
 
 static struct call *take_call(struct nbd_node *nbd, uint64_t cookie)
@@ -113,10 +115,20 @@ static void read_reply(struct nbd_node *nbd)
     if (call) {
         call->done = true;
         call->result = rc ? rc : reply.error;
+        pthread_cond_signal(&call->wake);
     }
     if (!call || rc)
         die(nbd);
-    pthread_cond_broadcast(&nbd->changed);
+}
+
+// Lock held. One that still sends finds by itself that nobody reads.
+static void wake_a_reader(struct nbd_node *nbd)
+{
+    struct call *call = nbd->calls;
+    while (call && !call->waits)
+        call = call->next;
+    if (call)
+        pthread_cond_signal(&call->wake);
 }
 
 static int wait_for(struct nbd_node *nbd, struct call *call)
@@ -124,16 +136,19 @@ static int wait_for(struct nbd_node *nbd, struct call *call)
     pthread_mutex_lock(&nbd->lock);
     while (!call->done) {
         if (nbd->reading) {
-            pthread_cond_wait(&nbd->changed, &nbd->lock);
+            call->waits = true;
+            pthread_cond_wait(&call->wake, &nbd->lock);
+            call->waits = false;
             continue;
         }
         nbd->reading = true;
         while (!call->done)
             read_reply(nbd);
         nbd->reading = false;
-        pthread_cond_broadcast(&nbd->changed);
+        wake_a_reader(nbd);
     }
     pthread_mutex_unlock(&nbd->lock);
+    pthread_cond_destroy(&call->wake);
     return call->result;
 }
 
@@ -172,7 +187,8 @@ static int send_request(struct nbd_node *nbd, const struct nbd_request *request,
 static int perform(struct nbd_node *nbd, enum nbd_command command, uint16_t flags, uint64_t offset,
                    uint32_t length, struct block_vec vec)
 {
-    struct call call = {.vec = vec, .read = command == NBD_CMD_READ};
+    struct call call = {
+        .vec = vec, .read = command == NBD_CMD_READ, .wake = PTHREAD_COND_INITIALIZER};
     if (!add_call(nbd, &call))
         return -EIO;
     const struct nbd_request request = {.flags = flags,
@@ -278,7 +294,6 @@ static void nbd_release(struct block_node *node)
     if (!nbd->dead)
         (void)os_unix_send_all(nbd->fd, bytes, sizeof(bytes));
     os_file_close(&nbd->fd);
-    pthread_cond_destroy(&nbd->changed);
     pthread_mutex_destroy(&nbd->lock);
     pthread_mutex_destroy(&nbd->send_lock);
 }
@@ -294,6 +309,13 @@ static const struct block_ops nbd_ops = {
     .resize = nbd_resize,
     .release = nbd_release,
 };
+
+bool block_node_is_remote(const struct block_node *node)
+{
+    while (node->next)
+        node = node->next;
+    return node->ops == &nbd_ops;
+}
 
 // ---- Negotiation
 
@@ -364,7 +386,6 @@ struct block_node *block_nbd_open(int fd, const char *name, bool read_only, uint
     nbd->offer = offer;
     pthread_mutex_init(&nbd->send_lock, NULL);
     pthread_mutex_init(&nbd->lock, NULL);
-    pthread_cond_init(&nbd->changed, NULL);
     nbd->node.name = strdup(name);
     nbd->node.size = offer.size;
     nbd->node.memory_limit = memory_limit;

@@ -10,5 +10,6 @@
 // The lowest node on a socket to a wirt-io process, which it owns from here on, whatever it returns.
 struct block_node *block_nbd_open(int fd, const char *name, bool read_only, uint64_t memory_limit,
                                   struct err *err);
+bool block_node_is_remote(const struct block_node *node); // does it stand on such a one?
 
 #endif

@@ -181,19 +181,25 @@ struct block_pool *block_pool_create_with(unsigned threads, void (*begin)(void),
     }
     pool->begin = begin;
     pthread_mutex_init(&pool->lock, NULL);
+    int rc = block_pool_grow(pool, threads);
+    if (!pool->threads) {
+        err_set_errno(err, rc, "cannot start I/O threads");
+        block_pool_destroy(pool);
+        return NULL;
+    }
+    return pool; // some threads are enough
+}
+
+int block_pool_grow(struct block_pool *pool, unsigned threads)
+{
+    int rc = 0;
     if (threads > POOL_THREADS_MAX)
         threads = POOL_THREADS_MAX;
-    for (; pool->threads < threads; pool->threads++) {
-        int rc = start(pool, &pool->workers[pool->threads]);
-        if (rc && pool->threads == 0) {
-            err_set_errno(err, rc, "cannot start I/O threads");
-            block_pool_destroy(pool);
-            return NULL;
-        }
-        if (rc) // some threads are enough
-            break;
+    while (pool->threads < threads && !rc) {
+        rc = start(pool, &pool->workers[pool->threads]);
+        pool->threads += !rc;
     }
-    return pool;
+    return rc;
 }
 
 void block_pool_destroy(struct block_pool *pool)

@@ -77,6 +77,7 @@ int vm_remote_watch(struct vm *vm, const char *id, int fd, struct err *err)
     remote->vm = vm;
     remote->fd = fd;
     snprintf(remote->id, sizeof(remote->id), "%s", id);
+    (void)block_pool_grow(vm->devices->pool, BLOCK_REMOTE_THREADS); // fewer are slower
     remote->watch = (struct os_loop_watch){.ready = status_ready, .context = remote};
     remote->next = vm->remotes;
     vm->remotes = remote;
