@@ -9,6 +9,11 @@
 // Errors of the file (the fault filter) are tried too: after them the image must be sound and lose nothing flushed.
 //
 //     crash_test qcow2|vmdk [SEQUENCES [SEED]]
+//
+// And a file system that is full, at each write of one sequence, for qcow2 of two cluster sizes and for VMDK: that write alone fails, and that one with
+// all that follow. With STEP, every so manieth write.
+//
+//     crash_test full [STEP [FIRST]]
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -334,17 +339,15 @@ static void crash_sequence(void)
 
 // ---- Faults: a write or sync fails some time; the disk is closed and opened again.
 
-static void fault_sequence(void)
+// Returns how many operations failed, the closing among them.
+static unsigned run_with_fault(const struct block_fault *fault)
 {
     struct run r;
     init(&r);
-    struct block_fault fault = {.error = below(2) ? ENOSPC : EIO,
-                                .ops = below(3) ? 1u << BLOCK_WRITE : 1u << BLOCK_FLUSH,
-                                .after = below(80),
-                                .count = 1 + below(4)};
-    r.disk = open_disk(r.file, -1, &fault, false);
+    r.disk = open_disk(r.file, -1, fault, false);
     remember(&r, true);
     size_t flushed_at = 0;
+    unsigned failed = 0;
     for (int i = 0; i < OPERATIONS; i++) {
         bool flushed;
         int rc = operation(&r, &flushed);
@@ -352,7 +355,8 @@ static void fault_sequence(void)
             memcpy(r.now, r.snapshot, DISK_BYTES);
             remember(&r, false);
         }
-        if (rc) { // any part of the operation may have happened
+        failed += rc < -1; // -1: a snapshot, where it cannot be
+        if (rc) {          // any part of the operation may have happened
             rc = block_read(r.disk, 0, r.now, DISK_BYTES);
             CHECK(rc == 0, "%s", strerror(-rc));
             flushed = false;
@@ -361,13 +365,77 @@ static void fault_sequence(void)
         if (flushed)
             flushed_at = r.state_count - 1;
     }
-    (void)block_disk_close(r.disk);
+    failed += block_disk_close(r.disk) != 0;
     // Lazy refcounts that could not be written are made anew by whoever opens it to write.
     struct block_disk *disk = open_disk(r.file, -1, NULL, !r.lazy);
     check_sound(disk);
     check_content(&r, disk, flushed_at, r.state_count - 1);
     block_disk_close(disk);
     fini(&r);
+    return failed;
+}
+
+static void fault_sequence(void)
+{
+    const struct block_fault fault = {.error = below(2) ? ENOSPC : EIO,
+                                      .ops = below(3) ? 1u << BLOCK_WRITE : 1u << BLOCK_FLUSH,
+                                      .after = below(80),
+                                      .count = 1 + below(4)};
+    (void)run_with_fault(&fault);
+}
+
+// ---- A full file system, at each write of a sequence that is always the same.
+
+#define FULL_SEED 20261122
+
+// Those that the sequence makes where there is room.
+static uint64_t count_writes(void)
+{
+    struct run r;
+    uint64_t count = 0;
+    init(&r);
+    r.disk = open_disk(r.file, r.log, NULL, false);
+    for (int i = 0; i < OPERATIONS; i++) {
+        bool flushed;
+        (void)operation(&r, &flushed);
+    }
+    CHECK(block_disk_close(r.disk) == 0, "close");
+    uint64_t size = log_position(&r);
+    uint8_t *log = malloc(size + 1);
+    CHECK(os_pread(r.log, log, size, 0) == 0, "log");
+    for (uint64_t at = 0; at < size; at = record_end(log, at)) {
+        struct block_log_record record;
+        memcpy(&record, log + at, sizeof(record));
+        count += record.op == BLOCK_WRITE || record.op == BLOCK_WRITE_ZEROES;
+    }
+    free(log);
+    fini(&r);
+    return count;
+}
+
+static void full_at(uint64_t write, bool stays_full)
+{
+    char name[64];
+    const struct block_fault fault = {.error = ENOSPC,
+                                      .ops = 1u << BLOCK_WRITE | 1u << BLOCK_WRITE_ZEROES,
+                                      .after = write,
+                                      .count = stays_full ? 0 : 1};
+    snprintf(name, sizeof(name), "crash_test full 1000000 %" PRIu64, write);
+    sequence_begin(name, FULL_SEED);
+    unsigned failed = run_with_fault(&fault);
+    CHECK(failed || !stays_full, "nobody was told (%s)", subject->format);
+}
+
+static void full(uint64_t step, uint64_t first)
+{
+    sequence_begin("crash_test full", FULL_SEED);
+    uint64_t count = count_writes(), tried = 0;
+    CHECK(count > 20, "%" PRIu64 " writes only", count);
+    for (uint64_t write = first; write < count; write += step, tried++) {
+        full_at(write, false);
+        full_at(write, true);
+    }
+    printf("%s: %" PRIu64 " of %" PRIu64 " writes\n", subject->format, tried, count);
 }
 
 // ---- Growing on a longer backing image: killed at any instant, the disk has the old size or the new one, and zeros in the new part.
@@ -463,8 +531,38 @@ static void vary_vmdk(struct block_create *create)
     create->compressed = below(2);
 }
 
+static void vary_plain(struct block_create *create)
+{
+    (void)create;
+}
+
+static void vary_small(struct block_create *create)
+{
+    create->cluster_size = 512;
+}
+
+static void vary_large(struct block_create *create)
+{
+    create->cluster_size = 65536;
+}
+
+static int full_all(int argc, char **argv)
+{
+    static const struct subject subjects[] = {
+        {"qcow2", vary_small}, {"qcow2", vary_large}, {"vmdk", vary_plain}};
+    uint64_t step = argc > 0 ? strtoull(argv[0], NULL, 10) : 1;
+    uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 10) : 0;
+    for (size_t i = 0; i < ARRAY_LENGTH(subjects); i++) {
+        subject = &subjects[i];
+        full(step, first);
+    }
+    return 0;
+}
+
 int main(int argc, char **argv)
 {
+    if (argc > 1 && !strcmp(argv[1], "full"))
+        return full_all(argc - 2, argv + 2);
     static const struct subject subjects[] = {{"qcow2", vary_qcow2}, {"vmdk", vary_vmdk}};
     char name[64];
     for (size_t i = 0; i < ARRAY_LENGTH(subjects) && argc > 1; i++) {

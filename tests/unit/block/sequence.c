@@ -37,17 +37,22 @@ uint64_t below(uint64_t n)
     return random_u64() % n;
 }
 
+void sequence_begin(const char *program, uint64_t seed)
+{
+    name = program;
+    random_state = sequence_seed = seed;
+}
+
 void sequences_run(const char *program, int argc, char **argv, uint64_t count, void (*run)(void))
 {
     const char *given = argc > 1 ? argv[1] : getenv("SEED");
     if (argc > 0)
         count = strtoull(argv[0], NULL, 10);
     uint64_t seed = given ? strtoull(given, NULL, 10) : (uint64_t)time(NULL) * 1000;
-    name = program;
     printf("%s: %" PRIu64 " sequences from seed %" PRIu64 "\n", name, count, seed);
     fflush(stdout);
     for (uint64_t i = 0; i < count; i++) {
-        random_state = sequence_seed = seed + i;
+        sequence_begin(program, seed + i);
         run();
     }
 }

@@ -25,6 +25,9 @@ uint64_t below(uint64_t n);
 // by the clock. `name` is the program with the words that come before.
 void sequences_run(const char *name, int argc, char **argv, uint64_t count, void (*run)(void));
 
+// One sequence, by hand: from here on its random numbers are those of this seed.
+void sequence_begin(const char *name, uint64_t seed);
+
 // An empty file in memory.
 int memory_file(void);
 // `to` becomes what `from` is.
