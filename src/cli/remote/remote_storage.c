@@ -101,15 +101,15 @@ int remote_storage_upload(struct remote *remote, struct err *err)
 
 int remote_storage_rm(struct remote *remote, struct err *err)
 {
-    char node[NAME_BYTES], store[NAME_BYTES], question[PATH_BYTES];
-    const char *volume = remote->words->operand[0];
-    snprintf(store, sizeof(store), "%.*s", (int)strcspn(volume, ":"), volume);
-    snprintf(question, sizeof(question), "Delete %s?", volume);
-    if (!strchr(volume, ':'))
+    char node[NAME_BYTES], question[PATH_BYTES];
+    const char *volume = remote->words->operand[0], *colon = strchr(volume, ':');
+    if (!colon)
         return err_set(err, ERR_USAGE,
                        "%s: a volume is STORAGE:NAME; `wirt storage content` lists them", volume);
+    int store = (int)(colon - volume);
+    snprintf(question, sizeof(question), "Delete %s?", volume);
     if (remote_node(remote, node, err) || !remote_confirm(remote, question, err))
         return -1;
-    return remote_task(remote, "delete", "DELETE", NULL, err, "/nodes/%s/storage/%s/content/%s",
-                       node, store, volume);
+    return remote_task(remote, "delete", "DELETE", NULL, err, "/nodes/%s/storage/%.*s/content/%s",
+                       node, store, volume, volume);
 }
