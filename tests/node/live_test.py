@@ -66,12 +66,41 @@ def test_kept(vm, shell):
     assert [row for row in vm.pending.get() if "pending" in row] == []
 
 
+def test_revert(api, node, vm):
+    """What waits is taken back: a change, a key that came, a key that goes; not what the same request changes."""
+    def waiting():
+        return sorted(row["key"] for row in vm.pending.get() if "pending" in row or "delete" in row)
+
+    before = vm.config.get()
+    vm.config.put(cores=2, serial1="socket", delete="shares")
+    assert waiting() == ["cores", "memory", "serial1", "shares"], waiting()
+    vm.config.put(revert="cores")
+    assert waiting() == ["memory", "serial1", "shares"], waiting()
+    finish(api, node, vm.config.post(revert="shares,serial1,name", description="note"))
+    assert waiting() == ["memory"], waiting()
+    after = vm.config.get()
+    assert after.pop("description") == "note" and {**after, "digest": 0} == {**before, "digest": 0}, after
+    refused(lambda: vm.config.put(revert="memory", memory=200), "400", "Parameter verification")
+    refused(lambda: vm.config.put(revert="memory", delete="memory"), "400", "Parameter verification")
+    refused(lambda: vm.config.put(revert="nonsense"), "400", "Parameter verification")
+    vm.config.put(revert="memory,memory")
+    assert waiting() == [] and vm.config.get()["memory"] == 128
+    vm.config.put(memory=160)
+    node.owner("POST", "/access/users", {"userid": "mem@wirt", "password": "long enough"})
+    node.owner("POST", "/access/roles", {"roleid": "Cpu", "privs": "VM.Audit,VM.Config.CPU"})
+    node.owner("PUT", "/access/acl", {"path": "/vms/100", "users": "mem@wirt", "roles": "Cpu"})
+    other = proxmoxer_client(node, user="mem@wirt", password="long enough").nodes(node.name).qemu(100)
+    other.config.put(revert="cores")
+    refused(lambda: other.config.put(revert="memory"), "403", "VM.Config.Memory")
+
+
 def test_pending(api, node, vm):
     """Memory waits for the next start, a name does not."""
     vm.config.put(memory=160, name="other")
     rows = {row["key"]: row for row in vm.pending.get()}
     assert rows["memory"] == {"key": "memory", "value": 128, "pending": 160} and "pending" not in rows["name"], rows
     assert vm.config.get(current=1)["memory"] == 128 and vm.config.get()["memory"] == 160
+    test_revert(api, node, vm)
     finish(api, node, vm.status.stop.post())
     assert {row["key"]: row for row in vm.pending.get()}["memory"] == {"key": "memory", "value": 160}
     finish(api, node, vm.status.start.post())
@@ -225,7 +254,7 @@ def main():
     with Node() as node:
         api = proxmoxer_client(node)
         qemu = api.nodes(node.name).qemu
-        finish(api, node, qemu.create(vmid=100, name="web", memory=128, virtio0="local:0.0625", net0="virtio,bridge=vmbr0", args=busybox_args()))
+        finish(api, node, qemu.create(vmid=100, name="web", memory=128, shares=500, virtio0="local:0.0625", net0="virtio,bridge=vmbr0", args=busybox_args()))
         vm = qemu(100)
         finish(api, node, vm.status.start.post())
         with Shell(node, 100) as shell:

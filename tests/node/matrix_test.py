@@ -39,6 +39,7 @@ BY_VALUE = {
     "start": ("1", [("/vms/100", "VM.PowerMgmt")]),
     "force": ("1", [("/vms/100", "VM.Backup")]),
     "delete": ("name", [("/vms/100", "VM.Config.Options")]),
+    "revert": ("name", [("/vms/100", "VM.Config.Options")]),
     "idlist": ("name", [("/vms/100", "VM.Config.Options")]),
     "groups": ("g1", [("/access/groups/g1", "User.Modify")]),
     "vms": ("100", [("/vms/100", "VM.Allocate")]),
@@ -226,9 +227,10 @@ class Matrix:
             if not needed or needed[0][1] == "VM.Config.Cloudinit":
                 continue
             key = re.sub(r"\[.*", "0", param["name"])
-            status, reason = self.callers["allowed"].call("PUT", path, {"delete": key})
-            self.cells += 1
-            assert status == 403 and needed[0][1] in reason, f"delete={key}: {status} {reason}"
+            for word in "delete", "revert":
+                status, reason = self.callers["allowed"].call("PUT", path, {word: key})
+                self.cells += 1
+                assert status == 403 and needed[0][1] in reason, f"{word}={key}: {status} {reason}"
         self.grant("allowed", "/vms/100", "VM.Config.Cloudinit", 1)
 
     @staticmethod

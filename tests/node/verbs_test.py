@@ -178,6 +178,11 @@ def test_running(person):
     assert person.json("show web1")["status"]["qmpstatus"] == "paused"
     person.run("resume web1")
     assert person.json("show web1")["status"]["qmpstatus"] == "running"
+    before = person.json("show web1")["config"]
+    person.run("set web1 memory=288 cores=2")
+    assert person.json("show web1")["config"]["memory"] == 288
+    person.run("set web1 --revert memory,cores")  # neither has begun to hold
+    assert person.json("show web1")["config"] == before
     # The busybox guest does not hear the button: somebody has to press it inside.
     restart = subprocess.Popen(person.words("restart web1"), env=person.environment, stderr=subprocess.PIPE, text=True)
     pid = person.json("show web1")["status"]["pid"]

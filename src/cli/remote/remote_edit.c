@@ -20,14 +20,18 @@ int remote_set(struct remote *remote, struct err *err)
     struct remote_guest guest;
     json_t *changes = remote_pairs(remote->words, 1, "KEY", err);
     const char *gone = cli_word(remote->words, "delete");
+    const char *back = cli_word(remote->words, "revert");
     if (!changes)
         return -1;
     if (gone)
         json_object_set_new(changes, "delete", json_string(gone));
+    if (back)
+        json_object_set_new(changes, "revert", json_string(back));
     if (!json_object_size(changes) || remote_find(remote, remote->words->operand[0], &guest, err)) {
         bool none = !json_object_size(changes);
         json_decref(changes);
-        return none ? err_set(err, ERR_USAGE, "nothing to change: give KEY=VALUE or --delete KEY")
+        return none ? err_set(err, ERR_USAGE,
+                              "nothing to change: give KEY=VALUE, --delete KEY or --revert KEY")
                     : -1;
     }
     return remote_call(remote, "PUT", changes, NULL, err, "%s/config", guest.path);

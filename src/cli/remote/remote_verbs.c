@@ -44,7 +44,10 @@ static const struct cli_option clone_options[] = {
     {"full", NULL, "copy the disks in full"},
     {"snapshot", "NAME", "from this snapshot"},
     END};
-static const struct cli_option set_options[] = {{"delete", "KEY,…", "take these keys out"}, END};
+static const struct cli_option set_options[] = {
+    {"delete", "KEY,…", "take these keys out"},
+    {"revert", "KEY,…", "take changes back that wait for the next start"},
+    END};
 static const struct cli_option edit_options[] = {
     {"file", "FILE", "take this text instead of opening an editor"}, END};
 static const struct cli_option snapshot_options[] = {{"notes", "TEXT", "kept with it"}, END};

@@ -197,16 +197,68 @@ static int configure(struct node *node, const json_t *params, struct task *task,
     return result;
 }
 
-static int put_config(struct api_call *call, struct err *err)
+static bool names_key(const json_t *list, const char *key)
 {
-    if (rest_check_disks(call, err))
-        return -1;
-    return configure(rest_node(call), call->params, NULL, err);
+    size_t index;
+    json_t *one;
+    json_array_foreach(list, index, one) if (!strcmp(json_string_value(one), key)) return true;
+    return false;
+}
+
+// Whether the request itself says something else of the key.
+static bool is_given(const struct api_call *call, const char *key)
+{
+    return json_object_get(call->params, key) ||
+           names_key(json_object_get(call->params, "delete"), key);
+}
+
+// Taking the change of a key back is another change, to what the machine runs with; nothing for what does not wait.
+static int revert(struct api_call *call, const json_t *config, const json_t *running,
+                  struct err *err)
+{
+    json_t *values = json_object(), *gone = json_array(), *key;
+    size_t index;
+    int result = 0;
+    json_array_foreach(json_object_get(call->params, "revert"), index, key)
+    {
+        const char *name = json_string_value(key);
+        json_t *next = json_object_get(config, name), *now = json_object_get(running, name);
+        if (is_given(call, name))
+            result = api_refuse(call, err, "revert", "'%s' is changed by the same request", name);
+        else if (now && !json_equal(now, next))
+            json_object_set(values, name, now);
+        else if (next && !now)
+            json_array_append(gone, key);
+    }
+    json_object_update(call->params, values);
+    json_array_extend(gone, json_object_get(call->params, "delete"));
+    if (json_array_size(gone))
+        json_object_set(call->params, "delete", gone);
+    json_decref(values);
+    json_decref(gone);
+    return result;
+}
+
+static int revert_keys(struct api_call *call, struct err *err)
+{
+    struct guests *guests = rest_node(call)->guests;
+    json_t *record = guest_get(guests, vmid_of(call->params));
+    json_t *running = guest_running_config(guests, vmid_of(call->params), record);
+    int result = running ? revert(call, json_object_get(record, "config"), running, err) : 0;
+    json_decref(running);
+    json_decref(record);
+    return result;
 }
 
 static int check_config(struct api_call *call, struct err *err)
 {
-    return rest_no_guest(call, err) || rest_check_disks(call, err) ? -1 : 0;
+    return rest_no_guest(call, err) || revert_keys(call, err) || rest_check_disks(call, err) ? -1
+                                                                                             : 0;
+}
+
+static int put_config(struct api_call *call, struct err *err)
+{
+    return check_config(call, err) ? -1 : configure(rest_node(call), call->params, NULL, err);
 }
 
 static int work_config(struct task *task, void *node, const json_t *params, struct err *err)
@@ -517,7 +569,14 @@ static int work_destroy(struct task *task, void *context, const json_t *params, 
          .permission_of = rest_setting_permission,                                                 \
          .permission_told = "of each what setting it needs",                                       \
          .about = "keys to remove"},                                                               \
-        {.name = "revert", .type = API_LIST, .optional = true, .max = 64, .about = "accepted"},    \
+        {.name = "revert",                                                                         \
+         .type = API_LIST,                                                                         \
+         .optional = true,                                                                         \
+         .max = 64,                                                                                \
+         .format = &rest_format_setting,                                                           \
+         .permission_of = rest_setting_permission,                                                 \
+         .permission_told = "of each what setting it needs",                                       \
+         .about = "keys whose change waits for the next start: it is taken back"},                 \
         {.name = "force",                                                                          \
          .type = API_BOOLEAN,                                                                      \
          .optional = true,                                                                         \

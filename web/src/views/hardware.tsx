@@ -43,16 +43,8 @@ function withPending(config: Config, pending: Pending[]): Item[] {
     return [...items, ...itemsOf(next).filter((item) => !items.some(({ key }) => key === item.key)).map((item) => ({ ...item, text: "", next: item.text }))];
 }
 
-/** What takes a change that waits back: the value that the running guest has, for each key of the row. */
-function takenBack(item: Item, pending: Pending[]): Record<string, string> {
-    const keys = item.key === "cores" ? ["cores", "sockets", "cpu"] : [item.key];
-    const back: Record<string, string> = {};
-    const gone: string[] = [];
-    for (const one of pending.filter(({ key, pending: next, delete: leaves }) => keys.includes(key) && (next !== undefined || leaves !== undefined)))
-        if (one.value === undefined) gone.push(one.key);
-        else back[one.key] = String(one.value);
-    return gone.length > 0 ? { ...back, delete: gone.join(",") } : back;
-}
+/** The keys of a row: those whose change waits are taken back. */
+const keysOf = (item: Item): string => (item.key === "cores" ? "cores,sockets,cpu" : item.key);
 
 function processors(config: Config): string {
     const sockets = Number(config.sockets ?? 1);
@@ -245,7 +237,7 @@ export function Hardware(props: { guest: Resource }) {
         setOpen(undefined);
         again();
     };
-    const takeBack = (item: Item) => void run(`Take back the change of ${item.key}`, () => api.put(CONFIG, { ...names(props.guest), ...takenBack(item, pending.data ?? []) })).then(again);
+    const takeBack = (item: Item) => void run(`Take back the change of ${item.key}`, () => api.put(CONFIG, { ...names(props.guest), revert: keysOf(item) })).then(again);
     const rows = config.data === undefined ? [] : withPending(config.data, pending.data ?? []);
     const disk = lacks("VM.Config.Disk", at);
     const network = lacks("VM.Config.Network", at);
