@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { createInterface } from "node:readline";
 import { Person, browser, readQr, totp } from "./person.mjs";
 
-const { ADDRESS, PASSWORD, NODE, FOLDER } = process.env;
+const { ADDRESS, PASSWORD, NODE, FOLDER, SITE } = process.env;
 
 async function servedSafely() {
     const answer = await fetch(`${ADDRESS}/`);
@@ -227,6 +227,23 @@ async function backsUp(root) {
     await root.told("Remove the backup: done");
 }
 
+/** The node fetches what stands at an address: a wrong checksum is told, the right one makes a volume. */
+async function fetches(root, sum) {
+    const dialog = root.dialog("Fetch a file");
+    for (const [checksum, outcome] of [["0".repeat(64), /Fetch fetched.iso: .*mismatch/], [sum, "Fetch fetched.iso: done"]]) {
+        await root.button("Fetch from an address").click();
+        await dialog.getByLabel("Address").fill(`${SITE}/images/tools.iso?version=1`);
+        assert.equal(await dialog.getByLabel("Its name here").inputValue(), "tools.iso"); // as the address has it
+        await dialog.getByLabel("Its name here").fill("fetched.iso");
+        await dialog.getByLabel("Checksum").fill(checksum);
+        await dialog.getByRole("button", { name: "Fetch" }).click();
+        await root.told(outcome);
+    }
+    await root.row("Volumes", "local:iso/fetched.iso").getByRole("button", { name: "Remove" }).click();
+    await root.dialog("Remove this volume?").getByRole("button", { name: "Remove" }).click();
+    await root.row("Volumes", "local:iso/fetched.iso").waitFor({ state: "detached" });
+}
+
 /** A file of some size over a slow line: how far it is can be seen. What is no file that the node takes is refused where it was sent. */
 async function uploads(root) {
     await root.page.getByRole("list", { name: "Datastores" }).getByRole("link").click();
@@ -255,9 +272,7 @@ async function uploads(root) {
     await send({ ...iso, name: "disk.raw", buffer: Buffer.alloc(1 << 20, 1) }, "");
     await root.sees(root.row("Volumes", "local:import/disk.raw"));
     await root.picture("datastore");
-    await root.row("Volumes", "local:iso/tools.iso").getByRole("button", { name: "Remove" }).click();
-    await root.dialog("Remove this volume?").getByRole("button", { name: "Remove" }).click();
-    await root.row("Volumes", "local:iso/tools.iso").waitFor({ state: "detached" });
+    await fetches(root, sum);
     await root.row("Volumes", "vm-101-disk").first().getByRole("button", { name: "Remove" }).click();
     await root.dialog("Remove this volume?").getByRole("button", { name: "Remove" }).click();
     await root.sees(root.page.getByRole("alert").filter({ hasText: /in use|uses|used/ })); // a VM's disk
@@ -306,6 +321,29 @@ async function createsByKeys(root) {
     await root.sees(root.row("Hardware", "none,media=cdrom"));
 }
 
+/** From an installation image: it lies in a drive beside an empty disk, and is not taken away meanwhile. */
+async function createsFromMedium(root) {
+    const dialog = root.dialog("Create VM");
+    await root.button("Create VM").click();
+    await dialog.getByLabel("Name").fill("installed");
+    await root.sees(dialog.getByLabel("ID").and(root.page.locator(":valid")));
+    await dialog.getByLabel("From").selectOption({ label: "Installation image local:iso/tools.iso" });
+    await dialog.getByLabel("Disk in GiB").fill("2");
+    await dialog.getByLabel("Start it at once").uncheck();
+    await dialog.getByRole("button", { name: "Create" }).click();
+    await root.told("Create installed: done");
+    await root.sees(root.page.getByRole("heading", { name: "installed" }));
+    await root.tab("Hardware");
+    await root.sees(root.row("Hardware", "local:iso/tools.iso").filter({ hasText: "media=cdrom" }));
+    await root.sees(root.row("Hardware", "size=2G"));
+    await root.page.getByRole("list", { name: "Datastores" }).getByRole("link").click();
+    const medium = root.row("Volumes", "local:iso/tools.iso");
+    await medium.getByRole("button", { name: "Remove" }).click();
+    await root.dialog("Remove this volume?").getByRole("button", { name: "Remove" }).click();
+    await root.sees(root.page.getByRole("alert").filter({ hasText: /in use/ }));
+    await root.page.keyboard.press("Escape");
+}
+
 /** Several at once: one task, which its log tells each of; and one that takes long is cancelled. */
 async function actsOnSeveral(root) {
     await root.page.getByRole("link", { name: "Overview" }).click();
@@ -316,6 +354,23 @@ async function actsOnSeveral(root) {
     await root.accessible("the overview");
     await root.page.getByRole("group", { name: "With those chosen" }).getByRole("button", { name: "Start" }).click();
     await root.told("Start 2 VMs: done");
+    const chosen = root.page.getByRole("group", { name: "With those chosen" });
+    for (const what of ["Pause", "Back up"]) {
+        await root.page.getByLabel("Choose web1").check();
+        await root.page.getByLabel("Choose imported").check();
+        await chosen.getByRole("button", { name: what }).click();
+        await root.told(`${what} 2 VMs: done`);
+        for (const name of ["web1", "imported"]) await root.sees(root.row("Guests", name).filter({ hasText: "paused" })); // a backup leaves it so
+    }
+    for (const name of ["web1", "imported"]) {
+        await root.row("Guests", name).getByRole("link").click();
+        await root.button("Resume").click();
+        await root.told(`Resume ${name}: done`);
+        await root.tab("Backups");
+        await root.sees(root.row("Backups", "backup/"));
+        await root.page.getByRole("link", { name: "Overview" }).click();
+        await root.sees(root.row("Guests", name).filter({ hasText: "running" }));
+    }
     await root.page.getByLabel("Choose web1").check();
     await root.page.getByRole("group", { name: "With those chosen" }).getByRole("button", { name: "Shut down" }).click();
     await root.page.getByRole("link", { name: "Tasks", exact: true }).first().click();
@@ -329,8 +384,8 @@ async function actsOnSeveral(root) {
     await root.page.getByRole("link", { name: "Overview" }).click();
     await root.page.getByLabel("Choose all of Guests").check();
     await root.page.getByRole("group", { name: "With those chosen" }).getByRole("button", { name: "Stop" }).click();
-    await root.dialog("Stop 2 VMs?").getByRole("button", { name: "Stop" }).click();
-    await root.told("Stop 2 VMs: done");
+    await root.dialog("Stop 3 VMs?").getByRole("button", { name: "Stop" }).click();
+    await root.told("Stop 3 VMs: done");
 }
 
 /** On a tablet and on a phone nothing sticks out, and the lists are folded away where there is no room. */
@@ -464,7 +519,7 @@ const root = await Person.at(chrome, ADDRESS);
 let at = "start";
 try {
     await servedSafely();
-    for (const step of [logsIn, creates, typesInConsole, copiesAndPastes, outlivesTheDaemon, looksAtIt, searches, changesHardware, stopsAndSnapshots, backsUp, uploads, createsByKeys, actsOnSeveral, readsTasks, letsAnnaIn, isNarrow]) {
+    for (const step of [logsIn, creates, typesInConsole, copiesAndPastes, outlivesTheDaemon, looksAtIt, searches, changesHardware, stopsAndSnapshots, backsUp, uploads, createsByKeys, createsFromMedium, actsOnSeveral, readsTasks, letsAnnaIn, isNarrow]) {
         at = step.name;
         const begun = Date.now();
         await step(root);

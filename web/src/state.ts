@@ -27,8 +27,12 @@ export const resourcesError = signal<string | undefined>(undefined);
 /** Why the log-in page is there, where it is not at the person's own wish. */
 export const farewell = signal<string | undefined>(undefined);
 
+/** By number; the status of a paused one is "paused" here. */
 export const guests = computed(() =>
-    resources.value.filter((r) => r.type === "qemu").sort((a, b) => (a.vmid ?? 0) - (b.vmid ?? 0)),
+    resources.value
+        .filter((r) => r.type === "qemu")
+        .map((r) => (r.qmpstatus === undefined ? r : { ...r, status: r.qmpstatus }))
+        .sort((a, b) => (a.vmid ?? 0) - (b.vmid ?? 0)),
 );
 /** What names a guest in the interface's paths. */
 export const names = (guest: Resource): { node: string; vmid: number } => ({ node: guest.node ?? "", vmid: guest.vmid ?? 0 });

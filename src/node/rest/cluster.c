@@ -35,7 +35,9 @@ static json_t *make_row(struct node *node, const struct store_entry *guest, cons
     json_object_set(row, "maxcpu", json_object_get(row, "cpus"));
     json_object_del(row, "cpus");
     json_object_del(row, "pid");
-    json_object_del(row, "qmpstatus");
+    const char *state = json_string_value(json_object_get(row, "qmpstatus"));
+    if (!state || strcmp(state, "paused") != 0) // which `status` does not tell
+        json_object_del(row, "qmpstatus");
     if (!json_object_get(row, "template"))
         json_object_set_new(row, "template", json_integer(0));
     if (pool)

@@ -7,6 +7,8 @@ export interface Resource {
     type: string;
     node?: string;
     status: string;
+    /** "paused", of what runs and stands still; else not given. */
+    qmpstatus?: string;
     vmid?: number;
     name?: string;
     template?: number;

@@ -13,7 +13,7 @@ export function ConsoleView(props: { guest: Resource }) {
     const [state, setState] = useState<"opening" | "open" | { ended: string }>("opening");
     const [turn, setTurn] = useState(0);
     const tries = useRef(0);
-    const running = props.guest.status === "running";
+    const running = props.guest.status !== "stopped";
 
     // A connection that broke, as when the node's daemon is started anew, is made again: soon at first, then less often.
     useEffect(() => {

@@ -56,7 +56,14 @@ function Power(props: { guest: Resource; ask: (what: Asked) => void }) {
     const lacking = lacks("VM.PowerMgmt", `/vms/${guest.vmid}`);
     const able = { disabled: lacking !== undefined, title: lacking };
     const act = (verb: "start" | "shutdown" | "reboot" | "suspend" | "resume", text: string) => () => void run(`${text} ${name}`, () => api.post(`/nodes/{node}/qemu/{vmid}/status/${verb}`, names(guest)));
-    if (guest.status === "paused") return <Button kind="main" {...able} onClick={act("resume", "Resume")}>Resume</Button>;
+    const stop = <Button kind="danger" disabled={able.disabled} onClick={() => props.ask("stop")} title={lacking ?? "As pulling the plug: the guest is not asked"}>Stop</Button>;
+    if (guest.status === "paused")
+        return (
+            <>
+                <Button kind="main" {...able} onClick={act("resume", "Resume")}>Resume</Button>
+                {stop}
+            </>
+        );
     if (guest.status !== "running") return <Button kind="main" {...able} onClick={act("start", "Start")}>Start</Button>;
     return (
         <>
@@ -64,7 +71,7 @@ function Power(props: { guest: Resource; ask: (what: Asked) => void }) {
             <Button {...able} onClick={act("reboot", "Restart")}>Restart</Button>
             <Button {...able} onClick={act("suspend", "Pause")}>Pause</Button>
             <Button kind="danger" disabled={able.disabled} onClick={() => props.ask("reset")} title={lacking ?? "As the reset button of a PC: the guest is not asked"}>Reset</Button>
-            <Button kind="danger" disabled={able.disabled} onClick={() => props.ask("stop")} title={lacking ?? "As pulling the plug: the guest is not asked"}>Stop</Button>
+            {stop}
         </>
     );
 }

@@ -46,6 +46,7 @@ export function Overview() {
             <section class="cards" aria-label="Totals">
                 <div class="card counts">
                     <Count text="running" count={machines.filter((guest) => guest.status === "running").length} />
+                    <Count text="paused" count={machines.filter((guest) => guest.status === "paused").length} />
                     <Count text="stopped" count={machines.filter((guest) => guest.status === "stopped").length} />
                     <Count text="templates" count={guests.value.length - machines.length} />
                 </div>

@@ -31,7 +31,7 @@ export function Summary(props: { guest: Resource }) {
     const config = useLoad("/nodes/{node}/qemu/{vmid}/config", names(guest));
     const [timeframe, chooseTimeframe] = useTimeframe();
     const averages = useLoad("/nodes/{node}/qemu/{vmid}/rrddata", { ...names(guest), timeframe, cf: "AVERAGE" }, 60000);
-    const running = guest.status === "running";
+    const running = guest.status !== "stopped";
     const samples = history(guest.id, averages.data ?? []);
     const addresses = useAddresses(guest);
     if (config.error !== undefined) return <Failure error={config.error} retry={config.again} />;
