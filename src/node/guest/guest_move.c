@@ -25,8 +25,9 @@ static json_t *changed_copy(struct guests *guests, int64_t vmid, int64_t *revisi
 
 static void set_volume(json_t *config, const char *key, const char *volid)
 {
-    json_t *disk = property_parse(json_string_value(json_object_get(config, key)), "file", NULL);
-    if (!disk)
+    const char *text = json_string_value(json_object_get(config, key));
+    json_t *disk = text ? property_parse(text, "file", NULL) : NULL;
+    if (!disk) // it never ran, or the disk came since
         return;
     json_object_set_new(disk, "file", json_string(volid));
     char *printed = property_print(disk, "file");
