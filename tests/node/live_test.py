@@ -164,6 +164,51 @@ def test_killed(api, node, vm):
         assert sector(shell, "vda") == "round5"
 
 
+def test_options(api, node):
+    """Options that have an effect, by running: at the start, and changed while it runs; those that have none are told."""
+    qemu = api.nodes(node.name).qemu
+    finish(api, node, qemu.create(vmid=210, memory=128, balloon=96, cores=2, sockets=2, vcpus=2, kvm=0, reboot=0, protection=1, hotplug="network", cpu="kvm64",
+                                  virtio0="local:0.0625,iops=50", net0="virtio,bridge=vmbr0,tag=7", args=busybox_args()))
+    vm = qemu(210)
+    finish(api, node, vm.move_disk.post(disk="virtio0", storage="local", delete=1))  # it never ran yet
+    log = finish(api, node, vm.status.start.post())
+    told = re.search("without effect here: (.*)", log).group(1).split(", ")
+    assert set(told) == {"cpu", "net0 tag"} and "by engine" in log, log
+    volume = vm.config.get()["virtio0"].partition(",")[0]
+    refused(lambda: vm.config.put(virtio0=f"{volume},iops=many"), "400", "iops")
+    refused(lambda: vm.config.put(delete="virtio0"), "500", "hot plug of disks is off")
+    with Shell(node, 210) as shell:
+        assert shell.run("nproc") == "2"
+        shell.run("modprobe virtio_balloon")
+        for balloon, kept in (96, 96), (64, 64), (0, 128):
+            vm.config.put(balloon=balloon)
+            wait_for(lambda kept=kept: control(node, 210, "statistics")["balloon"]["actual"] == kept << 20)
+        seconds = timed_reads(shell)
+        assert seconds >= 2, seconds  # 150 requests, 50 a second
+        vm.config.put(virtio0=volume)
+        assert timed_reads(shell) < seconds / 2
+        vm.config.put(virtio1="local:0.0625")
+        assert [row["key"] for row in vm.pending.get() if "pending" in row] == ["virtio1"], "disks are not plugged in"
+        shell.socket.sendall(b"reboot -f\n")
+        wait_for(lambda: vm.status.current.get()["status"] == "stopped")
+    refused(lambda: vm.config.put(delete="virtio1"), "500", "protection mode enabled")
+    fails(api, node, vm.delete(), "protection mode enabled")
+    vm.config.put(protection=0)
+    finish(api, node, vm.delete())
+
+
+def wait_for(true):
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        select.select([], [], [], 0.05)
+
+
+def timed_reads(shell):
+    return float(shell.run("read a _ </proc/uptime; dd if=/dev/vda of=/dev/null bs=4k count=150 iflag=direct 2>/dev/null; read b _ </proc/uptime; "
+                           "echo $a $b | awk '{ print $2 - $1 }'"))
+
+
 # It fills the file system on a disk and says on another how far it is: after each file, which is on the disk by then.
 WRITER = ("{ (i=0; while :; do i=$((i + 1)); seq $i $((i + 900)) | dd of=/mnt/f$i bs=64k conv=fsync 2>/dev/null; rm -f /mnt/f$((i - 40)); "
           "printf '%-511s\\n' $i | dd of=/dev/vdc bs=512 count=1 conv=notrunc,fsync 2>/dev/null; done) & }")
@@ -266,6 +311,7 @@ def main():
         test_snapshots(api, node, vm)
         test_killed(api, node, vm)
         test_clone(api, node, vm)
+        test_options(api, node)
         for vmid in 100, 200:
             finish(api, node, qemu(vmid).status.stop.post())
             finish(api, node, qemu(vmid).delete())

@@ -414,6 +414,11 @@ static int check_replaced(struct restore *r, struct err *err)
     if (guest_is_running(r->guests, r->vmid))
         result =
             err_set(err, ERR_BUSY, "unable to restore VM %lld - VM is running", (long long)r->vmid);
+    json_t *record = guest_get(r->guests, r->vmid);
+    if (!result && guest_number(json_object_get(record, "config"), "protection", 0))
+        result = err_set(err, ERR_BUSY, "unable to restore VM %lld - protection mode enabled",
+                         (long long)r->vmid);
+    json_decref(record);
     json_array_foreach(
         old, index,
         row) if (!result && volume_is_base(r->guests->options.storage, text_of(row, "volid")) &&

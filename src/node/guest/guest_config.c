@@ -186,6 +186,13 @@ static int set_disk(struct edit *edit, const char *key, const char *text, struct
     json_t *disk = property_parse(text, DISK_FIRST, err);
     if (!disk)
         return err_wrap(err, "%s", key);
+    json_t *limits = json_object();
+    int wrong = guest_disk_limits(disk, limits, err);
+    json_decref(limits);
+    if (wrong) {
+        json_decref(disk);
+        return err_wrap(err, "%s", key);
+    }
     const char *file = json_string_value(json_object_get(disk, DISK_FIRST));
     char *given = strdup(file ? file : "");
     const char *from = json_string_value(json_object_get(disk, "import-from"));
@@ -368,7 +375,11 @@ static int remove_keys(struct edit *edit, const json_t *keys, bool force, struct
     json_array_foreach(keys, index, key)
     {
         const char *name = json_string_value(key);
-        if (guest_is_disk_key(name) || guest_is_unused_key(name))
+        bool disk = guest_is_disk_key(name) || guest_is_unused_key(name);
+        if (disk && guest_number(edit->config, "protection", 0))
+            return err_set(err, ERR_BUSY, "can't remove drive '%s' - protection mode enabled",
+                           name);
+        if (disk)
             drop_disk(edit, name, force);
         else if (!strcmp(name, "template") || !strcmp(name, "digest"))
             return err_set(err, ERR_USAGE, "'%s' cannot be removed", name);

@@ -68,6 +68,13 @@ bool guest_wait_end(struct guests *guests, struct task *task, int64_t vmid, doub
 // guest_config.c: "b;A,c" becomes "a;b;c", in lower case, once each.
 #define GUEST_TAGS_BYTES 4096
 void guest_join_tags(const char *text, char joined[GUEST_TAGS_BYTES]);
+// ---- guest_machine.c: a disk's limits ("mbps=10,iops=100"), as members of a machine's disk.
+int guest_disk_limits(const json_t *properties, json_t *limits, struct err *err);
+// Says which options of the configuration have no effect, of those that somebody may rely on.
+void guest_tell_unheeded(struct task *task, const json_t *config);
+// guest_run.c: what the guest is asked to keep of the memory that its machine has.
+int guest_set_balloon(struct guests *guests, int64_t vmid, const json_t *config, int64_t memory_mib,
+                      struct err *err);
 // ---- guest_net.c
 void guests_network_open(struct guests *guests);
 // A card of a machine that is about to start, {"id", "mac", "bridge"}: its kind becomes "tap", with the descriptor (*tap too, to be closed when the machine has

@@ -21,6 +21,36 @@ static const char *text_of(const json_t *config, const char *key)
 
 // ---- Disks.
 
+static int read_limit(const char *text, double unit, double max, json_int_t *limit, struct err *err)
+{
+    char *end;
+    double value = strtod(text, &end);
+    if (end == text || *end || !(value >= 0 && value * unit <= max))
+        return err_set(err, ERR_USAGE, "'%.40s' is no limit of a disk", text);
+    *limit = (json_int_t)(value * unit);
+    return 0;
+}
+
+int guest_disk_limits(const json_t *properties, json_t *limits, struct err *err)
+{
+    static const struct {
+        const char *key, *member;
+        double unit, max;
+    } known[] = {{"bps", "bandwidth", 1, 1e15},    {"bps_max", "bandwidth_burst", 1, 1e15},
+                 {"mbps", "bandwidth", MIB, 1e15}, {"mbps_max", "bandwidth_burst", MIB, 1e15},
+                 {"iops", "iops", 1, 1e9},         {"iops_max", "iops_burst", 1, 1e9}};
+    for (size_t i = 0; i < ARRAY_LENGTH(known); i++) {
+        const char *text = text_of(properties, known[i].key);
+        json_int_t limit = 0;
+        if (!text)
+            continue;
+        if (read_limit(text, known[i].unit, known[i].max, &limit, err))
+            return err_wrap(err, "%s", known[i].key);
+        json_object_set_new(limits, known[i].member, json_integer(limit));
+    }
+    return 0;
+}
+
 static int add_disk(struct guests *guests, const char *key, const char *text, json_t *disks,
                     struct err *err)
 {
@@ -39,6 +69,7 @@ static int add_disk(struct guests *guests, const char *key, const char *text, js
         json_object_set_new(disk, "serial", json_string(serial));
     if (cdrom || (read_only && !strcmp(read_only, "1")))
         json_object_set_new(disk, "readonly", json_true());
+    guest_disk_limits(properties, disk, NULL); // checked when they were set
     json_array_append_new(disks, disk);
     json_decref(properties);
     return 0;
@@ -121,6 +152,72 @@ static json_t *make_nets(const json_t *config)
     return nets;
 }
 
+// ---- What is kept and has no effect, though somebody may rely on it.
+
+#define UNHEEDED_BYTES 512
+
+static void add_word(char words[UNHEEDED_BYTES], const char *key, const char *part)
+{
+    size_t used = strlen(words);
+    snprintf(words + used, UNHEEDED_BYTES - used, "%s%s%s%s", used ? ", " : "", key,
+             part ? " " : "", part ? part : "");
+}
+
+static bool is_throttle_of_one(const char *name)
+{
+    return (!strncmp(name, "bps", 3) || !strncmp(name, "mbps", 4) || !strncmp(name, "iops", 4)) &&
+           (strstr(name, "_rd") || strstr(name, "_wr"));
+}
+
+static void add_parts(char words[UNHEEDED_BYTES], const char *key, const char *text, bool net)
+{
+    static const char *const of_net[] = {"tag", "trunks", "rate", "mtu", "firewall"};
+    const char *name;
+    json_t *value, *properties = property_parse(text, net ? "model" : "file", NULL);
+    json_object_foreach(properties, name, value)
+    {
+        bool unheeded = !net && is_throttle_of_one(name);
+        for (size_t i = 0; net && i < ARRAY_LENGTH(of_net); i++)
+            unheeded |= !strcmp(name, of_net[i]);
+        if (unheeded && strcmp(json_string_value(value), "0") != 0)
+            add_word(words, key, name);
+    }
+    json_decref(properties);
+}
+
+static bool is_unheeded(const char *key, const char *text)
+{
+    static const char *const with_number[] = {"hostpci", "usb", "numa"};
+    static const char *const keys[] = {"affinity", "efidisk0",  "tpmstate0", "watchdog",
+                                       "freeze",   "localtime", "startdate", "hookscript"};
+    for (size_t i = 0; i < ARRAY_LENGTH(with_number); i++)
+        if (!strncmp(key, with_number[i], strlen(with_number[i])))
+            return true;
+    for (size_t i = 0; i < ARRAY_LENGTH(keys); i++)
+        if (!strcmp(key, keys[i]))
+            return true;
+    return (!strcmp(key, "cpu") && text && strcmp(text, "host") != 0) ||
+           (!strcmp(key, "bios") && text && !strcmp(text, "ovmf"));
+}
+
+void guest_tell_unheeded(struct task *task, const json_t *config)
+{
+    char words[UNHEEDED_BYTES] = "";
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)config, key, value)
+    {
+        const char *text = json_string_value(value);
+        bool net = !strncmp(key, "net", 3);
+        if (text && (net || guest_is_disk_key(key)))
+            add_parts(words, key, text, net);
+        else if (is_unheeded(key, text) && (text || json_integer_value(value)))
+            add_word(words, key, NULL);
+    }
+    if (*words)
+        task_log(task, "without effect here: %s", words);
+}
+
 // ---- What starts. `args` are words for QEMU; of them -kernel, -initrd and -append mean the same here, the others are passed over.
 
 // The next word, quotes taken off, to be freed; NULL at the end.
@@ -188,7 +285,10 @@ json_t *guest_machine(struct guests *guests, int64_t vmid, const json_t *config,
     char fallback[32];
     snprintf(fallback, sizeof(fallback), "VM%lld", (long long)vmid);
     const char *name = text_of(config, "name");
-    int64_t cpus = guest_number(config, "cores", 1) * guest_number(config, "sockets", 1);
+    int64_t all = guest_number(config, "cores", 1) * guest_number(config, "sockets", 1);
+    int64_t plugged = guest_number(config, "vcpus", all);
+    int64_t cpus = plugged < all ? plugged : all;
+    bool software = !guest_number(config, "kvm", 1) && !strcmp(guests->accel, "auto");
     int64_t memory = guest_number(config, "memory", 512);
     if (cpus > CPUS_MAX) {
         err_set(err, ERR_UNSUPPORTED, "a machine has at most %d CPUs, not %lld", CPUS_MAX,
@@ -198,12 +298,15 @@ json_t *guest_machine(struct guests *guests, int64_t vmid, const json_t *config,
     json_t *disks = make_disks(guests, config, err);
     if (!disks)
         return NULL;
-    json_t *machine = json_pack(
-        "{s:s, s:I, s:I, s:s, s:o, s:o, s:o}", "name", name ? name : fallback, "cpus",
-        (json_int_t)cpus, "memory", (json_int_t)memory * (json_int_t)MIB, "accel", guests->accel,
-        "disks", disks, "nets", make_nets(config), "boot", make_boot(text_of(config, "args")));
+    json_t *machine =
+        json_pack("{s:s, s:I, s:I, s:s, s:o, s:o, s:o}", "name", name ? name : fallback, "cpus",
+                  (json_int_t)cpus, "memory", (json_int_t)memory * (json_int_t)MIB, "accel",
+                  software ? "engine" : guests->accel, "disks", disks, "nets", make_nets(config),
+                  "boot", make_boot(text_of(config, "args")));
     set_socket(machine, "console", run_folder);
     set_socket(machine, "control", run_folder);
+    if (!guest_number(config, "reboot", 1))
+        json_object_set_new(machine, "on_reboot", json_string("exit"));
     if (guest_wants_agent(config))
         set_socket(machine, "agent", run_folder);
     return machine;

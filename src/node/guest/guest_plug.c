@@ -309,6 +309,21 @@ static bool has_device(const char *key, const char *text)
     return is_net(key) || guest_disk_volume(text, volid, &cdrom);
 }
 
+// "network,disk", as it is by default; "1": the same, "0": nothing.
+static bool may_plug(const json_t *config, const char *key)
+{
+    const char *text = json_string_value(json_object_get(config, "hotplug"));
+    const char *wanted = is_net(key) ? "network" : "disk";
+    if (!text || !strcmp(text, "1"))
+        return true;
+    for (size_t n; *text; text += n + (text[n] != 0)) {
+        n = strcspn(text, ",;");
+        if (n == strlen(wanted) && !strncmp(text, wanted, n))
+            return true;
+    }
+    return false;
+}
+
 // Devices that go, or come back as something else. What is gone is taken off `running`.
 static int unplug_all(struct guests *guests, int64_t vmid, const struct guest_change *change,
                       json_t *running, struct err *err)
@@ -320,6 +335,10 @@ static int unplug_all(struct guests *guests, int64_t vmid, const struct guest_ch
     {
         if (!is_device(key) || !is_touched(change, running, key))
             continue;
+        if (!may_plug(running, key) && is_net(key))
+            continue; // it is pending
+        if (!may_plug(running, key) && has_device(key, json_string_value(value)))
+            return err_set(err, ERR_BUSY, "%s: hot plug of disks is off, stop the VM first", key);
         if (has_device(key, json_string_value(value)) && unplug(guests, vmid, key, err))
             return -1;
         json_object_del(running, key);
@@ -339,19 +358,38 @@ static void plug_all(struct guests *guests, struct task *task, int64_t vmid, con
         struct err failed = {0};
         if (!is_device(key) || json_object_get(running, key))
             continue;
-        if (!plug_key(guests, task, vmid, config, running, key, &failed))
+        int result = may_plug(config, key)
+                         ? plug_key(guests, task, vmid, config, running, key, &failed)
+                         : err_set(&failed, ERR_BUSY, "hot plug is off");
+        if (!result)
             json_object_set(running, key, value);
         else if (task)
             task_log(task, "%s comes with the next start: %s", key, failed.text);
     }
 }
 
-// A device that stays as it is otherwise: the cable of a card.
+// A device that stays as it is otherwise: the cable of a card, the limits of a disk.
+static int adjust_disk(struct guests *guests, int64_t vmid, const char *key, const char *text,
+                       struct err *err)
+{
+    if (!has_device(key, text))
+        return 0;
+    json_t *properties = property_parse(text, "file", NULL);
+    json_t *request = json_pack("{s:s, s:s}", "do", "disk-limits", "device", key);
+    int result = guest_disk_limits(properties, request, err);
+    json_t *ok = result ? NULL : guest_control(guests, vmid, request, ASK_SECONDS, err);
+    if (result)
+        json_decref(request);
+    json_decref(properties);
+    json_decref(ok);
+    return ok ? 0 : -1;
+}
+
 static int adjust(struct guests *guests, int64_t vmid, const char *key, const char *text,
                   struct err *err)
 {
     if (!is_net(key))
-        return 0;
+        return adjust_disk(guests, vmid, key, text, err);
     json_t *net = property_parse_net(text, NULL);
     json_t *ok = guest_control(guests, vmid,
                                json_pack("{s:s, s:s, s:b}", "do", "net-link", "device", key, "up",
@@ -437,19 +475,21 @@ void guest_reconcile(struct guests *guests, int64_t vmid)
 }
 
 // What holds at once is not pending.
-static void take_over(const json_t *config, json_t *running, bool limited)
+static void take_over(const json_t *config, json_t *running, bool limited, bool ballooned)
 {
     const char *key;
     void *next;
     json_t *value;
     json_object_foreach_safe(running, next, key, value)
     {
-        bool holds = !concerns_machine(key) || (limited && is_limit(key));
+        bool holds = !concerns_machine(key) || (limited && is_limit(key)) ||
+                     (ballooned && !strcmp(key, "balloon"));
         if (holds && !json_object_get(config, key))
             json_object_del(running, key);
     }
     json_object_foreach((json_t *)(uintptr_t)config, key,
-                        value) if (!concerns_machine(key) || (limited && is_limit(key)))
+                        value) if (!concerns_machine(key) || (limited && is_limit(key)) ||
+                                   (ballooned && !strcmp(key, "balloon")))
         json_object_set(running, key, value);
 }
 
@@ -478,6 +518,18 @@ static bool limit_running(struct guests *guests, struct task *task, int64_t vmid
     return false;
 }
 
+// The guest is asked to keep another part of the memory that the machine has.
+static bool balloon_running(struct guests *guests, struct task *task, int64_t vmid,
+                            const json_t *config, const json_t *running)
+{
+    struct err failed = {0};
+    if (guest_number(config, "balloon", 0) == guest_number(running, "balloon", 0) ||
+        !guest_set_balloon(guests, vmid, config, guest_number(running, "memory", 512), &failed))
+        return true;
+    task_log(task, "balloon: with the next start: %s", failed.text);
+    return false;
+}
+
 static int change_running(struct guests *guests, struct task *task, int64_t vmid,
                           const struct guest_change *change, json_t *running, struct err *err)
 {
@@ -492,7 +544,8 @@ static int change_running(struct guests *guests, struct task *task, int64_t vmid
     const json_t *config = json_object_get(record, "config");
     plug_all(guests, task, vmid, config, running); // also what was taken off in vain
     adjust_all(guests, task, vmid, config, running);
-    take_over(config, running, limit_running(guests, task, vmid, config, running));
+    bool ballooned = balloon_running(guests, task, vmid, config, running);
+    take_over(config, running, limit_running(guests, task, vmid, config, running), ballooned);
     json_decref(record);
     struct err late = {0};
     return guest_note_running(guests, vmid, running, result ? &late : err) || result ? -1 : 0;

@@ -30,6 +30,9 @@
 #define STOP_SECONDS  20
 #define LOCK_SECONDS  10
 
+#define BALLOON_MIB_MIN 16
+#define BALLOON_SECONDS 10
+
 static uint64_t now_s(void)
 {
     return os_clock_wall_ns() / 1000000000u;
@@ -384,6 +387,33 @@ static int write_machine_file(struct guests *guests, int64_t vmid, pid_t pid, st
     return os_file_write_whole(path, text, (size_t)length, 0600, err);
 }
 
+int guest_set_balloon(struct guests *guests, int64_t vmid, const json_t *config, int64_t memory_mib,
+                      struct err *err)
+{
+    int64_t keep = guest_number(config, "balloon", 0);
+    if (keep <= 0 || keep > memory_mib)
+        keep = memory_mib;
+    if (keep < BALLOON_MIB_MIN)
+        keep = BALLOON_MIB_MIN;
+    json_t *ok = guest_control(
+        guests, vmid,
+        json_pack("{s:s, s:I}", "do", "balloon", "memory", (json_int_t)keep * (json_int_t)MIB),
+        BALLOON_SECONDS, err);
+    json_decref(ok);
+    return ok ? 0 : -1;
+}
+
+// What the machine is told once it is there.
+static void begin_running(struct guests *guests, struct task *task, int64_t vmid,
+                          const json_t *config)
+{
+    struct err failed = {0};
+    guest_tell_unheeded(task, config);
+    if (guest_number(config, "balloon", 0) > 0 &&
+        guest_set_balloon(guests, vmid, config, guest_number(config, "memory", 512), &failed))
+        task_log(task, "balloon: %s", failed.text);
+}
+
 static int start_locked(struct guests *guests, struct task *task, int64_t vmid, struct err *err)
 {
     char folder[4096];
@@ -415,9 +445,10 @@ static int start_locked(struct guests *guests, struct task *task, int64_t vmid, 
     if (!result)
         guest_note_running(guests, vmid, config,
                            NULL); // without it changes wait for the next start
-    json_decref(record);
-    if (result)
+    if (result) {
+        json_decref(record);
         return -1;
+    }
     write_machine_file(guests, vmid, pid, NULL); // without it the control socket tells
     json_t *hello = control(guests, vmid, json_pack("{s:s}", "do", "status"), START_SECONDS, err);
     if (!hello || !adopt(guests, vmid, pid, now_s(), false)) {
@@ -425,11 +456,14 @@ static int start_locked(struct guests *guests, struct task *task, int64_t vmid, 
         helper_kill(guests->options.helper, pid, NULL);
         empty_folder(guests, vmid);
         json_decref(hello);
+        json_decref(record);
         return err_set(err, ERR_HOST, "start failed: the machine did not come up; see the log");
     }
     task_log(task, "machine runs as process %d, by %s; its scope: %s", (int)pid,
              json_string_value(json_object_get(hello, "accel")), context.spawned.scope);
+    begin_running(guests, task, vmid, config);
     json_decref(hello);
+    json_decref(record);
     return 0;
 }
 
