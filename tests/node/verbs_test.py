@@ -176,6 +176,8 @@ def test_running(person):
     terminal.ends()
     person.run("pause web1")
     assert person.json("show web1")["status"]["qmpstatus"] == "paused"
+    assert [row["vmid"] for row in person.json("ls status=paused")] == [101] and [row["vmid"] for row in person.json("ls status=running")] == [102]
+    assert "paused" in person.run("show web1").partition("\n")[0]
     person.run("resume web1")
     assert person.json("show web1")["status"]["qmpstatus"] == "running"
     before = person.json("show web1")["config"]

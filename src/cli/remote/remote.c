@@ -309,7 +309,9 @@ static void fill_guest(struct remote_guest *guest, const json_t *from)
     guest->is_template = json_integer_value(json_object_get(from, "template")) == 1;
     snprintf(guest->node, sizeof(guest->node), "%s", text_of(from, "node"));
     snprintf(guest->name, sizeof(guest->name), "%s", text_of(from, "name"));
-    snprintf(guest->status, sizeof(guest->status), "%s", text_of(from, "status"));
+    const char *paused = text_of(from, "qmpstatus"); // told of what runs and stands still
+    snprintf(guest->status, sizeof(guest->status), "%s",
+             *paused ? paused : text_of(from, "status"));
     snprintf(guest->path, sizeof(guest->path), "/nodes/%s/qemu/%d", guest->node, guest->vmid);
 }
 
