@@ -34,6 +34,7 @@ struct block_bitmap {
     uint64_t bits;
     _Atomic uint64_t *words; // owned; bits beyond the last are zero
     bool recording;
+    bool taken; // by a backup that is under way: what it held may come back
     bool persistent;
     bool
         inconsistent; // it was not saved: everything may have changed, it can only be removed; it has no bits

@@ -217,9 +217,13 @@ struct block_disk *block_disk_on(struct block_node *node, const struct block_opt
 struct block_node *block_disk_node(struct block_disk *disk);
 // Where the disk's topmost node hangs: for those who change a live stack (stack.h).
 struct block_node **block_disk_link(struct block_disk *disk);
-// One job at a time has the stack: false when another has it. Nobody resizes the disk meanwhile.
+// One job has the stack for itself: false when others are at work. Nobody resizes the disk meanwhile.
 bool block_disk_claim(struct block_disk *disk);
 void block_disk_unclaim(struct block_disk *disk);
+// Or several that only put filters above the active layer; one of them at most follows that layer, and may take its place. False: another has
+// the stack for itself, or follows already.
+bool block_disk_share(struct block_disk *disk, bool follows);
+void block_disk_unshare(struct block_disk *disk, bool follows);
 // An image as a node, alone. The descriptor is the node's, or closed.
 struct block_node *block_image_open(const struct block_image *image, bool read_only, bool repair,
                                     uint64_t memory_bytes, struct err *err);

@@ -18,6 +18,7 @@
 #include "machine/block/filter.h"
 #include "machine/block/nbd_node.h"
 #include "machine/block/pool.h"
+#include "machine/block/stack.h"
 #include "machine/block/throttle.h"
 #include "os/clock.h"
 #include "os/file.h"
@@ -51,6 +52,9 @@ struct block_disk {
     struct throttle throttle;
     struct block_stats stats;
     bool claimed;                   // a job has the stack
+    unsigned sharers;               // or so many jobs
+    bool followed;                  // by one of them
+    pthread_rwlock_t stack;         // those against each other; taken when the disk is paused
     struct block_queue *ring_queue; // borrowed: the one whose ring our requests may take; set once
 };
 
@@ -507,10 +511,50 @@ struct block_node **block_disk_link(struct block_disk *disk)
 bool block_disk_claim(struct block_disk *disk)
 {
     pthread_mutex_lock(&disk->lock);
-    bool mine = !disk->claimed;
-    disk->claimed = true;
+    bool mine = !disk->claimed && !disk->sharers;
+    disk->claimed |= mine;
     pthread_mutex_unlock(&disk->lock);
     return mine;
+}
+
+bool block_disk_share(struct block_disk *disk, bool follows)
+{
+    pthread_mutex_lock(&disk->lock);
+    bool mine = !disk->claimed && !(follows && disk->followed);
+    disk->sharers += mine;
+    disk->followed |= mine && follows;
+    pthread_mutex_unlock(&disk->lock);
+    return mine;
+}
+
+void block_disk_unshare(struct block_disk *disk, bool follows)
+{
+    pthread_mutex_lock(&disk->lock);
+    disk->sharers--;
+    disk->followed &= !follows;
+    pthread_mutex_unlock(&disk->lock);
+}
+
+void block_stack_begin_change(struct block_disk *disk)
+{
+    block_disk_pause(disk);
+    pthread_rwlock_wrlock(&disk->stack);
+}
+
+void block_stack_end_change(struct block_disk *disk)
+{
+    pthread_rwlock_unlock(&disk->stack);
+    block_disk_resume(disk);
+}
+
+void block_stack_hold(struct block_disk *disk)
+{
+    pthread_rwlock_rdlock(&disk->stack);
+}
+
+void block_stack_let_go(struct block_disk *disk)
+{
+    pthread_rwlock_unlock(&disk->stack);
 }
 
 void block_disk_unclaim(struct block_disk *disk)
@@ -615,6 +659,11 @@ struct block_disk *block_disk_on(struct block_node *node, const struct block_opt
     pthread_mutex_init(&disk->lock, NULL);
     pthread_cond_init(&disk->quiet, NULL);
     pthread_cond_init(&disk->resumed, NULL);
+    pthread_rwlockattr_t fair; // jobs that read one after the other do not keep out who changes
+    pthread_rwlockattr_init(&fair);
+    pthread_rwlockattr_setkind_np(&fair, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+    pthread_rwlock_init(&disk->stack, &fair);
+    pthread_rwlockattr_destroy(&fair);
     return disk;
 }
 
@@ -629,6 +678,7 @@ int block_disk_close(struct block_disk *disk)
     int rc = block_node_close(disk->node);
     if (disk->own_pool)
         block_pool_destroy(disk->pool);
+    pthread_rwlock_destroy(&disk->stack);
     pthread_cond_destroy(&disk->quiet);
     pthread_cond_destroy(&disk->resumed);
     pthread_mutex_destroy(&disk->lock);

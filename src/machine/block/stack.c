@@ -175,6 +175,7 @@ int block_layer_move_bitmaps(struct block_node *from, struct block_node *to)
             continue;
         }
         block_bitmap_merge(other, bitmap);
+        other->taken |= bitmap->taken;
         other->inconsistent |= bitmap->inconsistent;
         other->recording = !other->inconsistent && (other->recording || bitmap->recording);
         block_bitmap_destroy(bitmap);

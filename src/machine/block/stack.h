@@ -13,6 +13,13 @@
 
 #include "machine/block/block_driver.h"
 
+// Jobs that share a disk (block_disk_share()) change its stack between begin_change and end_change, which pause the disk too; on their own threads
+// they read it between hold and let_go, which need not be long: who wants to change it waits.
+void block_stack_begin_change(struct block_disk *disk);
+void block_stack_end_change(struct block_disk *disk);
+void block_stack_hold(struct block_disk *disk);
+void block_stack_let_go(struct block_disk *disk);
+
 // Where the active layer hangs, below the filters.
 struct block_node **block_stack_active(struct block_disk *disk);
 // Where layer `depth` hangs (0: the active one); NULL: there is none.

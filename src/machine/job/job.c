@@ -95,6 +95,36 @@ int job_point(struct job *job, struct err *err)
     return cancel ? err_set(err, ERR_CANCELLED, "the job was cancelled") : 0;
 }
 
+// Does it leave the chain of images as it is until its last step, so that others may run beside it?
+static bool shares(enum job_kind kind)
+{
+    return kind == JOB_BACKUP || kind == JOB_MIRROR;
+}
+
+static int take_disk(const struct job_options *o, struct err *err)
+{
+    if (shares(o->kind))
+        return block_disk_share(o->disk, o->kind == JOB_MIRROR)
+                   ? 0
+                   : err_set(err, ERR_BUSY, "another job is at work on the disk, and %s",
+                             o->kind == JOB_MIRROR
+                                 ? "a mirror runs beside backups only"
+                                 : "a backup runs beside a mirror or backups only");
+    return block_disk_claim(o->disk)
+               ? 0
+               : err_set(err, ERR_BUSY,
+                         "another job is at work on the disk, and a %s needs it alone",
+                         job_kind_name(o->kind));
+}
+
+static void give_disk_back(const struct job_options *o)
+{
+    if (shares(o->kind))
+        block_disk_unshare(o->disk, o->kind == JOB_MIRROR);
+    else
+        block_disk_unclaim(o->disk);
+}
+
 static void *run(void *argument)
 {
     struct job *job = argument;
@@ -110,7 +140,7 @@ static void *run(void *argument)
     os_file_close(&job->options.target.fd);
     os_file_close(&job->options.base_fd);
     os_file_close(&job->options.above_fd);
-    block_disk_unclaim(job->options.disk);
+    give_disk_back(&job->options);
     pthread_mutex_lock(&job->lock);
     job->err = err;
     pthread_mutex_unlock(&job->lock);
@@ -147,7 +177,9 @@ int job_open_target(struct job *job, struct err *err)
     o->target.fd = -1;
     if (!job->target)
         return -1;
+    block_stack_hold(o->disk);
     uint64_t size = block_disk_size(o->disk);
+    block_stack_let_go(o->disk);
     if (job->target->size != size)
         return err_set(err, ERR_USAGE, "'%s' holds %llu bytes, the disk %llu; they must be equal",
                        job->target->name, (unsigned long long)job->target->size,
@@ -258,13 +290,11 @@ struct job *job_start(const struct job_options *options, struct err *err)
             os_file_close(&fds[i]);
         return NULL;
     }
-    int rc = 0;
-    if (!block_disk_claim(options->disk)) {
-        rc = err_set(err, ERR_BUSY, "another job is at work on the disk");
-    } else {
+    int rc = take_disk(options, err);
+    if (!rc) {
         rc = os_thread_start(&job->thread, "job", run, job, err);
         if (rc)
-            block_disk_unclaim(options->disk);
+            give_disk_back(options);
     }
     if (rc) {
         free_job(job);

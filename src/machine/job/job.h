@@ -19,8 +19,12 @@
 //
 // Only mirror and a commit of the active layer are ever ready: their copy is equal, and follows; job_complete() makes the last step.
 //
-// Threads. Each job has one thread, which works on the nodes below the disk; the functions here are for any one other thread. Nothing is
-// started on a disk that another job has claimed.
+// Threads. Each job has one thread, which works on the nodes below the disk; the functions here are for any one other thread.
+//
+// Several on one disk. Snapshot, commit and stream change the chain of images and have the disk for themselves. Backups may run beside each other
+// and beside one mirror: each keeps the disk as it was by a filter of its own, and does not mind that the copy takes the disk's place, for it reads the
+// same. Two mirrors cannot, for what one recorded would end with the image that the other replaces; nor two backups with one bitmap,
+// for what the one takes from it the other would miss when the first fails. What cannot be is refused when it is to begin.
 #ifndef WIRT_MACHINE_JOB_JOB_H
 #define WIRT_MACHINE_JOB_JOB_H
 

@@ -201,7 +201,9 @@ static int copy_all(struct job *job, struct before *b, struct err *err)
         if (job_point(job, err))
             return -1;
         uint64_t limit = align_down(at, b->chunk) + b->chunk;
+        block_stack_hold(job->options.disk);
         copy_marked(b, at, at + length < limit ? at + length : limit);
+        block_stack_let_go(job->options.disk);
         pthread_mutex_lock(&b->lock);
         uint64_t copied = b->copied;
         pthread_mutex_unlock(&b->lock);
@@ -230,9 +232,12 @@ static int take_bitmap(struct job *job, struct block_bitmap **taken, struct err 
             "bitmap '%s' was not saved: it does not tell what has changed; remove it and "
             "make a full backup",
             name);
+    if (bitmap->taken)
+        return err_set(err, ERR_BUSY, "another backup works with bitmap '%s'", name);
     *taken = block_bitmap_create(NULL, bitmap->size, bitmap->granularity_bits);
     if (!*taken)
         return err_set(err, ERR_LIMIT, "no memory for a dirty bitmap");
+    bitmap->taken = true;
     block_bitmap_merge(*taken, bitmap);
     return 0;
 }
@@ -246,12 +251,16 @@ static void clear_bitmap(struct job *job)
         block_bitmap_clear(bitmap, 0, bitmap->size);
 }
 
-static void merge_back(struct job *job, const struct block_bitmap *taken)
+// With what was taken from it, unless the backup succeeded.
+static void give_bitmap_back(struct job *job, const struct block_bitmap *taken, bool failed)
 {
     struct block_node *active = *block_stack_active(job->options.disk);
     struct block_bitmap *bitmap =
         taken ? block_bitmap_find(active->bitmaps, job->options.bitmap) : NULL;
-    if (bitmap)
+    if (!bitmap)
+        return;
+    bitmap->taken = false;
+    if (failed)
         block_bitmap_merge(bitmap, taken);
 }
 
@@ -259,9 +268,12 @@ static void merge_back(struct job *job, const struct block_bitmap *taken)
 static int finish(struct job *job, struct before *b, struct err *err)
 {
     if (b->failed) {
+        block_stack_hold(job->options.disk);
         const struct block_node *side = b->failed_on_target ? job->target : b->node.next;
-        return err_set_errno(err, -b->failed, "cannot %s '%s'",
-                             b->failed_on_target ? "write to" : "read", side->name);
+        err_set_errno(err, -b->failed, "cannot %s '%s'", b->failed_on_target ? "write to" : "read",
+                      side->name);
+        block_stack_let_go(job->options.disk);
+        return -1;
     }
     const char *name = job->options.target.name;
     int rc = block_node_flush(job->target);
@@ -279,29 +291,32 @@ int job_run_backup(struct job *job, struct err *err)
     struct block_bitmap *taken = NULL;
     if (job_open_target(job, err))
         return -1;
+    block_stack_hold(disk);
     struct before *b = create_filter(job, err);
+    block_stack_let_go(disk);
     if (!b)
         return -1;
-    block_disk_pause(disk);
+    block_stack_begin_change(disk);
     int rc = take_bitmap(job, &taken, err);
     if (!rc)
         rc = mark(job, b, taken, err);
     if (!rc) {
         clear_bitmap(job);
         block_stack_insert(disk, &b->node);
+    } else {
+        give_bitmap_back(job, taken, false);
     }
-    block_disk_resume(disk);
+    block_stack_end_change(disk);
     if (!rc) {
         rc = copy_all(job, b, err);
         if (rc) // cancelled: nothing need be copied any more
             block_bitmap_clear(b->left, 0, b->left->size);
         if (!rc)
             rc = finish(job, b, err);
-        block_disk_pause(disk);
+        block_stack_begin_change(disk);
         block_stack_take_out(disk, &b->node);
-        if (rc)
-            merge_back(job, taken);
-        block_disk_resume(disk);
+        give_bitmap_back(job, taken, rc);
+        block_stack_end_change(disk);
     }
     block_node_close(&b->node);
     block_bitmap_destroy(taken);

@@ -81,7 +81,7 @@ static int make_base_active(struct job *job, struct commit *c, struct err *err)
     struct block_node **link = block_stack_active(job->options.disk);
     struct block_node *old = *link;
     const struct block_image_ops *ops = upkeep(old);
-    struct block_backing backing;
+    struct block_backing backing = {.name = ""};
     block_layer_name_for(c->node, old->name, &backing);
     if (!ops || !ops->set_backing || !ops->empty)
         return err_set(err, ERR_UNSUPPORTED, "'%s' cannot be committed", old->name);
@@ -111,7 +111,7 @@ static int commit_active(struct job *job, struct commit *c, struct err *err)
     if (job_follow(job, &f, err))
         return -1;
     int rc = job->pivot ? make_base_active(job, c, err) : 0;
-    block_disk_resume(job->options.disk);
+    block_stack_end_change(job->options.disk);
     return rc;
 }
 
@@ -150,7 +150,7 @@ static int drop_inner(struct job *job, struct commit *c, struct err *err)
 {
     struct block_node *above = *block_stack_layer(job->options.disk, c->top - 1);
     const struct block_image_ops *ops = upkeep(above);
-    struct block_backing backing;
+    struct block_backing backing = {.name = ""};
     block_layer_name_for(c->node, above->name, &backing);
     if (!ops || !ops->set_backing)
         return err_set(err, ERR_UNSUPPORTED, "'%s' cannot change what it stands on", above->name);

@@ -63,10 +63,11 @@ int job_copy_failed(const struct job *job, int rc, const struct block_node *sour
                     const struct block_node *target, bool on_target, struct err *err);
 
 // job_mirror.c: keep `target` equal to the active layer until the job is told to complete or cancel. `initial` is told each stretch of the disk
-// and says whether it has to be copied at first. Returns 0 with the disk paused and both sides equal and durable.
+// and says whether it has to be copied at first. Returns 0 with the disk paused, its stack being changed (block_stack_begin_change()), and both sides equal and durable.
 struct job_follow {
     struct block_node *target;
     bool (*initial)(const struct job *job, const struct block_extent *extent);
+    struct block_node *source;   // the active layer, which stays that while it follows
     struct block_bitmap *bitmap; // in the active layer's list while it follows
 };
 int job_follow(struct job *job, struct job_follow *follow, struct err *err);

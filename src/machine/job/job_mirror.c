@@ -19,15 +19,10 @@
 #define LITTLE_BYTES (8 * MIB)   // what may be left for the pause
 #define ROUNDS_MAX   16
 
-static struct block_node *active(struct job *job)
-{
-    return *block_stack_active(job->options.disk);
-}
-
 // Mark what has to be copied at first.
 static int mark_initial(struct job *job, struct job_follow *f, struct err *err)
 {
-    struct block_node *source = active(job);
+    struct block_node *source = f->source;
     for (uint64_t at = 0, size = source->size; at < size;) {
         struct block_extent extent;
         uint64_t left = size - at;
@@ -48,9 +43,8 @@ static int copy_stretch(struct job *job, struct job_follow *f, uint64_t offset, 
 {
     bool on_target;
     block_bitmap_clear(f->bitmap, offset, length);
-    struct block_node *source = active(job);
-    int rc = job_copy(job, source, f->target, offset, length, &on_target);
-    return rc ? job_copy_failed(job, rc, source, f->target, on_target, err) : 0;
+    int rc = job_copy(job, f->source, f->target, offset, length, &on_target);
+    return rc ? job_copy_failed(job, rc, f->source, f->target, on_target, err) : 0;
 }
 
 // Once over the disk. *copied: how many bytes.
@@ -140,9 +134,9 @@ static int follow(struct job *job, struct job_follow *f, struct err *err)
     return converge(job, f, err);
 }
 
-static void stop_recording(struct job *job, struct job_follow *f)
+static void stop_recording(struct job_follow *f)
 {
-    block_bitmap_remove(&active(job)->bitmaps, f->bitmap);
+    block_bitmap_remove(&f->source->bitmaps, f->bitmap);
     block_bitmap_destroy(f->bitmap);
     f->bitmap = NULL;
 }
@@ -156,19 +150,20 @@ int job_follow(struct job *job, struct job_follow *f, struct err *err)
     f->bitmap = block_bitmap_create(NULL, block_disk_size(disk), granularity);
     if (!f->bitmap)
         return err_set(err, ERR_LIMIT, "no memory for a dirty bitmap");
-    block_disk_pause(disk);
-    block_bitmap_add(&active(job)->bitmaps, f->bitmap);
-    block_disk_resume(disk);
+    block_stack_begin_change(disk);
+    f->source = *block_stack_active(disk);
+    block_bitmap_add(&f->source->bitmaps, f->bitmap);
+    block_stack_end_change(disk);
     int rc = follow(job, f, err);
-    block_disk_pause(disk);
+    block_stack_begin_change(disk);
     uint64_t copied;
     if (!rc)
         rc = one_round(job, f, true, &copied, err);
     if (!rc)
         rc = flush_target(f, err);
-    stop_recording(job, f);
+    stop_recording(f);
     if (rc)
-        block_disk_resume(disk);
+        block_stack_end_change(disk);
     return rc;
 }
 
@@ -209,6 +204,6 @@ int job_run_mirror(struct job *job, struct err *err)
     if (job_follow(job, &f, err))
         return -1;
     int rc = job->pivot ? pivot(job, err) : 0;
-    block_disk_resume(job->options.disk);
+    block_stack_end_change(job->options.disk);
     return rc;
 }

@@ -164,6 +164,20 @@ static struct job_options choose_job(struct block_disk *disk, const char **name)
     return o;
 }
 
+// A backup beside a mirror or another backup.
+static void start_beside(const struct job_options *beside)
+{
+    struct err err = {0};
+    if ((beside->kind != JOB_MIRROR && beside->kind != JOB_BACKUP) || below(2))
+        return;
+    struct job_options options = *beside;
+    options.id = "beside";
+    options.kind = JOB_BACKUP;
+    options.target.name = path_of("more");
+    options.target.fd = make_image("more", "qcow2", NULL, NULL);
+    CHECK(job_start(&options, &err), "%s", err.text);
+}
+
 static _Noreturn void work(struct model *m, int told)
 {
     struct err err = {0};
@@ -177,6 +191,7 @@ static _Noreturn void work(struct model *m, int told)
         _exit(1);
     struct job *job = job_start(&options, &err);
     CHECK(job, "%s", err.text);
+    start_beside(&options);
     bool mirror = options.kind == JOB_MIRROR;
     for (;;) {
         write_batch(disk, m);
@@ -247,7 +262,7 @@ static void kill_once(struct model *m)
     kill(pid, SIGKILL);
     CHECK(waitpid(pid, &status, 0) == pid && WIFSIGNALED(status), "it ended by itself");
     close(told[0]);
-    static const char *const names[] = {"l0", "l1", "l2", "l3", "new"};
+    static const char *const names[] = {"l0", "l1", "l2", "l3", "more", "new"};
     check_content(name, m);
     for (size_t i = ARRAY_LENGTH(names); i--;) {
         check_image(names[i]);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // Live jobs beneath a writer, as random sequences: a disk on a chain of one to four images is written, zeroed, discarded and flushed all the
-// time, many requests at once, while jobs run on it one after another, slowed, paused, cancelled and completed. What the disk must
+// time, many requests at once, while jobs run on it one after another or beside each other, slowed, paused, cancelled and completed. What the disk must
 // hold is known at every moment. After each job the disk is read whole; a backup or a mirror is compared with what the disk held at its instant;
 // at the end the chain is opened again by what its files say, and every image is checked.
 //
@@ -468,14 +468,103 @@ static void do_backup(struct test *t)
     block_bitmap_destroy(bitmap);
 }
 
+// What cannot run beside a mirror or a backup is refused.
+static void check_refused(struct test *t, struct job_options options)
+{
+    struct err err = {0};
+    options.id = "refused";
+    options.disk = t->disk;
+    options.target.fd = options.base_fd = options.above_fd = -1;
+    CHECK(!job_start(&options, &err) && err.code == ERR_BUSY, "%s was not refused",
+          job_kind_name(options.kind));
+}
+
+// All of the disk, which is more than a chunk, so slowly that others come and go meanwhile. The writer stands still: it would make the backup copy.
+static struct job *start_beside(struct test *t, const char *bitmap, char path[128],
+                                uint8_t then[PIECES])
+{
+    int fd = make_image(t, "qcow2", NULL, NULL, path);
+    struct job *job =
+        start(t, (struct job_options){.kind = JOB_BACKUP,
+                                      .target = {.fd = fd, .format = "qcow2", .name = path},
+                                      .bitmap = bitmap,
+                                      .bytes_per_s = 64 * KIB});
+    wait_for_instant(job);
+    memcpy(then, t->value, PIECES);
+    return job;
+}
+
+// A backup that wants a bitmap which another one works with fails, and takes nothing from it.
+static void check_bitmap_taken(struct test *t, const char *bitmap)
+{
+    char path[128];
+    struct job_status status;
+    int fd = make_image(t, "qcow2", NULL, NULL, path);
+    struct job *job =
+        start(t, (struct job_options){.kind = JOB_BACKUP,
+                                      .target = {.fd = fd, .format = "qcow2", .name = path},
+                                      .target_is_new = true,
+                                      .bitmap = bitmap});
+    CHECK(job_wait(job) == JOB_FAILED, "two backups have one bitmap");
+    job_status(job, &status);
+    CHECK(status.err.code == ERR_BUSY, "%s", status.err.text);
+    job_destroy(job);
+}
+
+// Two backups beside a mirror, which takes the disk's place in their midst.
+static void do_beside(struct test *t)
+{
+    static const char *const name = "beside";
+    char mirrored[128], path[2][128];
+    uint8_t then[2][PIECES];
+    struct err err = {0};
+    struct block_bitmap *bitmap = block_bitmap_create(name, DISK_BYTES, 16);
+    block_disk_pause(t->disk);
+    block_bitmap_add(&(*block_stack_active(t->disk))->bitmaps, bitmap);
+    block_disk_resume(t->disk);
+    int fd = make_image(t, "qcow2", NULL, NULL, mirrored);
+    struct job *mirror =
+        start(t, (struct job_options){.kind = JOB_MIRROR,
+                                      .target = {.fd = fd, .format = "qcow2", .name = mirrored},
+                                      .target_is_new = true});
+    stop_writer(t);
+    struct job *first = start_beside(t, name, path[0], then[0]);
+    check_bitmap_taken(t, name);
+    for (enum job_kind kind = JOB_SNAPSHOT; kind < JOB_BACKUP; kind++)
+        check_refused(t, (struct job_options){.kind = kind});
+    CHECK(!block_disk_claim(t->disk), "the disk can be claimed");
+    let_writer_go(t);
+    stop_writer(t);
+    struct job *second = start_beside(t, NULL, path[1], then[1]);
+    let_writer_go(t);
+    if (below(t, 2)) {
+        if (!end_job(t, second, false))
+            path[1][0] = 0;
+        second = NULL;
+    }
+    CHECK(job_wait(mirror) == JOB_READY && !job_complete(mirror, true, &err), "the mirror");
+    CHECK(job_wait(mirror) == JOB_DONE, "the mirror did not end");
+    job_destroy(mirror);
+    CHECK(!strcmp(active_name(t), mirrored), "the copy is not the active image");
+    if (end_job(t, first, false))
+        compare_file(t, path[0], then[0]);
+    if (second ? end_job(t, second, false) : path[1][0] != 0)
+        compare_file(t, path[1], then[1]);
+    block_disk_pause(t->disk);
+    struct block_node *active = *block_stack_active(t->disk);
+    bitmap = block_bitmap_find(active->bitmaps, name);
+    CHECK(bitmap && !bitmap->taken, "the bitmap has not moved along");
+    block_bitmap_remove(&active->bitmaps, bitmap);
+    block_disk_resume(t->disk);
+    block_bitmap_destroy(bitmap);
+}
+
 static const struct {
     const char *name;
     void (*run)(struct test *t);
-} kinds[] = {{"snapshot", do_snapshot},
-             {"commit", do_commit},
-             {"stream", do_stream},
-             {"mirror", do_mirror},
-             {"backup", do_backup}};
+} kinds[] = {{"snapshot", do_snapshot}, {"commit", do_commit},
+             {"stream", do_stream},     {"mirror", do_mirror},
+             {"backup", do_backup},     {"backups beside a mirror", do_beside}};
 
 static void remove_all(struct test *t)
 {
