@@ -12,6 +12,7 @@ import ssl
 import stat
 import subprocess
 import sys
+import tempfile
 import urllib.parse
 
 from wirt_node import Node
@@ -119,7 +120,18 @@ def test_token():
         node.__exit__()
 
 
+def test_closed_folder():
+    """What root can reach and wirtd without root cannot is told with what to do."""
+    if os.geteuid() != 0:
+        return
+    with tempfile.TemporaryDirectory() as folder:  # closed to others
+        done = subprocess.run([os.environ["WIRTD"], "--state", f"{folder}/state", "--listen", "127.0.0.1:8006"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, text=True, timeout=60, check=False)
+        assert done.returncode and f"{folder}/state cannot be reached" in done.stdout and "chmod o+x" in done.stdout, done.stdout
+
+
 def main():
+    test_closed_folder()
     node = Node()
     try:
         test_before_first_start(node)

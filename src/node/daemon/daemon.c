@@ -111,6 +111,12 @@ static int give_up_root(struct daemon *daemon, struct err *err)
     if (os_directory_give(daemon->options->state, uid, gid, err) ||
         os_process_become(uid, gid, err))
         return -1;
+    if (!os_file_exists(daemon->options->state))
+        return err_set(
+            err, ERR_HOST,
+            "%s cannot be reached by uid %u, as which wirtd goes on: a folder above it is "
+            "closed to others; open that (chmod o+x), or choose another by --state",
+            daemon->options->state, uid);
     log_info("runs as uid %u; the helper keeps root", uid);
     return 0;
 }
