@@ -162,8 +162,9 @@ def check_detach(shell, folder, words):
         menu(shell, "d")
         shell.wait_for(r"\[wirt: detached; the machine goes on\]\nshell:0> $")
         assert shell.cooked()
-    # A program's way: plain input and output. All of a long output arrives though the reader is slow.
-    said = shell.run(f"(echo seq 20000; echo poweroff) | '{WIRT}' ctl {control} console | (sleep 1; tee {folder}/said | grep -c '^[0-9]*.$')")
+    # A program's way: plain input and output. All of a long output arrives though the reader is slow. stty waits until it is sent: what the kernel says while
+    # it goes down is put wherever the terminal's buffer is by then, in the midst of a number.
+    said = shell.run(f"(echo seq 20000; echo stty onlcr; echo poweroff) | '{WIRT}' ctl {control} console | (sleep 1; tee {folder}/said | grep -c '^[0-9]*.$')")
     assert said.split()[-1] == "20000", said[-500:] + strange(f"{folder}/said")
     gone(machine)
     gone(keeper)
