@@ -190,8 +190,24 @@ async function changesHardware(root) {
     await root.picture("options");
     await root.tab("Cloud-init");
     await root.page.getByLabel("User").fill("anna");
+    // What is typed while the saved configuration is fetched again stays.
+    let answer;
+    const held = new Promise((resolve) => (answer = resolve));
+    await root.page.route("**/config", async (route) => {
+        if (route.request().method() === "GET") await held;
+        await route.continue();
+    });
+    const fetched = root.page.waitForResponse((response) => response.url().endsWith("/config") && response.request().method() === "GET");
     await root.button("Save").click();
     await root.told("Cloud-init: saved");
+    await root.page.getByLabel("DNS server").fill("192.0.2.53");
+    answer();
+    await (await fetched).finished();
+    await root.page.unroute("**/config");
+    await root.page.evaluate(() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(() => requestAnimationFrame(drawn)))));
+    assert.equal(await root.page.getByLabel("DNS server").inputValue(), "192.0.2.53");
+    await root.page.getByLabel("DNS server").fill("");
+    await root.sees(root.page.locator("button[disabled]", { hasText: "Save" })); // nothing is left to save
     await root.picture("cloud-init");
 }
 

@@ -23,7 +23,7 @@ export function CloudInit(props: { guest: Resource }) {
     return (
         <>
             <p class="note">Read by the guest's cloud-init from a small drive that the node makes at each start.</p>
-            <ConfigForm guest={props.guest} name="Cloud-init" keys={KEYS} />
+            <ConfigForm key={props.guest.id} guest={props.guest} name="Cloud-init" keys={KEYS} />
         </>
     );
 }

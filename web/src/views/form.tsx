@@ -18,6 +18,10 @@ export interface Key {
     show?: (stored: string) => string;
 }
 
+function stored(keys: Key[], config: Record<string, unknown>): Record<string, string> {
+    return Object.fromEntries(keys.map(({ key, show }) => [key, config[key] === undefined ? "" : (show ?? String)(String(config[key]))]));
+}
+
 function changes(keys: Key[], before: Record<string, string>, now: Record<string, string>): Record<string, string> {
     const sent: Record<string, string> = {};
     const gone: string[] = [];
@@ -46,21 +50,18 @@ function Control(props: { entry: Key; value: string; set: (value: string) => voi
 export function ConfigForm(props: { guest: Resource; name: string; keys: Key[] }) {
     const path = "/nodes/{node}/qemu/{vmid}/config";
     const config = useLoad(path, names(props.guest));
-    const [before, setBefore] = useState<Record<string, string>>({});
-    const [now, setNow] = useState<Record<string, string>>({});
+    const [edits, setEdits] = useState<Record<string, string>>({}); // what was typed, over what is stored
+    const [saved, setSaved] = useState<Record<string, string>>({}); // of these, what the next answer has in it
     const [errors, setErrors] = useState<Record<string, string>>({});
     const [refused, setRefused] = useState<string>();
 
     useEffect(() => {
-        if (config.data === undefined) return;
-        const shown = props.keys.map(({ key, show }) => {
-            const stored = config.data?.[key];
-            return [key, stored === undefined ? "" : (show ?? String)(String(stored))] as const;
-        });
-        setBefore(Object.fromEntries(shown));
-        setNow(Object.fromEntries(shown));
+        setEdits((all) => Object.fromEntries(Object.entries(all).filter(([key, value]) => saved[key] !== value)));
+        setSaved({});
     }, [config.data]);
 
+    const before = config.data === undefined ? {} : stored(props.keys, config.data);
+    const now = { ...before, ...edits };
     const sent = changes(props.keys, before, now);
     const save = async (event: Event) => {
         event.preventDefault();
@@ -69,6 +70,7 @@ export function ConfigForm(props: { guest: Resource; name: string; keys: Key[] }
         try {
             await api.put(path, { ...names(props.guest), ...sent, digest: config.data?.digest });
             say("good", `${props.name}: saved`);
+            setSaved(edits);
             config.again();
         } catch (error) {
             const fields = fieldsOf(error);
@@ -82,7 +84,7 @@ export function ConfigForm(props: { guest: Resource; name: string; keys: Key[] }
     return (
         <form class="panel" onSubmit={save} aria-label={props.name}>
             {props.keys.map((entry) => (
-                <Control key={entry.key} entry={entry} value={now[entry.key] ?? ""} set={(value) => setNow({ ...now, [entry.key]: value })} error={errors[entry.key]} />
+                <Control key={entry.key} entry={entry} value={now[entry.key] ?? ""} set={(value) => setEdits((all) => ({ ...all, [entry.key]: value }))} error={errors[entry.key]} />
             ))}
             {refused !== undefined && <p class="error" role="alert">{refused}</p>}
             <div class="footer">

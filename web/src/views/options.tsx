@@ -14,5 +14,5 @@ const KEYS: Key[] = [
 ];
 
 export function Options(props: { guest: Resource }) {
-    return <ConfigForm guest={props.guest} name="Options" keys={KEYS} />;
+    return <ConfigForm key={props.guest.id} guest={props.guest} name="Options" keys={KEYS} />;
 }
