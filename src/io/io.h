@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "os/poll_set.h"
 
 struct remote {
     void *handle; // the library's
@@ -57,8 +58,7 @@ struct remote_ops {
     // remote_op_end() tells the end, before it returns or from `serve`.
     void (*submit)(struct remote_op *op);
     // What to wait for, and what to do when it has come: 0, or -ENOTCONN when the connection is lost. No events: some time has passed.
-    int (*fd)(struct remote *remote);
-    short (*events)(struct remote *remote);
+    struct pollfd (*wait_for)(struct remote *remote);
     int (*serve)(struct remote *remote, short events);
 };
 

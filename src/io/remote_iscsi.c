@@ -183,14 +183,10 @@ static void remote_submit(struct remote_op *op)
         remote_op_end(op, -ENOTCONN);
 }
 
-static int remote_fd(struct remote *remote)
+static struct pollfd remote_wait_for(struct remote *remote)
 {
-    return iscsi_get_fd(session_of(remote)->iscsi);
-}
-
-static short remote_events(struct remote *remote)
-{
-    return (short)iscsi_which_events(session_of(remote)->iscsi);
+    struct iscsi_context *iscsi = session_of(remote)->iscsi;
+    return (struct pollfd){.fd = iscsi_get_fd(iscsi), .events = (short)iscsi_which_events(iscsi)};
 }
 
 static int remote_serve(struct remote *remote, short events)
@@ -203,7 +199,6 @@ const struct remote_ops remote_ops = {
     .open = remote_open,
     .close = remote_close,
     .submit = remote_submit,
-    .fd = remote_fd,
-    .events = remote_events,
+    .wait_for = remote_wait_for,
     .serve = remote_serve,
 };

@@ -6,7 +6,6 @@
 
 #include "base/bits.h"
 #include "io/io.h"
-#include "os/poll_set.h"
 #include "wire/nbd.h"
 
 static int describe(struct remote *remote, bool read_only, struct err *err)
@@ -93,16 +92,12 @@ static void remote_submit(struct remote_op *op)
     }
 }
 
-static int remote_fd(struct remote *remote)
-{
-    return nbd_aio_get_fd(remote->handle);
-}
-
-static short remote_events(struct remote *remote)
+static struct pollfd remote_wait_for(struct remote *remote)
 {
     unsigned direction = nbd_aio_get_direction(remote->handle);
-    return (short)((direction & LIBNBD_AIO_DIRECTION_READ ? POLLIN : 0) |
-                   (direction & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0));
+    int events = (direction & LIBNBD_AIO_DIRECTION_READ ? POLLIN : 0) |
+                 (direction & LIBNBD_AIO_DIRECTION_WRITE ? POLLOUT : 0);
+    return (struct pollfd){.fd = nbd_aio_get_fd(remote->handle), .events = (short)events};
 }
 
 static int remote_serve(struct remote *remote, short events)
@@ -122,7 +117,6 @@ const struct remote_ops remote_ops = {
     .open = remote_open,
     .close = remote_close,
     .submit = remote_submit,
-    .fd = remote_fd,
-    .events = remote_events,
+    .wait_for = remote_wait_for,
     .serve = remote_serve,
 };

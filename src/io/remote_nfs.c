@@ -164,14 +164,10 @@ static void remote_submit(struct remote_op *op)
         remote_op_end(op, -ENOTCONN);
 }
 
-static int remote_fd(struct remote *remote)
+static struct pollfd remote_wait_for(struct remote *remote)
 {
-    return nfs_get_fd(mount_of(remote)->nfs);
-}
-
-static short remote_events(struct remote *remote)
-{
-    return (short)nfs_which_events(mount_of(remote)->nfs);
+    struct nfs_context *nfs = mount_of(remote)->nfs;
+    return (struct pollfd){.fd = nfs_get_fd(nfs), .events = (short)nfs_which_events(nfs)};
 }
 
 static int remote_serve(struct remote *remote, short events)
@@ -186,7 +182,6 @@ const struct remote_ops remote_ops = {
     .open = remote_open,
     .close = remote_close,
     .submit = remote_submit,
-    .fd = remote_fd,
-    .events = remote_events,
+    .wait_for = remote_wait_for,
     .serve = remote_serve,
 };

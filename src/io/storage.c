@@ -177,8 +177,7 @@ void storage_close(struct storage *s)
 
 void storage_wait_for(struct storage *s, struct pollfd *wait, int *timeout_ms)
 {
-    *wait =
-        (struct pollfd){.fd = remote_ops.fd(&s->remote), .events = remote_ops.events(&s->remote)};
+    *wait = remote_ops.wait_for(&s->remote);
     *timeout_ms = s->refused ? AGAIN_MS : s->under_way ? TICK_MS : -1;
 }
 
@@ -187,7 +186,7 @@ void storage_serve(struct storage *s, short events)
     // Where nothing is under way nothing can fail either: a library need not tell us that the other end is gone.
     bool gone = (events & (POLLERR | POLLHUP | POLLNVAL)) && !(events & POLLIN);
     if (!s->under_way && events)
-        gone |= os_unix_hung_up(remote_ops.fd(&s->remote));
+        gone |= os_unix_hung_up(remote_ops.wait_for(&s->remote).fd);
     s->lost |= gone || remote_ops.serve(&s->remote, events);
     if (!events)
         submit_refused(s);

@@ -2,7 +2,6 @@
 #include "made_up_storage.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -118,16 +117,10 @@ static void submit(struct remote_op *op)
     own.count++;
 }
 
-static int fd_of(struct remote *remote)
+static struct pollfd wait_for(struct remote *remote)
 {
     (void)remote;
-    return own.ends[0];
-}
-
-static short events_of(struct remote *remote)
-{
-    (void)remote;
-    return own.count ? POLLIN : 0;
+    return (struct pollfd){.fd = own.ends[0], .events = own.count ? POLLIN : 0};
 }
 
 static struct change *make_change(const struct remote_op *op)
@@ -202,7 +195,6 @@ const struct remote_ops remote_ops = {
     .open = open_it,
     .close = close_it,
     .submit = submit,
-    .fd = fd_of,
-    .events = events_of,
+    .wait_for = wait_for,
     .serve = serve,
 };
