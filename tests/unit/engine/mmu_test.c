@@ -15,13 +15,8 @@
 #include "machine/cpu/lapic.h"
 #include "machine/engine/exception.h"
 #include "machine/engine/mmu_access.h"
+#include "page_entry.h"
 
-#define P        1ull
-#define RW       2ull
-#define US       4ull
-#define A        0x20ull
-#define D        0x40ull
-#define PS       0x80ull
 #define G        0x100ull
 #define NX       (1ull << 63)
 #define ALL      (P | RW | US)
