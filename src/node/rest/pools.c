@@ -233,7 +233,7 @@ static int delete_pool(struct api_call *call, struct err *err)
         .name = "poolid", .type = API_STRING, .max = 60, .format = &rest_format_pool,              \
         .about = "the pool's name"                                                                 \
     }
-static void member_permission(const char *value, char *expression, size_t size)
+static void vmid_permission(const char *value, char *expression, size_t size)
 {
     snprintf(expression, size, "/vms/%s VM.Allocate", value);
 }
@@ -243,24 +243,16 @@ static void storage_permission(const char *value, char *expression, size_t size)
     snprintf(expression, size, "/storage/%s Datastore.Allocate", value);
 }
 
+#define MEMBERS(name_, max_, what_, needs_, about_)                                                \
+    {                                                                                              \
+        .name = name_, .type = API_LIST, .optional = true, .max = max_,                            \
+        .format = &rest_format_##what_, .permission_of = what_##_permission,                       \
+        .permission_told = needs_ " of each", .about = about_                                      \
+    }
 #define CHANGES                                                                                    \
     {.name = "comment", .type = API_STRING, .optional = true, .max = 2048, .about = "a note"},     \
-        {.name = "vms",                                                                            \
-         .type = API_LIST,                                                                         \
-         .optional = true,                                                                         \
-         .max = 20,                                                                                \
-         .format = &rest_format_vmid,                                                              \
-         .permission_of = member_permission,                                                       \
-         .permission_told = "/vms/VMID VM.Allocate of each",                                       \
-         .about = "guests"},                                                                       \
-        {.name = "storage",                                                                        \
-         .type = API_LIST,                                                                         \
-         .optional = true,                                                                         \
-         .max = 63,                                                                                \
-         .format = &rest_format_storage,                                                           \
-         .permission_of = storage_permission,                                                      \
-         .permission_told = "/storage/STORE Datastore.Allocate of each",                           \
-         .about = "datastores"},                                                                   \
+        MEMBERS("vms", 20, vmid, "/vms/VMID VM.Allocate", "guests"),                               \
+        MEMBERS("storage", 63, storage, "/storage/STORE Datastore.Allocate", "datastores"),        \
         {.name = "delete", .type = API_BOOLEAN, .optional = true, .about = "take them out"},       \
     {                                                                                              \
         .name = "allow-move", .type = API_BOOLEAN, .optional = true, .about = "from another pool", \

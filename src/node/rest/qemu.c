@@ -555,28 +555,20 @@ static int work_destroy(struct task *task, void *context, const json_t *params, 
 
 // ---- The table.
 
+#define SETTINGS(name_, about_)                                                                    \
+    {                                                                                              \
+        .name = name_, .type = API_LIST, .optional = true, .max = 64,                              \
+        .format = &rest_format_setting, .permission_of = rest_setting_permission,                  \
+        .permission_told = "of each what setting it needs", .about = about_                        \
+    }
 #define CONFIG_MORE                                                                                \
     {.name = "digest",                                                                             \
      .type = API_STRING,                                                                           \
      .optional = true,                                                                             \
      .max = 64,                                                                                    \
      .about = "the configuration must have this one"},                                             \
-        {.name = "delete",                                                                         \
-         .type = API_LIST,                                                                         \
-         .optional = true,                                                                         \
-         .max = 64,                                                                                \
-         .format = &rest_format_setting,                                                           \
-         .permission_of = rest_setting_permission,                                                 \
-         .permission_told = "of each what setting it needs",                                       \
-         .about = "keys to remove"},                                                               \
-        {.name = "revert",                                                                         \
-         .type = API_LIST,                                                                         \
-         .optional = true,                                                                         \
-         .max = 64,                                                                                \
-         .format = &rest_format_setting,                                                           \
-         .permission_of = rest_setting_permission,                                                 \
-         .permission_told = "of each what setting it needs",                                       \
-         .about = "keys whose change waits for the next start: it is taken back"},                 \
+        SETTINGS("delete", "keys to remove"),                                                      \
+        SETTINGS("revert", "keys whose change waits for the next start: it is taken back"),        \
         {.name = "force",                                                                          \
          .type = API_BOOLEAN,                                                                      \
          .optional = true,                                                                         \
