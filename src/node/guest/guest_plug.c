@@ -191,7 +191,7 @@ static bool on_bridge(const json_t *running)
     bool found = false;
     json_object_foreach((json_t *)(uintptr_t)running, key, value)
     {
-        json_t *net = is_net(key) ? property_parse(json_string_value(value), "model", NULL) : NULL;
+        json_t *net = is_net(key) ? property_parse_net(json_string_value(value), NULL) : NULL;
         const char *bridge = json_string_value(json_object_get(net, "bridge"));
         found |= bridge && !strcmp(bridge, GUEST_BRIDGE);
         json_decref(net);
@@ -348,26 +348,6 @@ static int unplug_all(struct guests *guests, int64_t vmid, const struct guest_ch
     return 0;
 }
 
-static void plug_all(struct guests *guests, struct task *task, int64_t vmid, const json_t *config,
-                     json_t *running)
-{
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)config, key, value)
-    {
-        struct err failed = {0};
-        if (!is_device(key) || json_object_get(running, key))
-            continue;
-        int result = may_plug(config, key)
-                         ? plug_key(guests, task, vmid, config, running, key, &failed)
-                         : err_set(&failed, ERR_BUSY, "hot plug is off");
-        if (!result)
-            json_object_set(running, key, value);
-        else if (task)
-            task_log(task, "%s comes with the next start: %s", key, failed.text);
-    }
-}
-
 // A device that stays as it is otherwise: the cable of a card, the limits of a disk.
 static int adjust_disk(struct guests *guests, int64_t vmid, const char *key, const char *text,
                        struct err *err)
@@ -400,8 +380,15 @@ static int adjust(struct guests *guests, int64_t vmid, const char *key, const ch
     return ok ? 0 : -1;
 }
 
-static void adjust_all(struct guests *guests, struct task *task, int64_t vmid, const json_t *config,
-                       json_t *running)
+// Has the machine another device by this key than `text` says, and yet the same one?
+static bool is_adjusted(const char *key, const char *now, const char *text)
+{
+    return text && now && strcmp(now, text) != 0 && is_same_device(key, now, text);
+}
+
+// Devices that it lacks are plugged, those that differ adjusted; the task's log says what has to wait.
+static void fit_all(struct guests *guests, struct task *task, int64_t vmid, const json_t *config,
+                    json_t *running)
 {
     const char *key;
     json_t *value;
@@ -410,13 +397,21 @@ static void adjust_all(struct guests *guests, struct task *task, int64_t vmid, c
         struct err failed = {0};
         const char *text = json_string_value(value);
         const char *now = json_string_value(json_object_get(running, key));
-        if (!is_device(key) || !text || !now || !strcmp(now, text) ||
-            !is_same_device(key, now, text))
+        bool lacking = !json_object_get(running, key);
+        int result;
+        if (!is_device(key) || (!lacking && !is_adjusted(key, now, text)))
             continue;
-        if (!adjust(guests, vmid, key, text, &failed))
+        if (!lacking)
+            result = adjust(guests, vmid, key, text, &failed);
+        else if (may_plug(config, key))
+            result = plug_key(guests, task, vmid, config, running, key, &failed);
+        else
+            result = err_set(&failed, ERR_BUSY, "hot plug is off");
+        if (!result)
             json_object_set(running, key, value);
         else
-            task_log(task, "%s changes with the next start: %s", key, failed.text);
+            task_log(task, "%s %s with the next start: %s", key, lacking ? "comes" : "changes",
+                     failed.text);
     }
 }
 
@@ -474,6 +469,13 @@ void guest_reconcile(struct guests *guests, int64_t vmid)
     json_decref(record);
 }
 
+// Has what the configuration says of this key been done already?
+static bool holds(const char *key, bool limited, bool ballooned)
+{
+    return !concerns_machine(key) || (limited && is_limit(key)) ||
+           (ballooned && !strcmp(key, "balloon"));
+}
+
 // What holds at once is not pending.
 static void take_over(const json_t *config, json_t *running, bool limited, bool ballooned)
 {
@@ -482,14 +484,10 @@ static void take_over(const json_t *config, json_t *running, bool limited, bool 
     json_t *value;
     json_object_foreach_safe(running, next, key, value)
     {
-        bool holds = !concerns_machine(key) || (limited && is_limit(key)) ||
-                     (ballooned && !strcmp(key, "balloon"));
-        if (holds && !json_object_get(config, key))
+        if (holds(key, limited, ballooned) && !json_object_get(config, key))
             json_object_del(running, key);
     }
-    json_object_foreach((json_t *)(uintptr_t)config, key,
-                        value) if (!concerns_machine(key) || (limited && is_limit(key)) ||
-                                   (ballooned && !strcmp(key, "balloon")))
+    json_object_foreach((json_t *)(uintptr_t)config, key, value) if (holds(key, limited, ballooned))
         json_object_set(running, key, value);
 }
 
@@ -542,8 +540,7 @@ static int change_running(struct guests *guests, struct task *task, int64_t vmid
         result = guest_configure(guests, vmid, change, err);
     record = guest_get(guests, vmid);
     const json_t *config = json_object_get(record, "config");
-    plug_all(guests, task, vmid, config, running); // also what was taken off in vain
-    adjust_all(guests, task, vmid, config, running);
+    fit_all(guests, task, vmid, config, running); // also what was taken off in vain
     bool ballooned = balloon_running(guests, task, vmid, config, running);
     take_over(config, running, limit_running(guests, task, vmid, config, running), ballooned);
     json_decref(record);
