@@ -303,15 +303,19 @@ static bool is_named(const json_t *guest, const char *name)
     return !strcmp(number, name) || !strcmp(text_of(guest, "name"), name);
 }
 
+const char *remote_guest_status(const json_t *row)
+{
+    const char *told = text_of(row, "qmpstatus");
+    return *told ? told : text_of(row, "status");
+}
+
 static void fill_guest(struct remote_guest *guest, const json_t *from)
 {
     guest->vmid = (int)json_integer_value(json_object_get(from, "vmid"));
     guest->is_template = json_integer_value(json_object_get(from, "template")) == 1;
     snprintf(guest->node, sizeof(guest->node), "%s", text_of(from, "node"));
     snprintf(guest->name, sizeof(guest->name), "%s", text_of(from, "name"));
-    const char *paused = text_of(from, "qmpstatus"); // told of what runs and stands still
-    snprintf(guest->status, sizeof(guest->status), "%s",
-             *paused ? paused : text_of(from, "status"));
+    snprintf(guest->status, sizeof(guest->status), "%s", remote_guest_status(from));
     snprintf(guest->path, sizeof(guest->path), "/nodes/%s/qemu/%d", guest->node, guest->vmid);
 }
 

@@ -55,6 +55,8 @@ struct remote_guest {
 };
 int remote_find(struct remote *remote, const char *name, struct remote_guest *guest,
                 struct err *err);
+// "running", "stopped", or "paused" of what runs and stands still: of a row of /cluster/resources, as long as that lives.
+const char *remote_guest_status(const json_t *row);
 
 // The node that new things are made on: --node, else the first.
 int remote_node(struct remote *remote, char node[NAME_BYTES], struct err *err);

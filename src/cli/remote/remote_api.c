@@ -6,16 +6,16 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/bits.h"
 #include "cli/remote/remote.h"
 
 static const struct method {
     const char *word, *name;
 } methods[] = {{"get", "GET"}, {"post", "POST"}, {"put", "PUT"}, {"delete", "DELETE"}};
-#define METHOD_COUNT (sizeof(methods) / sizeof(methods[0]))
 
 static const char *method_of(const char *word, struct err *err)
 {
-    for (size_t i = 0; i < METHOD_COUNT; i++)
+    for (size_t i = 0; i < ARRAY_LENGTH(methods); i++)
         if (!strcasecmp(word, methods[i].word))
             return methods[i].name;
     err_set(err, ERR_USAGE, "%s: a request is get, post, put or delete", word);
@@ -139,7 +139,7 @@ static int complete(struct remote *remote, struct err *err)
     json_t *table = NULL;
     remote->printed = true;
     if (words->operands == 1) {
-        for (size_t i = 0; i < METHOD_COUNT; i++)
+        for (size_t i = 0; i < ARRAY_LENGTH(methods); i++)
             puts(methods[i].word);
         return 0;
     }

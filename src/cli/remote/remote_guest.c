@@ -90,8 +90,7 @@ static json_t *guests(struct remote *remote, struct err *err)
     json_array_foreach(all, i, one)
     {
         bool pass = true;
-        if (json_object_get(one, "qmpstatus")) // "paused", of what runs
-            json_object_set(one, "status", json_object_get(one, "qmpstatus"));
+        json_object_set_new(one, "status", json_string(remote_guest_status(one)));
         for (int f = 0; f < remote->words->operands && pass; f++)
             pass = passes(one, remote->words->operand[f]);
         if (pass)
