@@ -53,12 +53,11 @@ int os_unix_listen(const char *path, struct err *err)
     int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0)
         return err_set_errno(err, errno, "cannot make a socket");
-    mode_t mask = umask(0177);
-    int result = bind(fd, (const struct sockaddr *)&address, sizeof(address));
-    int reason = errno;
-    umask(mask);
-    if (result || listen(fd, 8)) {
-        reason = result ? reason : errno;
+    // The file gets the mode that its socket has, less the process's mask. Changing that would reach what other threads make meanwhile: a folder that
+    // nobody may enter.
+    if (fchmod(fd, 0600) || bind(fd, (const struct sockaddr *)&address, sizeof(address)) ||
+        listen(fd, 8)) {
+        int reason = errno;
         close(fd);
         return err_set_errno(err, reason, "cannot listen on \"%s\"", path);
     }
