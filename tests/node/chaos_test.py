@@ -235,7 +235,8 @@ def check_store(node):
     kept = {key.removeprefix("/volume/"): value for key, value in records.items() if key.startswith("/volume/")}
     stand = [volume.get("parent") for volume in kept.values()]  # a layer on which several stand can be merged into none of them
     used |= {volume for volume in kept if "-snap-" in volume and stand.count(volume) > 1}
-    assert used == set(kept), f"used but gone: {used - set(kept)}; kept but not used: {set(kept) - used}"
+    left = {volume: kept[volume] for volume in set(kept) - used}
+    assert used == set(kept), f"used but gone: {used - set(kept)}; kept but not used: {left}; guests: {guests}"
     assert all(volume["state"] == "ready" for volume in kept.values()), kept
     images = f"{node.state}/storage/local/images"
     files = {f"{folder}/{name}" for folder in os.listdir(images) for name in os.listdir(f"{images}/{folder}")}

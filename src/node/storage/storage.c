@@ -484,13 +484,17 @@ static int make_local(struct storage *storage, struct err *err)
 static void remove_leftovers(struct storage *storage)
 {
     struct store_list list;
+    json_t *rows = json_array();
     store_list(storage->store, "/volume/", &list);
     for (size_t i = 0; i < list.count; i++) {
         const char *state = json_string_value(json_object_get(list.entries[i].value, "state"));
         if (!state || strcmp(state, "ready") != 0)
-            volume_remove(storage, list.entries[i].key + strlen("/volume/"), NULL);
+            json_array_append_new(
+                rows, json_pack("{s:s}", "volid", list.entries[i].key + strlen("/volume/")));
     }
     store_list_free(&list);
+    volumes_remove(storage, rows, NULL);
+    json_decref(rows);
 }
 
 struct storage *storage_create(struct store *store, const char *state_folder, struct err *err)
