@@ -5,7 +5,7 @@
 #include "jobs.h"
 
 #define PAGE   (USER_PAGES + 0x100000)
-#define ENTRY  user_table[256]
+#define ENTRY  (*(volatile uint64_t *)&user_table[256])
 #define FRAME  0x900000ull
 #define ROUNDS 200u
 
@@ -203,6 +203,8 @@ static void reader(void)
     __asm__ volatile("cli");
 }
 
+// The new number is expected before the entry shows it: a processor may drop the old entry of its TLB at any time, and the reader sees the new page then
+// before it is told to.
 static void shootdown(void)
 {
     *(volatile uint64_t *)FRAME = 0;
@@ -213,8 +215,8 @@ static void shootdown(void)
     for (unsigned i = 1; i <= ROUNDS; i++) {
         uint64_t frame = FRAME + (i & 1) * 0x1000;
         *(volatile uint64_t *)frame = i;
-        ENTRY = frame | 3;
         expected = i;
+        ENTRY = frame | 3;
         *apic_register(REG_ICR) = ICR_OTHERS | 0x4000 | VECTOR_SHOOTDOWN;
         while (shot < i)
             __asm__ volatile("pause");
