@@ -165,6 +165,12 @@ static int start_dnsmasq(const struct helper_net *net, const struct scopes *scop
     return os_process_run(&command, err); // it goes into the background when it serves
 }
 
+static void tell_end(const struct helper_net *net, bool soon)
+{
+    log_warn("dnsmasq of %s has ended%s", net->bridge,
+             soon ? " soon: it is started with the next card" : "");
+}
+
 // From now on its end is seen.
 static int serve(struct helper_net *net, const struct scopes *scopes, struct err *err)
 {
@@ -175,6 +181,8 @@ static int serve(struct helper_net *net, const struct scopes *scopes, struct err
     os_file_close(&net->server);
     pid = dnsmasq_pid(net);
     net->server = pid ? os_process_watch(pid) : -1;
+    if (net->server < 0) // before it could be watched
+        tell_end(net, true);
     return 0;
 }
 
@@ -183,8 +191,7 @@ void helper_net_mend(struct helper_net *net, const struct scopes *scopes)
     struct err err = {0};
     bool soon = os_clock_monotonic_ns() - net->served_ns < AGAIN_NS;
     os_file_close(&net->server);
-    log_warn("dnsmasq of %s has ended%s", net->bridge,
-             soon ? " soon: it is started with the next card" : "");
+    tell_end(net, soon);
     if (!soon && serve(net, scopes, &err))
         log_error("%s", err.text);
 }
