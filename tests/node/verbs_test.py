@@ -13,7 +13,7 @@ import tempfile
 import termios
 import time
 
-from wirt_node import PASSWORD, Node, busybox_args
+from wirt_node import PASSWORD, Node, busybox_args, own_network
 
 WIRT = os.environ["WIRT"]
 PATIENCE_SECONDS = 120
@@ -483,6 +483,7 @@ ELSEWHERE = {"images build"}
 
 
 def main():
+    own_network()  # `wirt net list` tells the machine's interfaces, too: those of other tests come and go
     with tempfile.TemporaryDirectory() as home, Node() as node:
         person = Person(node, home)
 
