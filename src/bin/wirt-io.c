@@ -25,10 +25,11 @@ int main(int argc, char *argv[])
         fputs(usage, help ? stdout : stderr);
         return help ? 0 : 2;
     }
-    if (os_sandbox_enter_storage(&err) ||
-        io_serve((int)fd, (int)status_fd, argv[5], read_only, &err)) {
-        fprintf(stderr, "wirt-io: %s: %s\n", argv[5], err.text);
-        return err_exit_status(err.code);
-    }
-    return 0;
+    int status = os_sandbox_enter_storage(&err)
+                     ? -1
+                     : io_run((int)fd, (int)status_fd, argv[5], read_only, &err);
+    if (status >= 0)
+        return status;
+    fprintf(stderr, "wirt-io: %s: %s\n", argv[5], err.text);
+    return err_exit_status(err.code);
 }

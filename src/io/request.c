@@ -24,12 +24,12 @@ static uint8_t *blocks_of(struct request *r)
 
 // ---- Making and ending
 
-void requests_init(struct requests *all, struct storage *storage,
+void requests_init(struct requests *all, struct storage *storage, struct journal_room *room,
                    void (*answer)(void *user, struct request *request), void *user)
 {
     *all =
         (struct requests){.storage = storage, .answer = answer, .user = user, .last = &all->first};
-    journal_init(&all->journal);
+    journal_init(&all->journal, room);
 }
 
 void requests_fini(struct requests *all)
@@ -113,21 +113,20 @@ static void flushed(struct work *work, int result)
     r->under_way--;
     if (r->empties)
         all->emptying = false;
-    if (!result) {
+    bool says_lost = !result && r->says_lost;
+    if (!result)
         journal_forget(&all->journal, r->covered);
-        if (r->says_lost) {
-            all->lost_write = false;
-            result = -EIO;
-        }
-    }
-    end(r, result);
+    end(r, says_lost ? -EIO : result);
+    // Not before it is told: whoever is killed in between tells it twice.
+    if (says_lost)
+        all->journal.room->lost = false;
 }
 
 static void begin_flush(struct request *r)
 {
     r->step = REQUEST_FLUSH;
     r->covered = r->all->journal.number;
-    r->says_lost = r->all->lost_write;
+    r->says_lost = r->all->journal.room->lost;
     start(r, 0, &(struct work){.command = NBD_CMD_FLUSH}, flushed);
 }
 
@@ -240,9 +239,21 @@ void requests_begin(struct requests *all)
     }
 }
 
+// A process that was killed may have left anything.
+static bool fits(const struct remote *remote, const struct journal_entry *e)
+{
+    return range_within(e->offset, e->length, remote->size) &&
+           !((e->offset | e->length) & (remote->block - 1));
+}
+
 static int write_again(struct requests *all)
 {
-    for (struct journal_entry *e = all->journal.first; e; e = e->next) {
+    struct journal_entry *e = NULL;
+    while ((e = journal_next(&all->journal, e))) {
+        if (!fits(&all->storage->remote, e)) {
+            all->journal.room->lost = true;
+            continue;
+        }
         struct work work = {.command = e->command,
                             .flags = e->flags,
                             .offset = e->offset,
@@ -251,7 +262,8 @@ static int write_again(struct requests *all)
         int rc = storage_do(all->storage, &work);
         if (rc == -ENOTCONN)
             return rc;
-        all->lost_write |= rc != 0; // told by the next flush
+        if (rc)
+            all->journal.room->lost = true; // told by the next flush
     }
     return 0;
 }

@@ -45,12 +45,12 @@ struct requests {
     unsigned count;
     size_t bytes;
     struct journal journal;
-    bool emptying;   // a flush is under way because the journal is full
-    bool lost_write; // something could not be written again: the next flush must say so
-    bool changed;    // one has ended: another that was held may begin
+    bool emptying; // a flush is under way because the journal is full
+    bool changed;  // one has ended: another that was held may begin
 };
 
-void requests_init(struct requests *all, struct storage *storage,
+// `room`: of the journal, borrowed, with what is in it.
+void requests_init(struct requests *all, struct storage *storage, struct journal_room *room,
                    void (*answer)(void *user, struct request *request), void *user);
 void requests_fini(struct requests *all);
 bool requests_have_room(const struct requests *all);

@@ -7,6 +7,7 @@
 
 #include "io/request.h"
 #include "os/clock.h"
+#include "os/file.h"
 #include "os/poll_set.h"
 #include "os/unix_socket.h"
 
@@ -19,6 +20,7 @@
 
 struct server {
     int fd, status_fd;
+    struct io_kept *kept;
     const char *url;
     bool read_only;
     bool leaving;  // the client ends, or does not make sense
@@ -57,12 +59,10 @@ static bool client_left(const struct server *s)
     return os_poll(&wait, 1, 0) > 0 && (wait.revents & POLLHUP);
 }
 
-static int reconnect(struct server *s)
+static int connect_again(struct server *s)
 {
-    struct err err = {.text = "the connection ended"};
+    struct err err;
     uint64_t pause = RECONNECT_NS;
-    tell(s, "lost", err.text);
-    storage_close(&s->storage);
     while (open_again(s, &err)) {
         if (client_left(s))
             return -1;
@@ -73,6 +73,13 @@ static int reconnect(struct server *s)
     }
     tell(s, "connected", NULL);
     return 0;
+}
+
+static int reconnect(struct server *s)
+{
+    tell(s, "lost", "the connection ended");
+    storage_close(&s->storage);
+    return connect_again(s);
 }
 
 // ---- Requests
@@ -188,12 +195,23 @@ static int describe(struct server *s, uint32_t option)
                : 0;
 }
 
+// The first one brings the socket with it on which the client gets its next one, should this process be killed.
+static int greet(struct server *s, int *next_fd)
+{
+    uint8_t greeting[NBD_GREETING_BYTES];
+    nbd_greeting_encode(greeting);
+    ssize_t n = os_unix_send(s->fd, greeting, sizeof(greeting), next_fd, *next_fd >= 0);
+    if (*next_fd >= 0)
+        os_file_close(next_fd);
+    s->kept->greeted = true;
+    return n == sizeof(greeting) ? 0 : -1;
+}
+
 static int negotiate(struct server *s)
 {
-    uint8_t greeting[NBD_GREETING_BYTES], raw[NBD_OPTION_HEADER_BYTES], data[NBD_OPTION_DATA_MAX];
+    uint8_t raw[NBD_OPTION_HEADER_BYTES], data[NBD_OPTION_DATA_MAX];
     uint32_t option, length;
-    nbd_greeting_encode(greeting);
-    if (os_unix_send_all(s->fd, greeting, sizeof(greeting)) || os_unix_receive_all(s->fd, data, 4))
+    if (os_unix_receive_all(s->fd, data, 4))
         return -1;
     for (int i = 0; i < OPTIONS_MAX; i++) {
         if (os_unix_receive_all(s->fd, raw, sizeof(raw)) ||
@@ -211,24 +229,44 @@ static int negotiate(struct server *s)
     return -1;
 }
 
-int io_serve(int fd, int status_fd, const char *url, bool read_only, struct err *err)
+// The first process must find the storage, or says why it cannot; another one waits for it.
+static int begin(struct server *s, struct err *err)
+{
+    bool first = !s->kept->greeted;
+    if (first && storage_open(&s->storage, s->url, s->read_only, err)) {
+        tell(s, "failed", err->text);
+        return -1;
+    }
+    if (first)
+        s->kept->size = s->storage.remote.size;
+    s->size = s->kept->size;
+    requests_init(&s->requests, &s->storage, &s->kept->journal, send_answer, s);
+    if (first)
+        tell(s, "connected", NULL);
+    else if (connect_again(s))
+        s->leaving = true;
+    return 0;
+}
+
+int io_serve(const struct io_service *service, struct err *err)
 {
     struct server *s = malloc(sizeof(*s));
     if (!s)
         return err_set(err, ERR_LIMIT, "no memory");
-    *s = (struct server){.fd = fd, .status_fd = status_fd, .url = url, .read_only = read_only};
-    if (storage_open(&s->storage, url, read_only, err)) {
-        tell(s, "failed", err->text);
+    *s = (struct server){.fd = service->fd,
+                         .status_fd = service->status_fd,
+                         .kept = service->kept,
+                         .url = service->url,
+                         .read_only = service->read_only};
+    int next_fd = service->next_fd;
+    if (begin(s, err)) {
         free(s);
         return -1;
     }
-    s->size = s->storage.remote.size;
-    requests_init(&s->requests, &s->storage, send_answer, s);
-    tell(s, "connected", NULL);
-    if (!negotiate(s))
+    if (!s->leaving && !greet(s, &next_fd) && !negotiate(s))
         serve(s);
     // The client is gone; what it wrote is the storage's to keep.
-    if (s->requests.journal.first && !s->storage.lost)
+    if (journal_next(&s->requests.journal, NULL) && !s->storage.lost)
         (void)storage_do(&s->storage, &(struct work){.command = NBD_CMD_FLUSH});
     storage_close(&s->storage);
     requests_fini(&s->requests);

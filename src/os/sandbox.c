@@ -370,7 +370,7 @@ int os_sandbox_thread(enum os_sandbox_thread kind, struct err *err)
     return entered ? install(&thread_programs[kind], err) : 0;
 }
 
-static int enter_network(bool storage, struct err *err)
+static int renounce_rights(struct err *err)
 {
     char path[PATH_MAX];
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
@@ -382,15 +382,20 @@ static int enter_network(bool storage, struct err *err)
     if (drop_root(err) || drop_capabilities(err))
         return -1;
     deny_paths(names ? path : NULL);
-    return load_network_filter(storage, err);
+    return 0;
 }
 
 int os_sandbox_enter_network(struct err *err)
 {
-    return enter_network(false, err);
+    return renounce_rights(err) ? -1 : load_network_filter(false, err);
 }
 
 int os_sandbox_enter_storage(struct err *err)
 {
-    return enter_network(true, err);
+    return renounce_rights(err);
+}
+
+int os_sandbox_filter_storage(struct err *err)
+{
+    return load_network_filter(true, err);
 }

@@ -29,7 +29,8 @@ int os_sandbox_thread(enum os_sandbox_thread kind, struct err *err);
 // For a process of one thread that speaks to the host's network on somebody else's behalf (wirt-net): it keeps the network, may make Internet
 // sockets, and reads nothing but the folder of resolv.conf.
 int os_sandbox_enter_network(struct err *err);
-// The same for one that speaks to a storage (wirt-io).
+// The same for one that speaks to a storage (wirt-io), in two steps: all but system calls first, then, in the process that it forks, these.
 int os_sandbox_enter_storage(struct err *err);
+int os_sandbox_filter_storage(struct err *err);
 
 #endif

@@ -21,6 +21,11 @@ int os_sandbox_enter_storage(struct err *err)
     return os_sandbox_enter_network(err);
 }
 
+int os_sandbox_filter_storage(struct err *err)
+{
+    return os_sandbox_enter_network(err);
+}
+
 int os_sandbox_enter_network(struct err *err)
 {
     (void)err;

@@ -11,8 +11,8 @@ cache: once the guest has switched its disk to write-through, the storage sees a
 error: the storage answers EIO to writes while the guest writes, a real server behind NBD. With "stop" the machine pauses and tells, and goes on
 when the storage is well again, as if nothing had been; with "report" the guest sees the error. What was synced is there.
 
-gone: the process that stands between the machine and a remote disk is killed while the guest writes. The machine tells that it has ended; then the disk's
-policy applies, and what was synced is on the server.
+gone: both processes that stand between the machine and a remote disk are killed while the guest writes: the one that would begin another, then the other.
+The machine tells that they have ended; then the disk's policy applies, and what was synced is on the server.
 
 clones: so many linked clones of a template, with the time and disk use of each.
 """
@@ -227,18 +227,6 @@ def test_error(folder, policy):
     print(f"{policy}: {len(synced)} files synced, none lost")
 
 
-def process_for(url):
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open(f"/proc/{pid}/cmdline", encoding="utf-8") as file:
-                words = file.read().split("\0")
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if words[0].endswith("wirt-io-nbd") and url in words:
-            return int(pid)
-    raise AssertionError(f"no process stands before {url}")
-
-
 def test_gone(folder, policy):
     raw = needs_nbd(folder)
     with storage_servers.Nbd(folder, raw) as server:
@@ -248,7 +236,8 @@ def test_gone(folder, policy):
             control = Control(f"{folder}/control")
             start_writing(guest, 20, 4)
             guest.wait_for("synced=5\r?\n")
-            os.kill(process_for(server.url), signal.SIGKILL)
+            for pid in storage_servers.processes_before(server.url):
+                os.kill(pid, signal.SIGKILL)
             told = control.wait_for("disk-connection")
             assert told["state"] == "lost" and "its process has ended" in told["reason"], told
             if policy == "stop":

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: Apache-2.0
-"""remote_test nbd|iscsi|nfs: a guest's disk on a real server, which is killed and comes back while the guest writes.
+"""remote_test nbd|iscsi|nfs: a guest's disk on a real server. The server, the process of ours before it, and both at once are killed while the guest
+writes; the server is started again, our process comes back by itself.
 
-The guest puts number n, flushed, into slot n % SLOTS. While the server is away its requests are held back, and the control socket tells; afterwards
+The guest puts number n, flushed, into slot n % SLOTS. Meanwhile its requests are held back, and the control socket tells; afterwards
 everything is there, read from the server's own file.
 """
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
@@ -22,16 +24,16 @@ printf '%08d' $n | dd of=/dev/vda bs={BLOCK} seek=$(((n % {SLOTS}) * {STRIDE})) 
 n=$((n+1)); echo $n > /now.new; mv /now.new /now; done; mv /now /count"""
 
 
-def wait_for_event(lines, name, state):
+def wait_for_event(lines, name, state, reason=""):
     for line in lines:
         told = json.loads(line)
-        if told.get("event") == name and told["state"] == state:
+        if told.get("event") == name and told["state"] == state and reason in told.get("reason", ""):
             return told
     raise AssertionError(f"the connection ended before the event {name} {state}")
 
 
-def let_it_write(guest):
-    guest.run("a=$(cat /now); until [ $(cat /now) -ge $((a+60)) ]; do sleep 0.05; done", BUSYBOX_PROMPT)
+def let_it_write(guest, times=60):
+    guest.run(f"a=$(cat /now); until [ $(cat /now) -ge $((a+{times})) ]; do sleep 0.05; done", BUSYBOX_PROMPT)
 
 
 def check_file(path, writes):
@@ -55,11 +57,19 @@ def run_guest(folder, server):
             guest.run(f'echo "{line}" >> /writer'.replace("$", "\\$"), BUSYBOX_PROMPT)
         guest.run("sh /writer & until [ -e /now ]; do sleep 0.1; done", BUSYBOX_PROMPT)
         let_it_write(guest)
-        server.kill()
-        assert wait_for_event(events, "disk-connection", "lost")["id"] == "disk0"
-        server.start()
-        wait_for_event(events, "disk-connection", "connected")
-        let_it_write(guest)
+        for both in (False, True):
+            if both:
+                os.kill(storage_servers.processes_before(server.url)[1], signal.SIGKILL)
+            server.kill()
+            assert wait_for_event(events, "disk-connection", "lost")["id"] == "disk0"
+            server.start()
+            wait_for_event(events, "disk-connection", "connected")
+            let_it_write(guest)
+        for _ in range(2):
+            os.kill(storage_servers.processes_before(server.url)[1], signal.SIGKILL)
+            wait_for_event(events, "disk-connection", "lost", "signal 9")
+            wait_for_event(events, "disk-connection", "connected")
+            let_it_write(guest, 30)
         guest.run("touch /stop; until [ -e /count ]; do sleep 0.1; done", BUSYBOX_PROMPT)
         writes = int(guest.run("cat /count", BUSYBOX_PROMPT))
         assert guest.run("[ ! -e /failed ] && echo well", BUSYBOX_PROMPT) == "well", "a write failed"

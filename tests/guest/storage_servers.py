@@ -31,6 +31,24 @@ def free_port():
         return probe.getsockname()[1]
 
 
+def processes_before(url):
+    """Of wirt-io, for this URL: the first, which starts the second, and the second."""
+    parents = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/cmdline", encoding="utf-8") as file:
+                words = file.read().split("\0")
+            with open(f"/proc/{pid}/stat", encoding="utf-8", errors="replace") as file:
+                parent = file.read().rpartition(")")[2].split()[1]
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if "/wirt-io-" in words[0] and url in words:
+            parents[int(pid)] = int(parent)
+    pairs = [(parent, pid) for pid, parent in parents.items() if parent in parents]
+    assert len(pairs) == 1, f"not two processes stand before {url}: {parents}"
+    return pairs[0]
+
+
 class Server:
     process = None
     before = ()  # what makes root of an ordinary user

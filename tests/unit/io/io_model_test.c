@@ -4,6 +4,9 @@
 // (made_up_storage.h). What a client can know is kept here: where nothing is being changed, a cell holds what was written there last, through
 // every loss. At the end the storage forgets all that no flush made safe, and everything is there.
 //
+// In every fifth sequence the server is ended at some moments, as by a kill, and another one goes on with what it left; the client sends again what
+// was not answered.
+//
 // Every fourth sequence moves so much that the server has to flush by itself. Another one damages a write while it is made again: the
 // next flush says so, and the one after it does not.
 #include <errno.h>
@@ -48,6 +51,7 @@ struct cell {
 struct slot {
     bool used, quiet; // a read: nothing was changing when it was sent
     struct nbd_request nbd;
+    uint64_t number, order; // what it writes; of its sending
     unsigned versions[CELLS_MAX];
 };
 
@@ -58,7 +62,9 @@ struct test {
     struct cell cell[CELLS_MAX];
     struct slot slots[DEPTH];
     unsigned in_flight;
-    uint64_t number;
+    uint64_t number, order;
+    bool may_be_killed;
+    struct io_kept *kept;
     uint8_t *bytes; // of one request
 };
 
@@ -79,12 +85,14 @@ static void receive(struct test *t, void *bytes, size_t length)
     CHECK(!os_unix_receive_all(t->fd, bytes, length), "the server is gone");
 }
 
-static void negotiate(struct test *t)
+// False: the server was killed before it answered.
+static bool negotiate(struct test *t)
 {
     uint8_t greeting[NBD_GREETING_BYTES], go[4 + NBD_OPTION_HEADER_BYTES + 6] = {0};
     uint8_t head[NBD_OPTION_REPLY_BYTES], data[NBD_OPTION_DATA_MAX];
     uint32_t type, length;
-    receive(t, greeting, sizeof(greeting));
+    if (os_unix_receive_all(t->fd, greeting, sizeof(greeting)))
+        return false;
     store_be32(go, 3);
     nbd_option_encode(go + 4, NBD_OPT_GO, 6);
     send_bytes(t, go, sizeof(go));
@@ -93,6 +101,7 @@ static void negotiate(struct test *t)
         CHECK(nbd_option_reply_decode(head, NBD_OPT_GO, &type, &length), "no reply");
         receive(t, data, length);
     } while (type != NBD_REP_ACK);
+    return true;
 }
 
 static uint32_t first_of(const struct test *t, const struct slot *s)
@@ -130,29 +139,38 @@ static void note_sent(struct test *t, struct slot *s)
         s->quiet &= !c->changing;
         s->versions[i] = c->version;
     }
-    if (s->nbd.command == NBD_CMD_WRITE)
-        fill(t, s, number);
+    s->number = number;
+}
+
+// One that was killed does not take it: that is seen where its answer is waited for.
+static void put(struct test *t, const struct slot *s)
+{
+    uint8_t raw[NBD_REQUEST_BYTES];
+    nbd_request_encode(&s->nbd, raw);
+    bool moves = s->nbd.command == NBD_CMD_WRITE;
+    if (moves)
+        fill(t, s, s->number);
+    bool sent = !os_unix_send_all(t->fd, raw, sizeof(raw)) &&
+                (!moves || !os_unix_send_all(t->fd, t->bytes, s->nbd.length));
+    CHECK(sent || t->may_be_killed, "the server is gone");
 }
 
 static void send_request(struct test *t, uint16_t command, uint16_t flags, uint32_t cell,
                          uint32_t cells)
 {
-    uint8_t raw[NBD_REQUEST_BYTES];
     uint32_t i = 0;
     while (t->slots[i].used)
         i++;
     struct slot *s = &t->slots[i];
     *s = (struct slot){.used = true,
+                       .order = ++t->order,
                        .nbd = {.command = command,
                                .flags = flags,
                                .cookie = i,
                                .offset = (uint64_t)cell * t->cell_bytes,
                                .length = cells * t->cell_bytes}};
     note_sent(t, s);
-    nbd_request_encode(&s->nbd, raw);
-    send_bytes(t, raw, sizeof(raw));
-    if (command == NBD_CMD_WRITE)
-        send_bytes(t, t->bytes, s->nbd.length);
+    put(t, s);
     t->in_flight++;
 }
 
@@ -169,11 +187,14 @@ static void check_read(struct test *t, const struct slot *s)
     }
 }
 
+static void join_again(struct test *t);
+
 static int take_answer(struct test *t)
 {
     uint8_t raw[NBD_REPLY_BYTES];
     struct nbd_reply reply;
-    receive(t, raw, sizeof(raw));
+    while (os_unix_receive_all(t->fd, raw, sizeof(raw)))
+        join_again(t);
     CHECK(nbd_reply_decode(raw, &reply) && reply.cookie < DEPTH && t->slots[reply.cookie].used,
           "an answer to nothing");
     struct slot *s = &t->slots[reply.cookie];
@@ -202,22 +223,65 @@ static void *serve(void *argument)
 {
     struct test *t = argument;
     struct err err;
-    (void)io_serve(t->server_fd, t->status[1], "made-up://", false, &err);
+    const struct io_service service = {.fd = t->server_fd,
+                                       .status_fd = t->status[1],
+                                       .next_fd = -1,
+                                       .url = "made-up://",
+                                       .kept = t->kept};
+    (void)io_serve(&service, &err);
     return NULL;
+}
+
+static void start_server(struct test *t)
+{
+    struct err err;
+    int pair[2];
+    pthread_attr_t small;
+    CHECK(!os_unix_pair(pair, false, &err), "no sockets");
+    t->fd = pair[0];
+    t->server_fd = pair[1];
+    made_up.server_fd = pair[1];
+    pthread_attr_init(&small);
+    pthread_attr_setstacksize(&small, 256 * KIB);
+    CHECK(!pthread_create(&t->server, &small, serve, t), "no thread");
+    pthread_attr_destroy(&small);
+}
+
+// The server was killed: all that was not answered is sent again, in the same order.
+static void join_again(struct test *t)
+{
+    CHECK(t->may_be_killed, "the server is gone");
+    do {
+        pthread_detach(t->server);
+        os_file_close(&t->fd);
+        os_file_close(&t->server_fd);
+        start_server(t);
+    } while (!negotiate(t));
+    for (uint64_t last = 0; last < t->order;) {
+        const struct slot *next = NULL;
+        for (uint32_t i = 0; i < DEPTH; i++) {
+            const struct slot *s = &t->slots[i];
+            if (s->used && s->order > last && (!next || s->order < next->order))
+                next = s;
+        }
+        if (!next)
+            return;
+        put(t, next);
+        last = next->order;
+    }
 }
 
 static void start(struct test *t)
 {
     struct err err;
-    int pair[2];
-    CHECK(!os_unix_pair(pair, false, &err) && !os_unix_pair(t->status, true, &err), "no sockets");
-    t->fd = pair[0];
-    t->server_fd = pair[1];
+    CHECK(!os_unix_pair(t->status, true, &err), "no sockets");
+    t->kept = io_kept_create(&err);
+    CHECK(t->kept, "%s", err.text);
     t->bytes = malloc((size_t)t->most * t->cell_bytes);
     made_up.size = (uint64_t)t->cells * t->cell_bytes;
     made_up.bytes = calloc(1, made_up.size);
-    CHECK(!pthread_create(&t->server, NULL, serve, t), "no thread");
-    negotiate(t);
+    start_server(t);
+    CHECK(negotiate(t), "the server is gone");
 }
 
 static void finish(struct test *t)
@@ -225,6 +289,7 @@ static void finish(struct test *t)
     uint8_t raw[NBD_REQUEST_BYTES];
     send_request(t, NBD_CMD_FLUSH, 0, 0, 0);
     take_good(t);
+    made_up.kills = 0;
     nbd_request_encode(&(struct nbd_request){.command = NBD_CMD_DISC}, raw);
     send_bytes(t, raw, sizeof(raw));
     pthread_join(t->server, NULL);
@@ -236,6 +301,7 @@ static void finish(struct test *t)
     os_file_close(&t->server_fd);
     os_file_close(&t->status[0]);
     os_file_close(&t->status[1]);
+    io_kept_destroy(t->kept);
     free(t->bytes);
     free(made_up.bytes);
 }
@@ -263,11 +329,14 @@ static void run_sequence(void)
     struct test t = {.random = seed,
                      .cell_bytes = large ? MIB : 512,
                      .cells = large ? 8 : CELLS_MAX,
-                     .most = large ? 1 : 5};
+                     .most = large ? 1 : 5,
+                     .may_be_killed = seed % 5 == 2};
     made_up = (struct made_up){.random = seed * 7919u,
                                .block = seed % 2 ? 512 : 1024,
                                .length_max = large ? MIB : 1024,
                                .loss_after = large ? 200 : 400,
+                               .kills = t.may_be_killed ? 2 : 0,
+                               .kill_after = large ? 100 : 1500,
                                .fail_opening = 3};
     start(&t);
     for (unsigned left = large ? 150 : 1500; left || t.in_flight;) {
@@ -284,6 +353,7 @@ static void run_sequence(void)
     }
     CHECK(!large || made_up.flushes >= 3, "%u flushes of its own", made_up.flushes);
     CHECK(made_up.openings > 1, "the connection was never lost");
+    CHECK(!made_up.kills, "the server was not killed");
     finish(&t);
 }
 

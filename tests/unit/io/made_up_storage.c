@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "io/storage.h"
@@ -38,6 +39,7 @@ static struct {
         unsigned asked_at;
     } ops[STORAGE_DEPTH];
     unsigned count, clock, left; // operations until the loss
+    unsigned life;               // operations until the kill; 0: none
     int ends[2];                 // always readable
 } own;
 
@@ -87,6 +89,8 @@ static int open_it(const char *url, bool read_only, struct remote *remote, struc
     if (!own.ends[1] && (pipe(own.ends) || write(own.ends[1], "x", 1) != 1))
         return err_set(err, ERR_IO, "no pipe");
     own.count = 0;
+    if (!own.life && made_up.kills)
+        own.life = 1 + below(made_up.kill_after);
     own.left = made_up.loss_after ? 1 + below(made_up.loss_after) : UINT32_MAX;
     *remote = (struct remote){.handle = &made_up,
                               .size = made_up.size,
@@ -172,11 +176,29 @@ static void answer(unsigned i)
     remote_op_end(op, is_bad(op) ? -EIO : 0);
 }
 
+// Of what the server had asked for the storage does any part, and may lose what is not safe. The thread stays, so that its memory does.
+static _Noreturn void kill_server(void)
+{
+    made_up.kills--;
+    for (unsigned i = 0; i < own.count; i++) {
+        if (!own.ops[i].done && below(2))
+            do_it(i);
+    }
+    own.count = 0;
+    if (below(2))
+        lose(below(100));
+    shutdown(made_up.server_fd, SHUT_RDWR);
+    while (true)
+        pause();
+}
+
 static int serve(struct remote *remote, short events)
 {
     (void)remote;
     if (!own.count || !(events & POLLIN))
         return 0;
+    if (made_up.kills && own.life && !--own.life)
+        kill_server();
     if (made_up.lose_all || !--own.left) {
         lose(made_up.lose_all ? 0 : below(100));
         made_up.lose_all = false;

@@ -2,7 +2,7 @@
 //
 // A storage in memory behind the server of a remote disk, as mean as one may be: it does operations in any order and answers in another, refuses some
 // because it is busy, answers with errors, and loses its connection, with which go any of the writes that no flush made safe. A flush makes
-// safe what was answered before the flush was asked for, and nothing else.
+// safe what was answered before the flush was asked for, and nothing else. It can also end the server as a kill does.
 #ifndef WIRT_TEST_MADE_UP_STORAGE_H
 #define WIRT_TEST_MADE_UP_STORAGE_H
 
@@ -21,6 +21,10 @@ struct made_up {
     _Atomic bool lose_all;
     // While a write begins with this number, it fails. 0: none.
     _Atomic uint64_t bad;
+    // So often the server is ended, each time after at most so many operations more; and its socket with it.
+    _Atomic unsigned kills;
+    unsigned kill_after;
+    _Atomic int server_fd;
     // Read afterwards.
     unsigned openings, flushes;
 };
