@@ -189,6 +189,35 @@ def test_administrators(node):
         assert status == 400, (params, status, reason)
 
 
+def test_names_used_again(node):
+    """Who is gone leaves nothing to whoever gets the name later; the members of a group lose what it gave."""
+    folder = f"{node.folder}/again"
+    os.mkdir(folder)
+    os.chmod(folder, 0o777)
+    lea = Person(node, "lea", privsep=1)
+    token = f"{lea.user}!t"
+    made = {"group": ("/access/groups", "/access/groups/brief", {"groupid": "brief"}), "role": ("/access/roles", "/access/roles/Brief", {"roleid": "Brief"}),
+            "pool": ("/pools", "/pools/brief", {"poolid": "brief"}), "store": ("/storage", "/storage/brief", {"storage": "brief", "type": "dir", "path": folder}),
+            "token": (f"/access/users/{lea.user}/token/t",) * 2 + ({},)}
+    for name, (where, _, params) in made.items():
+        if name != "token":
+            node.owner("POST", where, {**params, **({"privs": "VM.Audit"} if name == "role" else {})})
+    node.owner("PUT", f"/access/users/{lea.user}", {"groups": "brief"})
+    may = lambda path, who=lea.user: node.owner("GET", f"/access/permissions?userid={who}&path={path}").get(path, {})
+    for path, params in (("/vms/101", {"groups": "brief", "roles": "PVEVMUser"}), ("/pool/brief", {"users": lea.user, "roles": "PVEPoolUser"}),
+                         ("/storage/brief", {"users": lea.user, "roles": "PVEDatastoreUser"}), ("/vms", {"users": lea.user, "roles": "Brief"}),
+                         ("/vms", {"tokens": token, "roles": "PVEAuditor"})):
+        node.owner("PUT", "/access/acl", {"path": path, **params})
+    assert "VM.PowerMgmt" in may("/vms/101") and "VM.Audit" in may("/vms", token)
+    for _, gone, _ in made.values():
+        node.owner("DELETE", gone)
+    assert not may("/vms/101") and not may("/vms"), may("/vms/101")
+    for where, _, params in made.values():
+        node.owner("POST", where, params)
+    assert node.owner("GET", "/access/groups/brief")["members"] == []
+    assert not [row for row in node.owner("GET", "/access/acl") if "brief" in row["path"] or row["roleid"] == "Brief" or row["ugid"] in ("brief", token)]
+
+
 def test_passwords(node, api):
     jan = Person(node, "jan").log_in()
     jan.may_not("PUT", "/access/password", {"userid": jan.user, "password": "another password"})
@@ -249,7 +278,7 @@ def main():
         qemu = api.nodes(node.name).qemu
         for vmid in 100, 101:
             finish(api, node, qemu.create(vmid=vmid, memory=64, virtio0="local:0.01"))
-        for test in test_other_datastore, test_backups, test_media, test_restored_media, test_pools, test_administrators, test_passwords, test_audit:
+        for test in test_other_datastore, test_backups, test_media, test_restored_media, test_pools, test_administrators, test_names_used_again, test_passwords, test_audit:
             test(node, api) if test.__code__.co_argcount == 2 else test(node)
         test_tokens(node, api)
         test_copies(node, api)

@@ -213,6 +213,23 @@ static int put_role(struct api_call *call, struct err *err)
     return store_put_now(rest_node(call)->store, key, value, err);
 }
 
+int rest_forget_rights(struct node *node, const char *type, const char *member, const char *value,
+                       struct err *err)
+{
+    struct store_list acls;
+    int result = 0;
+    store_list(node->store, "/acl/", &acls);
+    for (size_t i = 0; i < acls.count && !result; i++) {
+        const char *has = api_param_string(acls.entries[i].value, member);
+        const char *kind = api_param_string(acls.entries[i].value, "type");
+        if (has && !strcmp(has, value) && (!type || (kind && !strcmp(kind, type))))
+            result = store_delete_now(node->store, acls.entries[i].key, err);
+    }
+    store_list_free(&acls);
+    return result;
+}
+
+// First what it gives, then itself: whoever makes one of that name later makes a new one.
 static int delete_role(struct api_call *call, struct err *err)
 {
     char key[128];
@@ -221,6 +238,8 @@ static int delete_role(struct api_call *call, struct err *err)
     json_decref(role);
     if (!role)
         return err_set(err, ERR_NOT_FOUND, "role '%s' does not exist", api_string(call, "roleid"));
+    if (rest_forget_rights(rest_node(call), NULL, "roleid", api_string(call, "roleid"), err))
+        return -1;
     return store_delete_now(rest_node(call)->store, key, err);
 }
 
@@ -496,7 +515,7 @@ const struct endpoint rest_access[] = {
                                           {.name = NULL}}},
     {.method = "DELETE",
      .path = "/access/roles/{roleid}",
-     .about = "Remove a role.",
+     .about = "Remove a role, and what the access list says of it.",
      .permission = "/access Sys.Modify",
      .returns = "null",
      .handler = delete_role},

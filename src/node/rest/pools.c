@@ -225,6 +225,8 @@ static int delete_pool(struct api_call *call, struct err *err)
     if (!empty)
         return err_set(err, ERR_BUSY, "pool '%s' is not empty", api_string(call, "poolid"));
     pool_key(api_string(call, "poolid"), key);
+    if (rest_forget_rights(rest_node(call), NULL, "path", key, err))
+        return -1;
     return store_delete_now(rest_node(call)->store, key, err);
 }
 
@@ -299,7 +301,7 @@ const struct endpoint rest_pools[] = {
      .params = (const struct api_param[]){POOLID, CHANGES, {.name = NULL}}},
     {.method = "DELETE",
      .path = "/pools",
-     .about = "Remove an empty pool.",
+     .about = "Remove an empty pool, and the rights on it.",
      .permission = ALLOCATE,
      .returns = "null",
      .handler = delete_pool,
@@ -319,7 +321,7 @@ const struct endpoint rest_pools[] = {
      .params = (const struct api_param[]){CHANGES, {.name = NULL}}},
     {.method = "DELETE",
      .path = "/pools/{poolid}",
-     .about = "Remove an empty pool.",
+     .about = "Remove an empty pool, and the rights on it.",
      .permission = ALLOCATE,
      .returns = "null",
      .handler = delete_pool},

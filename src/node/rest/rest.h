@@ -44,6 +44,9 @@ bool rest_console_redeem(struct node *node, int64_t vmid, int64_t port, const ch
 
 // Its privileges; false when there is no such role. access.c
 bool rest_find_role(struct api_call *call, const char *name, privilege_set *set);
+// Takes out of the access list what has this value: of `member` ("roleid", "ugid"), and of `type` unless that is NULL. access.c
+int rest_forget_rights(struct node *node, const char *type, const char *member, const char *value,
+                       struct err *err);
 
 // ---- params.c: what several endpoints take.
 extern const struct api_param rest_guest_keys[]; // the keys of a configuration

@@ -116,9 +116,14 @@ static int put_storage(struct api_call *call, struct err *err)
 static int delete_storage(struct api_call *call, struct err *err)
 {
     const char *id = api_string(call, "storage");
-    return guests_use_storage(rest_node(call)->guests, id)
-               ? err_set(err, ERR_BUSY, "storage '%s' is in use by a guest", id)
-               : storage_remove(rest_node(call)->storage, id, err);
+    char path[128];
+    if (guests_use_storage(rest_node(call)->guests, id))
+        return err_set(err, ERR_BUSY, "storage '%s' is in use by a guest", id);
+    snprintf(path, sizeof(path), "/storage/%s", id);
+    return storage_remove(rest_node(call)->storage, id, err) ||
+                   rest_forget_rights(rest_node(call), NULL, "path", path, err)
+               ? -1
+               : 0;
 }
 
 // A volume of a guest, attached to nothing yet: it becomes unusedN when the guest is there, and stays a volume when not.

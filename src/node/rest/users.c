@@ -163,7 +163,11 @@ static int delete_token(struct api_call *call, struct err *err)
         return -1;
     json_t *token = store_get(rest_node(call)->store, key, NULL);
     json_decref(token);
-    return token ? store_delete_now(rest_node(call)->store, key, err) : no_token(full, err);
+    if (!token)
+        return no_token(full, err);
+    return rest_forget_rights(rest_node(call), "token", "ugid", full, err)
+               ? -1
+               : store_delete_now(rest_node(call)->store, key, err);
 }
 
 // ---- Users.
@@ -466,12 +470,42 @@ static int put_group(struct api_call *call, struct err *err)
     return store_put_now(rest_node(call)->store, key, json_pack("{s:s*}", "comment", comment), err);
 }
 
+static int take_out(struct store *store, const struct store_entry *user, const char *group,
+                    struct err *err)
+{
+    struct store_txn txn;
+    json_t *changed = json_deep_copy(user->value);
+    json_t *groups = json_object_get(changed, "groups");
+    for (size_t i = json_array_size(groups); i-- > 0;)
+        if (!strcmp(json_string_value(json_array_get(groups, i)), group))
+            json_array_remove(groups, i);
+    if (json_equal(changed, user->value)) {
+        json_decref(changed);
+        return 0;
+    }
+    store_txn_begin(&txn);
+    store_expect(&txn, user->key, user->revision);
+    store_put(&txn, user->key, changed);
+    return store_commit(store, &txn, err);
+}
+
+// First what it gives, then its members, then itself: whoever makes one of that name later makes an empty one without rights.
 static int delete_group(struct api_call *call, struct err *err)
 {
     char key[KEY_BYTES];
+    struct store_list users;
+    struct node *node = rest_node(call);
+    const char *name = api_string(call, "groupid");
     json_t *group = find_group(call, key, err);
     json_decref(group);
-    return group ? store_delete_now(rest_node(call)->store, key, err) : -1;
+    if (!group || rest_forget_rights(node, "group", "ugid", name, err))
+        return -1;
+    int result = 0;
+    store_list(node->store, "/user/", &users);
+    for (size_t i = 0; i < users.count && !result; i++)
+        result = take_out(node->store, &users.entries[i], name, err);
+    store_list_free(&users);
+    return result ? -1 : store_delete_now(node->store, key, err);
 }
 
 // `wirt init` while wirtd runs.
@@ -735,7 +769,7 @@ const struct endpoint rest_access_users[] = {
      .params = (const struct api_param[]){TOKEN_FIELDS, {.name = NULL}}},
     {.method = "DELETE",
      .path = "/access/users/{userid}/token/{tokenid}",
-     .about = "Remove a token.",
+     .about = "Remove a token, and what the access list says of it.",
      .permission = SELF,
      .returns = "null",
      .handler = delete_token},
@@ -809,7 +843,7 @@ const struct endpoint rest_access_users[] = {
                                           {.name = NULL}}},
     {.method = "DELETE",
      .path = "/access/groups/{groupid}",
-     .about = "Remove a group.",
+     .about = "Remove a group: its members leave it, and what the access list says of it goes.",
      .permission = "/access/groups Group.Allocate",
      .returns = "null",
      .handler = delete_group},
