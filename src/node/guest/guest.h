@@ -102,6 +102,8 @@ bool guest_disk_volume(const char *text, char volid[VOLUME_ID_BYTES], bool *cdro
 // ---- The node's network (guest_net.c), as lists of interfaces have it.
 #define GUEST_BRIDGE "vmbr0"
 json_t *guests_network(struct guests *guests);
+// All cards: {vmid, name?, card, mac, bridge?, address?}. The address is the one that vmbr0 has for it since it was first used there.
+json_t *guests_cards(struct guests *guests);
 
 // ---- Life (guest_life.c, guest_clone.c, guest_snapshot.c). Each as a task, the lock is taken inside.
 int guest_claim(struct guests *guests, int64_t vmid, const char *lock, struct err *err);

@@ -108,10 +108,13 @@ static void lower(const char *mac, char text[18])
     text[i] = 0;
 }
 
-static json_t *all_macs(struct guests *guests)
+typedef void card_visit(void *context, const struct store_entry *guest, const char *key,
+                        const json_t *net);
+
+// All cards of all guests' configurations.
+static void each_card(struct guests *guests, card_visit *visit, void *context)
 {
     struct store_list list;
-    json_t *macs = json_object();
     store_list(guests->options.store, "/guest/", &list);
     for (size_t i = 0; i < list.count; i++) {
         const char *key;
@@ -121,16 +124,28 @@ static json_t *all_macs(struct guests *guests)
             json_t *net = !strncmp(key, "net", 3) && json_is_string(value)
                               ? property_parse_net(json_string_value(value), NULL)
                               : NULL;
-            const char *mac = json_string_value(json_object_get(net, "macaddr"));
-            char text[18];
-            if (mac) {
-                lower(mac, text);
-                json_object_set_new(macs, text, json_true());
-            }
+            if (net)
+                visit(context, &list.entries[i], key, net);
             json_decref(net);
         }
     }
     store_list_free(&list);
+}
+
+static void add_mac(void *context, const struct store_entry *guest, const char *key,
+                    const json_t *net)
+{
+    char text[18];
+    (void)guest;
+    (void)key;
+    lower(json_string_value(json_object_get(net, "macaddr")), text);
+    json_object_set_new(context, text, json_true());
+}
+
+static json_t *all_macs(struct guests *guests)
+{
+    json_t *macs = json_object();
+    each_card(guests, add_mac, macs);
     return macs;
 }
 
@@ -205,6 +220,47 @@ static int address_of(struct guests *guests, const char *mac, char address[16], 
         return -1;
     helper_address_text(guests->subnet + (uint32_t)host, address);
     return 0;
+}
+
+struct cards {
+    struct guests *guests;
+    json_t *rows;
+};
+
+static void add_card(void *context, const struct store_entry *guest, const char *key,
+                     const json_t *net)
+{
+    struct cards *cards = context;
+    const json_t *config = json_object_get(guest->value, "config");
+    const char *bridge = json_string_value(json_object_get(net, "bridge"));
+    char mac[18], at[64], address[16];
+    lower(json_string_value(json_object_get(net, "macaddr")), mac);
+    snprintf(at, sizeof(at), "/address/%s", mac);
+    json_t *row = json_pack("{s:I, s:s, s:s}", "vmid",
+                            (json_int_t)strtoll(guest->key + strlen("/guest/"), NULL, 10), "card",
+                            key, "mac", mac);
+    json_t *name = json_object_get(config, "name");
+    json_t *kept = bridge && !strcmp(bridge, GUEST_BRIDGE) && cards->guests->subnet
+                       ? store_get(cards->guests->options.store, at, NULL)
+                       : NULL;
+    if (name)
+        json_object_set(row, "name", name);
+    if (bridge)
+        json_object_set_new(row, "bridge", json_string(bridge));
+    if (kept) {
+        uint32_t host = (uint32_t)json_integer_value(json_object_get(kept, "host"));
+        helper_address_text(cards->guests->subnet + host, address);
+        json_object_set_new(row, "address", json_string(address));
+    }
+    json_decref(kept);
+    json_array_append_new(cards->rows, row);
+}
+
+json_t *guests_cards(struct guests *guests)
+{
+    struct cards cards = {guests, json_array()};
+    each_card(guests, add_card, &cards);
+    return cards.rows;
 }
 
 // ---- Cards.

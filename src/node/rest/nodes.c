@@ -87,6 +87,25 @@ static int get_network(struct api_call *call, struct err *err)
     return 0;
 }
 
+static int get_cards(struct api_call *call, struct err *err)
+{
+    json_t *all = guests_cards(rest_node(call)->guests), *row;
+    int64_t only = api_integer(call, "vmid", 0);
+    size_t index;
+    (void)err;
+    call->data = json_array();
+    json_array_foreach(all, index, row)
+    {
+        int64_t vmid = json_integer_value(json_object_get(row, "vmid"));
+        char path[64];
+        snprintf(path, sizeof(path), "/vms/%lld", (long long)vmid);
+        if ((!only || only == vmid) && rest_may(call, path, "VM.Audit"))
+            json_array_append(call->data, row);
+    }
+    json_decref(all);
+    return 0;
+}
+
 static int get_subscription(struct api_call *call, struct err *err)
 {
     (void)err;
@@ -205,6 +224,21 @@ const struct endpoint rest_nodes[] = {
                                            .optional = true,
                                            .max = 64,
                                            .about = "only of this kind"},
+                                          {.name = NULL}}},
+    {.method = "GET",
+     .path = "/nodes/{node}/cards",
+     .about = "The network cards of guests, each with the address that vmbr0 keeps for it.",
+     .permission = "user",
+     .filter = "/vms/{vmid} VM.Audit",
+     .returns = "[{vmid:int, name?:string, card:string, mac:string, bridge?:string, "
+                "address?:string}]",
+     .handler = get_cards,
+     .params = (const struct api_param[]){{.name = "vmid",
+                                           .type = API_INTEGER,
+                                           .optional = true,
+                                           .min = 100,
+                                           .max = 999999999,
+                                           .about = "only of this guest"},
                                           {.name = NULL}}},
     {.method = "GET",
      .path = "/nodes/{node}/subscription",
