@@ -572,7 +572,14 @@ static int change_factors(struct api_call *call,
         return no_user(id, err);
     json_t *changed = json_deep_copy(user);
     json_object_set_new(changed, "totp", change(call, json_object_get(user, "totp")));
+    bool same = json_array_size(json_object_get(changed, "totp")) ==
+                json_array_size(json_object_get(user, "totp"));
     json_decref(user);
+    if (same) {
+        json_decref(changed);
+        return err_set(err, ERR_NOT_FOUND, "second factor '%s' does not exist",
+                       api_string(call, "id"));
+    }
     store_txn_begin(&txn);
     store_expect(&txn, key, revision);
     store_put(&txn, key, changed);
