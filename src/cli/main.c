@@ -67,6 +67,26 @@ int cli_version(int argc, char **argv)
     return 0;
 }
 
+// The command that a mistyped one is most like, as " (did you mean …?)"; or nothing.
+static void guess(const char *word, char text[64])
+{
+    unsigned nearest = strlen(word) > 4 ? 3 : 2; // less than so many letters are wrong
+    *text = 0;
+    for (const struct cli_verb *v = cli_verbs; v->name; v++)
+        if (cli_word_distance(word, v->name) < nearest) {
+            nearest = cli_word_distance(word, v->name);
+            snprintf(text, 64, " (did you mean \"%s\"?)", v->name);
+        }
+    for (const struct remote_verb *v = remote_verbs; v->name; v++) {
+        char first[CLI_DISTANCE_BYTES];
+        snprintf(first, sizeof(first), "%.*s", (int)strcspn(v->name, " "), v->name);
+        if (cli_word_distance(word, first) < nearest) {
+            nearest = cli_word_distance(word, first);
+            snprintf(text, 64, " (did you mean \"%s\"?)", first);
+        }
+    }
+}
+
 int cli_main(int argc, char **argv)
 {
     if (argc < 2) {
@@ -83,7 +103,10 @@ int cli_main(int argc, char **argv)
         return status;
     const struct cli_verb *verb = cli_find_verb(word);
     if (!verb) {
-        fprintf(stderr, "wirt: there is no command \"%s\"; `wirt help` lists them\n", word);
+        char guessed[64];
+        guess(word, guessed);
+        fprintf(stderr, "wirt: there is no command \"%s\"%s; `wirt help` lists them\n", word,
+                guessed);
         return err_exit_status(ERR_USAGE);
     }
     return cli_run_verb(verb, argc - 1, argv + 1);

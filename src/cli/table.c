@@ -150,12 +150,14 @@ static size_t fit(const struct cli_column *columns, size_t width[COLUMNS_MAX], s
     size_t all = GAP * (count - 1);
     for (size_t c = 0; c < count; c++)
         all += width[c];
-    while (all > room && count > COLUMNS_LEAST) {
+    while (all > room) {
         size_t widest = COLUMNS_MAX;
         for (size_t c = 0; c < count; c++)
             if (columns[c].kind == CELL_TEXT && width[c] > NARROWEST &&
                 (widest == COLUMNS_MAX || width[c] > width[widest]))
                 widest = c;
+        if (widest == COLUMNS_MAX && count <= COLUMNS_LEAST)
+            break;
         if (widest == COLUMNS_MAX) {
             all -= width[--count] + GAP;
         } else {
@@ -229,15 +231,25 @@ void cli_table_print(const json_t *rows, const struct cli_column *columns, bool 
     }
 }
 
-void cli_facts_print(const json_t *object, bool json)
+static void print_fact(const char *name, const json_t *value, enum cli_cell kind)
+{
+    char text[CLI_CELL_BYTES];
+    printf("%-18s %s\n", name, cli_cell_text(value, kind, text));
+}
+
+void cli_facts_print(const json_t *object, const struct cli_column *rows, bool json)
 {
     const char *name;
     json_t *value;
-    char text[CLI_CELL_BYTES];
     if (json) {
         cli_json_print(object);
         return;
     }
-    json_object_foreach((json_t *)object, name, value)
-        printf("%-18s %s\n", name, cli_cell_text(value, CELL_TEXT, text));
+    for (const struct cli_column *row = rows; row && row->title; row++)
+        if ((value = json_object_get(object, row->key)))
+            print_fact(row->title, value, row->kind);
+    if (rows)
+        return;
+    json_object_foreach((json_t *)(uintptr_t)object, name, value)
+        print_fact(name, value, CELL_TEXT);
 }

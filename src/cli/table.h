@@ -28,12 +28,12 @@ struct cli_column {
 // `rows` is an array of objects. With `json` they are printed as they are.
 void cli_table_print(const json_t *rows, const struct cli_column *columns, bool json);
 
-// One object as "name  value" lines; nested values as JSON.
-void cli_facts_print(const json_t *object, bool json);
+// One object as "name  value" lines; nested values as JSON. With `rows` only those, by their titles, without what the object lacks.
+void cli_facts_print(const json_t *object, const struct cli_column *rows, bool json);
 
 void cli_json_print(const json_t *value);
 
-#define CLI_CELL_BYTES 256
+#define CLI_CELL_BYTES 2048
 const char *cli_cell_text(const json_t *value, enum cli_cell kind, char text[CLI_CELL_BYTES]);
 
 #endif

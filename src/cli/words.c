@@ -70,3 +70,30 @@ bool cli_has(const struct cli_words *words, const char *name)
 {
     return cli_word(words, name) != NULL;
 }
+
+static unsigned least(unsigned a, unsigned b, unsigned c)
+{
+    unsigned ab = a < b ? a : b;
+    return ab < c ? ab : c;
+}
+
+unsigned cli_word_distance(const char *one, const char *other)
+{
+    size_t length = strlen(one), width = strlen(other);
+    unsigned row[CLI_DISTANCE_BYTES +
+                 1]; // from the letters of `one` so far to the first ones of `other`
+    if (length > CLI_DISTANCE_BYTES || width > CLI_DISTANCE_BYTES)
+        return CLI_DISTANCE_BYTES;
+    for (unsigned j = 0; j <= width; j++)
+        row[j] = j;
+    for (unsigned i = 0; i < length; i++) {
+        unsigned before = row[0]; // of the row above, one to the left
+        row[0] = i + 1;
+        for (size_t j = 0; j < width; j++) {
+            unsigned above = row[j + 1];
+            row[j + 1] = least(row[j] + 1, above + 1, before + (one[i] != other[j]));
+            before = above;
+        }
+    }
+    return row[width];
+}

@@ -36,4 +36,8 @@ int cli_words_parse(const struct cli_option *const *tables, int argc, char **arg
 const char *cli_word(const struct cli_words *words, const char *name);
 bool cli_has(const struct cli_words *words, const char *name);
 
+// How many letters must be put in, taken out or changed to make one word of the other; words longer than this many bytes are far from all.
+#define CLI_DISTANCE_BYTES 32
+unsigned cli_word_distance(const char *one, const char *other);
+
 #endif

@@ -216,8 +216,10 @@ static int refuse(long status, const char *reason, const json_t *body, struct er
     int n = snprintf(text, sizeof(text), "%.*s", (int)strcspn(message, "\n"), message);
     json_object_foreach(json_object_get(body, "errors"), name, why)
     {
+        if (n > 0 && (size_t)n < sizeof(text) - 1 && text[n - 1] != '.')
+            text[n++] = ';';
         if (n > 0 && (size_t)n < sizeof(text))
-            n += snprintf(text + n, sizeof(text) - (size_t)n, "%s%s: %s", n ? "; " : "", name,
+            n += snprintf(text + n, sizeof(text) - (size_t)n, "%s%s: %s", n ? " " : "", name,
                           json_is_string(why) ? json_string_value(why) : "refused");
     }
     return err_set(err, code_of(status, text), "%s", *text ? text : "the node refused it");

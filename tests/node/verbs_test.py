@@ -104,12 +104,26 @@ def test_help(person, listed):
         assert f"\nExample: wirt {verb}" in text, text
         assert person.run(["help", *verb.split()]) == text, verb
     person.refused("frobnicate", "there is no command", "wirt help")
+    person.refused("strat web1", 'did you mean "start"')
+    person.refused("user lst", '"user lst"', "wirt user list")
     person.refused("ls --colour", "colour")
     person.refused("show", "wirt show VM", "wirt show web1")
 
 
-# What these begin does not end, asks, or takes minutes; the others' examples are pasted.
-NOT_PASTED = {"events", "images build", "context add", "user add", "user password"}
+def test_manual(person, listed):
+    """The manual page has every verb and option that the help has."""
+    with open(f"{os.environ['TOP']}/doc/man/wirt-remote.1", encoding="utf-8") as file:
+        page = file.read()
+    parts = {" ".join(re.findall(r"Cm (\S+)", head)): body for head, body in re.findall(r"^\.It Nm wirt ((?:Cm \S+ ?)+).*\n((?:(?!\.It Nm).*\n)*)", page, re.M)}
+    common = {"host", "context", "json"}
+    assert all(f".Fl -{option}" in page or f"Fl -{option} " in page for option in common)
+    for verb in listed:
+        told = set(re.findall(r"^  --(\S+)", person.run([*verb.split(), "--help"]), re.M)) - common
+        assert verb in parts and told == set(re.findall(r"^\.It Fl -(\S+)", parts[verb], re.M)), f"{verb}: {told}, in the manual: {parts.get(verb)}"
+
+
+# What these begin does not end, asks, takes minutes, or makes a folder; the others' examples are pasted.
+NOT_PASTED = {"events", "images build", "storage add", "context add", "user add", "user password"}
 
 
 def test_examples(person, listed):
@@ -155,6 +169,79 @@ def test_lists(person, api):
     person.refused("show nobody", 'there is no VM "nobody"', "wirt ls")
     assert "web1" in person.run("top")
     assert person.json("net list") and "local" in person.run("storage list")
+
+
+def test_networks(person):
+    """A card comes and goes, by its VM's name and number; its address is shown once the network has given it one."""
+    assert {(row["name"], row["card"]) for row in person.json("net cards")} == {("web1", "net0"), ("web2", "net0"), ("db1", "net0")}
+    person.run("net attach web1 --mac 02:00:00:00:00:07 --unplugged")
+    assert person.json("show web1")["config"]["net1"] == "virtio=02:00:00:00:00:07,bridge=vmbr0,link_down=1"
+    person.run("net attach 101 --bridge nowhere --model e1000")
+    cards = person.json("net cards 101")
+    assert [(row["card"], row["bridge"]) for row in cards] == [("net0", "vmbr0"), ("net1", "vmbr0"), ("net2", "nowhere")], cards
+    assert cards[1]["mac"] == "02:00:00:00:00:07" and "address" not in cards[2], cards
+    person.refused("net detach web1 net7", "net7", "net0, net1, net2")
+    person.refused("net detach web1 memory", "no card")
+    person.refused("net attach web1 --mac nonsense", "net3", "MAC")
+    person.run("net detach web1 net1")
+    person.run("net detach 101 net2")
+    assert [row["card"] for row in person.json("net cards web1")] == ["net0"]
+
+
+def test_datastores(person):
+    folder = f"{person.node.folder}/big"
+    os.mkdir(folder)
+    os.chmod(folder, 0o777)
+    person.run(["storage", "add", "big", folder, "--content", "images,backup", "--comment", "the big one"])
+    assert person.json("storage show big") == {"type": "dir", "path": folder, "content": "images,backup", "comment": "the big one", "storage": "big"}
+    person.run("storage set big content=iso prune-backups=keep-last=3 --delete comment")
+    store = person.json("storage show big")
+    assert store["content"] == "iso" and store["prune-backups"] == "keep-last=3" and "comment" not in store, store
+    assert folder in person.run("storage show big")
+    assert {row["storage"] for row in person.json("storage list")} == {"local", "big"}
+    person.refused(["storage", "add", "big", folder], "big", "already")
+    person.refused("storage set big", "KEY=VALUE")
+    person.refused("storage set big colour=red", "colour")
+    person.refused("storage rm big", "Its files stay", "--yes")
+    person.run("storage rm big --yes")
+    assert {row["storage"] for row in person.json("storage list")} == {"local"}
+
+
+def test_groups(person):
+    """Groups, roles and pools, and what comes of them for a user."""
+    person.run(["user", "add", "bob@wirt", "--password-stdin"], typed=PASSWORD + "\n")
+    person.run(["group", "add", "night", "--comment", "when others sleep"])
+    person.run("group join night bob@wirt")
+    assert {"groupid": "night", "users": "bob@wirt", "comment": "when others sleep"} in person.json("group list")
+    person.run("role add Watcher VM.Audit VM.PowerMgmt")
+    person.run("role set Watcher VM.Console --append")
+    assert {"roleid": "Watcher", "privs": "VM.Audit,VM.Console,VM.PowerMgmt"} in [{k: row[k] for k in ("roleid", "privs")} for row in person.json("role list")]
+    person.run("acl add /vms/web1 Watcher --group night")
+    assert person.json("user rights bob@wirt") == [{"path": "/vms/101", "privileges": "VM.Audit,VM.Console,VM.PowerMgmt"}]
+    person.refused("role set Watcher VM.Fly", "VM.Fly")
+    person.refused("role add Watcher VM.Audit", "Watcher", "exists")
+    person.run("pool add fleet")
+    person.run("pool join fleet web1 102 --storage local")
+    assert [row["id"] for row in person.json("pool show fleet")] == ["qemu/101", "qemu/102", "storage/testnode/local"]
+    assert [row["name"] for row in person.json("ls fleet")] == ["web1", "web2"]
+    person.refused("pool rm fleet", "fleet", "not empty")
+    person.refused("pool join fleet", "--storage")
+    person.run("pool leave fleet web1 web2 --storage local")
+    assert "fleet" in [row["poolid"] for row in person.json("pool list")]
+    person.run("pool rm fleet")
+    person.run("group leave night bob@wirt")
+    person.refused("group leave night bob@wirt", "not in the group", "wirt group list")
+    assert person.json("user rights bob@wirt") == []
+    person.refused("group rm night", "--yes")
+    person.run("group rm night --yes")
+    person.run("role rm Watcher --yes")
+    assert not [row for row in person.json("acl list") if row["path"] == "/vms/101"]
+    person.run(["user", "set", "bob@wirt", "enable=0", "comment=on holiday"])
+    assert [(row["enable"], row["comment"]) for row in person.json("user list") if row["userid"] == "bob@wirt"] == [(0, "on holiday")]
+    person.refused("user set bob@wirt colour=red", "colour")
+    assert person.json("factor list bob@wirt") == []
+    person.refused("factor rm bob@wirt none --yes", "none", "does not exist")
+    person.run("user rm bob@wirt --yes")
 
 
 def console_of(person, name):
@@ -322,8 +409,8 @@ def test_files(person):
 
 def test_widths(person, listed):
     """Every list fits a terminal of 80 columns, and says the same and more on a wide one."""
-    for verb in [verb for verb in listed if verb == "ls" or verb.endswith((" list", " content"))]:
-        words = f"{verb} anna@wirt" if verb == "token list" else f"{verb} web1" if verb == "snapshot list" else verb
+    for verb in [verb for verb in listed if verb == "ls" or verb.endswith((" list", " content", " cards"))]:
+        words = f"{verb} anna@wirt" if verb in ("token list", "factor list") else f"{verb} web1" if verb == "snapshot list" else verb
         narrow = re.sub(r"\033\[\d*m", "", Terminal(person, words).ends()).splitlines()
         wide = re.sub(r"\033\[\d*m", "", Terminal(person, words, 250).ends()).splitlines()
         assert narrow and max(map(len, narrow)) <= 80, (verb, narrow)
@@ -493,10 +580,14 @@ def main():
 
         listed = verbs(person)
         test_help(person, listed)
+        test_manual(person, listed)
         test_examples(person, listed)
         person.used.clear()
         test_init(person)
         test_lists(person, api)
+        test_networks(person)
+        test_datastores(person)
+        test_groups(person)
         test_running(person)
         test_configuration(person)
         test_disks(person)

@@ -175,9 +175,14 @@ bool remote_try(int argc, char **argv, int *status)
     // "wirt disk create" is another file's: only a group that has no other verb is shown here.
     if (argc < 1 || cli_find_verb(argv[0]) || !is_group(argv[0]))
         return false;
-    fprintf(argc > 1 ? stderr : stdout, "wirt %s:\n", argv[0]);
-    print_group(argc > 1 ? stderr : stdout, argv[0]);
-    *status = argc > 1 ? err_exit_status(ERR_USAGE) : 0;
+    bool asked = argc == 1 || !strcmp(argv[1], "--help");
+    if (asked)
+        printf("wirt %s:\n", argv[0]);
+    else
+        fprintf(stderr, "wirt %s: there is no command \"%s %s\"; there are:\n", argv[0], argv[0],
+                argv[1]);
+    print_group(asked ? stdout : stderr, argv[0]);
+    *status = asked ? 0 : err_exit_status(ERR_USAGE);
     return true;
 }
 
@@ -369,6 +374,13 @@ json_t *remote_pairs(const struct cli_words *words, int first, const char *key, 
         json_object_setn_new(pairs, word, (size_t)(equals - word), json_string(equals + 1));
     }
     return pairs;
+}
+
+void remote_add_word(const struct remote *remote, json_t *parameters, const char *name)
+{
+    const char *value = cli_word(remote->words, name);
+    if (value)
+        json_object_set_new(parameters, name, json_string(value));
 }
 
 // ---- asking

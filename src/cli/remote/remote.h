@@ -64,6 +64,9 @@ int remote_node(struct remote *remote, char node[NAME_BYTES], struct err *err);
 // {KEY: "VALUE"} of the operands from `first` on, which are KEY=VALUE; NULL and *err when one is not, which calls the key `key`.
 json_t *remote_pairs(const struct cli_words *words, int first, const char *key, struct err *err);
 
+// The option's value as a parameter of its name, when it was given.
+void remote_add_word(const struct remote *remote, json_t *parameters, const char *name);
+
 // A request whose path is printed together; `parameters` is taken over (may be NULL), *data is the caller's (may be NULL).
 int remote_call(struct remote *remote, const char *method, json_t *parameters, json_t **data,
                 struct err *err, const char *path_format, ...)
@@ -125,14 +128,24 @@ int remote_console(struct remote *, struct err *);     // remote_console.c
 int remote_disk_attach(struct remote *, struct err *); // remote_disk.c
 int remote_disk_detach(struct remote *, struct err *);
 int remote_disk_grow(struct remote *, struct err *);
-int remote_net_list(struct remote *, struct err *);
+int remote_net_list(struct remote *, struct err *); // remote_net.c
+int remote_net_cards(struct remote *, struct err *);
+int remote_net_attach(struct remote *, struct err *);
+int remote_net_detach(struct remote *, struct err *);
 int remote_storage_list(struct remote *, struct err *); // remote_storage.c
 int remote_storage_content(struct remote *, struct err *);
 int remote_storage_upload(struct remote *, struct err *);
 int remote_storage_rm(struct remote *, struct err *);
+int remote_storage_show(struct remote *, struct err *);
+int remote_storage_add(struct remote *, struct err *);
+int remote_storage_set(struct remote *, struct err *);
 int remote_user_list(struct remote *, struct err *); // remote_access.c
 int remote_user_add(struct remote *, struct err *);
+int remote_user_set(struct remote *, struct err *);
 int remote_user_rm(struct remote *, struct err *);
+int remote_user_rights(struct remote *, struct err *);
+int remote_factor_list(struct remote *, struct err *);
+int remote_factor_rm(struct remote *, struct err *);
 int remote_user_password(struct remote *, struct err *);
 int remote_token_list(struct remote *, struct err *);
 int remote_token_add(struct remote *, struct err *);
@@ -140,6 +153,21 @@ int remote_token_rm(struct remote *, struct err *);
 int remote_acl_list(struct remote *, struct err *);
 int remote_acl_add(struct remote *, struct err *);
 int remote_acl_rm(struct remote *, struct err *);
+int remote_group_list(struct remote *, struct err *); // remote_group.c
+int remote_group_add(struct remote *, struct err *);
+int remote_group_rm(struct remote *, struct err *);
+int remote_group_join(struct remote *, struct err *);
+int remote_group_leave(struct remote *, struct err *);
+int remote_role_list(struct remote *, struct err *);
+int remote_role_add(struct remote *, struct err *);
+int remote_role_set(struct remote *, struct err *);
+int remote_role_rm(struct remote *, struct err *);
+int remote_pool_list(struct remote *, struct err *);
+int remote_pool_show(struct remote *, struct err *);
+int remote_pool_add(struct remote *, struct err *);
+int remote_pool_rm(struct remote *, struct err *);
+int remote_pool_join(struct remote *, struct err *);
+int remote_pool_leave(struct remote *, struct err *);
 int remote_task_list(struct remote *, struct err *); // remote_task.c
 int remote_task_log(struct remote *, struct err *);
 int remote_task_stop(struct remote *, struct err *);

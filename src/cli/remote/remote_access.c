@@ -8,13 +8,6 @@
 #include "cli/remote/remote.h"
 #include "cli/table.h"
 
-static void add_word(const struct remote *remote, json_t *parameters, const char *name)
-{
-    const char *value = cli_word(remote->words, name);
-    if (value)
-        json_object_set_new(parameters, name, json_string(value));
-}
-
 int remote_user_list(struct remote *remote, struct err *err)
 {
     static const struct cli_column columns[] = {
@@ -29,9 +22,9 @@ int remote_user_add(struct remote *remote, struct err *err)
 {
     const char *user = remote->words->operand[0];
     json_t *parameters = json_pack("{s:s}", "userid", user);
-    add_word(remote, parameters, "email");
-    add_word(remote, parameters, "comment");
-    add_word(remote, parameters, "groups");
+    remote_add_word(remote, parameters, "email");
+    remote_add_word(remote, parameters, "comment");
+    remote_add_word(remote, parameters, "groups");
     // A user of the machine (pam) has a password there.
     if (!strstr(user, "@pam")) {
         char *password = remote_secret(remote, "Password", err);
@@ -43,6 +36,14 @@ int remote_user_add(struct remote *remote, struct err *err)
         free(password);
     }
     return remote_call(remote, "POST", parameters, NULL, err, "/access/users");
+}
+
+int remote_user_set(struct remote *remote, struct err *err)
+{
+    json_t *changes = remote_pairs(remote->words, 1, "KEY", err);
+    return changes ? remote_call(remote, "PUT", changes, NULL, err, "/access/users/%s",
+                                 remote->words->operand[0])
+                   : -1;
 }
 
 int remote_user_rm(struct remote *remote, struct err *err)
@@ -64,6 +65,59 @@ int remote_user_password(struct remote *remote, struct err *err)
     return remote_call(remote, "PUT", parameters, NULL, err, "/access/password");
 }
 
+int remote_user_rights(struct remote *remote, struct err *err)
+{
+    static const struct cli_column columns[] = {
+        {"PATH", "path", CELL_TEXT}, {"MAY", "privileges", CELL_TEXT}, {NULL, NULL, CELL_TEXT}};
+    json_t *paths = NULL, *rights, *rows = json_array();
+    json_t *query = json_pack("{s:s}", "userid", remote->words->operand[0]);
+    const char *path, *privilege;
+    json_t *propagated;
+    if (remote_call(remote, "GET", query, &paths, err, "/access/permissions")) {
+        json_decref(rows);
+        return -1;
+    }
+    json_object_foreach(paths, path, rights)
+    {
+        json_t *list = json_string("");
+        json_object_foreach(rights, privilege, propagated)
+        {
+            json_t *longer = json_sprintf("%s%s%s", json_string_value(list),
+                                          json_string_length(list) ? "," : "", privilege);
+            json_decref(list);
+            list = longer;
+        }
+        json_array_append_new(rows, json_pack("{s:s, s:o}", "path", path, "privileges", list));
+    }
+    json_decref(paths);
+    remote_table(remote, rows, columns);
+    json_decref(rows);
+    return 0;
+}
+
+// ---- second factors: one's own is added on the web page, which shows the code to scan
+
+int remote_factor_list(struct remote *remote, struct err *err)
+{
+    static const struct cli_column columns[] = {
+        {"ID", "id", CELL_TEXT},
+        {"KIND", "type", CELL_TEXT},
+        {"NOTES", "description", CELL_TEXT},
+        {NULL, NULL, CELL_TEXT},
+    };
+    return remote_print_list(remote, NULL, columns, err, "/access/tfa/%s",
+                             remote->words->operand[0]);
+}
+
+int remote_factor_rm(struct remote *remote, struct err *err)
+{
+    if (!remote_confirm(remote, "Remove this second factor? The password alone is enough then.",
+                        err))
+        return -1;
+    return remote_call(remote, "DELETE", NULL, NULL, err, "/access/tfa/%s/%s",
+                       remote->words->operand[0], remote->words->operand[1]);
+}
+
 // ---- tokens
 
 int remote_token_list(struct remote *remote, struct err *err)
@@ -81,8 +135,8 @@ int remote_token_add(struct remote *remote, struct err *err)
 {
     json_t *made = NULL,
            *parameters = json_pack("{s:b}", "privsep", !cli_has(remote->words, "all-rights"));
-    add_word(remote, parameters, "expire");
-    add_word(remote, parameters, "comment");
+    remote_add_word(remote, parameters, "expire");
+    remote_add_word(remote, parameters, "comment");
     if (remote_call(remote, "POST", parameters, &made, err, "/access/users/%s/token/%s",
                     remote->words->operand[0], remote->words->operand[1]))
         return -1;

@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //
-// A VM's disks and the node's networks.
+// A VM's disks.
 #include <stdio.h>
 #include <string.h>
 
 #include "base/units.h"
 #include "cli/remote/remote.h"
-#include "cli/table.h"
 
 #define DISKS_MAX 16
 
@@ -78,17 +77,4 @@ int remote_disk_grow(struct remote *remote, struct err *err)
     json_t *parameters = json_pack("{s:s, s:s}", "disk", remote->words->operand[1], "size",
                                    remote->words->operand[2]);
     return remote_task(remote, "grow", "PUT", parameters, err, "%s/resize", guest.path);
-}
-
-int remote_net_list(struct remote *remote, struct err *err)
-{
-    static const struct cli_column columns[] = {
-        {"NAME", "iface", CELL_TEXT},    {"KIND", "type", CELL_TEXT},
-        {"ADDRESS", "cidr", CELL_TEXT},  {"ACTIVE", "active", CELL_FLAG},
-        {"NOTE", "comments", CELL_TEXT}, {NULL, NULL, CELL_TEXT},
-    };
-    char node[NAME_BYTES];
-    if (remote_node(remote, node, err))
-        return -1;
-    return remote_print_list(remote, NULL, columns, err, "/nodes/%s/network", node);
 }

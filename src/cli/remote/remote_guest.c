@@ -141,10 +141,42 @@ int remote_top(struct remote *remote, struct err *err)
     return 0;
 }
 
+// What runs, in units for people. The addresses are those that the node keeps for its cards.
+static void print_status(const struct remote_guest *guest, const json_t *status,
+                         const json_t *cards)
+{
+    static const struct cli_column running[] = {
+        {"up for", "uptime", CELL_SECONDS},
+        {"CPUs", "cpus", CELL_NUMBER},
+        {"CPUs used", "cpu", CELL_FRACTION},
+        {"memory used", "mem", CELL_SIZE},
+        {"memory", "maxmem", CELL_SIZE},
+        {"read from disks", "diskread", CELL_SIZE},
+        {"written to disks", "diskwrite", CELL_SIZE},
+        {"received", "netin", CELL_SIZE},
+        {"sent", "netout", CELL_SIZE},
+        {"process", "pid", CELL_NUMBER},
+        {NULL, NULL, CELL_TEXT},
+    };
+    static const struct cli_column always[] = {{"is busy with", "lock", CELL_TEXT},
+                                               {NULL, NULL, CELL_TEXT}};
+    size_t i;
+    json_t *card;
+    json_array_foreach(cards, i, card)
+    {
+        const char *address = json_string_value(json_object_get(card, "address"));
+        if (address)
+            printf("%-18s %s\n", json_string_value(json_object_get(card, "card")), address);
+    }
+    if (strcmp(guest->status, "stopped") != 0)
+        cli_facts_print(status, running, false);
+    cli_facts_print(status, always, false);
+}
+
 int remote_show(struct remote *remote, struct err *err)
 {
     struct remote_guest guest;
-    json_t *status = NULL, *config = NULL;
+    json_t *status = NULL, *config = NULL, *cards = NULL;
     if (remote_find(remote, remote->words->operand[0], &guest, err) ||
         remote_call(remote, "GET", NULL, &status, err, "%s/status/current", guest.path))
         return -1;
@@ -154,13 +186,17 @@ int remote_show(struct remote *remote, struct err *err)
         remote_json(remote, both);
         json_decref(both);
     } else if (!result) {
-        printf("%s (%d) on %s: %s\n\n", guest.name, guest.vmid, guest.node, guest.status);
-        cli_facts_print(config, false);
-        puts("");
-        cli_facts_print(status, false);
+        result = remote_call(remote, "GET", json_pack("{s:i}", "vmid", guest.vmid), &cards, err,
+                             "/nodes/%s/cards", guest.node);
+        json_object_del(config, "digest");
+        printf("%s (%d) on %s: %s\n", guest.name, guest.vmid, guest.node, guest.status);
+        print_status(&guest, status, cards);
+        puts("\nConfiguration:");
+        cli_facts_print(config, NULL, false);
     }
     json_decref(status);
     json_decref(config);
+    json_decref(cards);
     return result;
 }
 

@@ -99,13 +99,60 @@ int remote_storage_upload(struct remote *remote, struct err *err)
     return remote_upload(remote, "upload", node, content, file, name, err);
 }
 
+int remote_storage_show(struct remote *remote, struct err *err)
+{
+    json_t *store = NULL;
+    if (remote_call(remote, "GET", NULL, &store, err, "/storage/%s", remote->words->operand[0]))
+        return -1;
+    cli_facts_print(store, NULL, remote->json);
+    remote->printed = true;
+    json_decref(store);
+    return 0;
+}
+
+int remote_storage_add(struct remote *remote, struct err *err)
+{
+    json_t *parameters = json_pack("{s:s, s:s, s:s}", "storage", remote->words->operand[0], "type",
+                                   "dir", "path", remote->words->operand[1]);
+    remote_add_word(remote, parameters, "content");
+    remote_add_word(remote, parameters, "comment");
+    remote_add_word(remote, parameters, "prune-backups");
+    return remote_call(remote, "POST", parameters, NULL, err, "/storage");
+}
+
+int remote_storage_set(struct remote *remote, struct err *err)
+{
+    json_t *changes = remote_pairs(remote->words, 1, "KEY", err);
+    if (!changes)
+        return -1;
+    remote_add_word(remote, changes, "delete");
+    if (json_object_size(changes))
+        return remote_call(remote, "PUT", changes, NULL, err, "/storage/%s",
+                           remote->words->operand[0]);
+    json_decref(changes);
+    return err_set(err, ERR_USAGE, "nothing to change: give KEY=VALUE or --delete KEY");
+}
+
+static int forget_store(struct remote *remote, const char *store, struct err *err)
+{
+    char question[PATH_BYTES];
+    json_t *record = NULL;
+    if (remote_call(remote, "GET", NULL, &record, err, "/storage/%s", store))
+        return err_wrap(err, "a volume is STORAGE:NAME (`wirt storage content` lists them), a "
+                             "datastore a NAME of `wirt storage list`");
+    json_decref(record);
+    snprintf(question, sizeof(question), "Forget the datastore %s? Its files stay.", store);
+    if (!remote_confirm(remote, question, err))
+        return -1;
+    return remote_call(remote, "DELETE", NULL, NULL, err, "/storage/%s", store);
+}
+
 int remote_storage_rm(struct remote *remote, struct err *err)
 {
     char node[NAME_BYTES], question[PATH_BYTES];
     const char *volume = remote->words->operand[0], *colon = strchr(volume, ':');
     if (!colon)
-        return err_set(err, ERR_USAGE,
-                       "%s: a volume is STORAGE:NAME; `wirt storage content` lists them", volume);
+        return forget_store(remote, volume, err);
     int store = (int)(colon - volume);
     snprintf(question, sizeof(question), "Delete %s?", volume);
     if (remote_node(remote, node, err) || !remote_confirm(remote, question, err))

@@ -12,6 +12,18 @@
     {                                                                                              \
         "node", "NODE", "on this node of several"                                                  \
     }
+#define STORE                                                                                      \
+    {                                                                                              \
+        "storage", "NAME", "the datastore (local)"                                                 \
+    }
+#define COMMENT                                                                                    \
+    {                                                                                              \
+        "comment", "TEXT", "notes"                                                                 \
+    }
+#define KEYS_GONE                                                                                  \
+    {                                                                                              \
+        "delete", "KEY,…", "take these keys out"                                                   \
+    }
 #define WAIT                                                                                       \
     {                                                                                              \
         "wait", "SECONDS", "for the agent of a guest that is starting (300)"                       \
@@ -45,9 +57,7 @@ static const struct cli_option clone_options[] = {
     {"snapshot", "NAME", "from this snapshot"},
     END};
 static const struct cli_option set_options[] = {
-    {"delete", "KEY,…", "take these keys out"},
-    {"revert", "KEY,…", "take changes back that wait for the next start"},
-    END};
+    KEYS_GONE, {"revert", "KEY,…", "take changes back that wait for the next start"}, END};
 static const struct cli_option edit_options[] = {
     {"file", "FILE", "take this text instead of opening an editor"}, END};
 static const struct cli_option snapshot_options[] = {{"notes", "TEXT", "kept with it"}, END};
@@ -76,25 +86,47 @@ static const struct cli_option detach_options[] = {
     {"destroy", NULL, "delete the volume, too"}, YES, END};
 static const struct cli_option api_options[] = {
     {"complete", NULL, "print what the last word may be, for the shell"}, END};
-static const struct cli_option storage_options[] = {
-    {"storage", "NAME", "the datastore (local)"},
-    {"content", "KIND", "iso, import, snippets, backup, images"},
-    {"name", "NAME", "its name there"},
-    YES,
+static const struct cli_option comment_options[] = {COMMENT, END};
+static const struct cli_option content_options[] = {
+    STORE, {"content", "KIND", "only iso, import, snippets, backup or images"}, NODE, END};
+static const struct cli_option upload_options[] = {
+    STORE,
+    {"content", "KIND", "what it is: iso, import or snippets (told by its suffix)"},
+    {"name", "NAME", "its name there (as here)"},
     NODE,
     END};
+static const struct cli_option store_rm_options[] = {YES, NODE, END};
+static const struct cli_option store_options[] = {
+    {"content", "KIND,…", "what it keeps: images, iso, import, snippets, backup, … (all)"},
+    {"prune-backups", "RULE", "which backups stay, as keep-last=3"},
+    COMMENT,
+    END};
+static const struct cli_option store_set_options[] = {KEYS_GONE, END};
+static const struct cli_option node_options[] = {NODE, END};
+static const struct cli_option card_options[] = {
+    {"bridge", "NAME", "the network (vmbr0)"},
+    {"model", "MODEL", "kept with it (virtio)"},
+    {"mac", "ADDRESS", "its hardware address (a new one)"},
+    {"unplugged", NULL, "with its cable out"},
+    END};
+static const struct cli_option role_options[] = {{"append", NULL, "beside those that it has"}, END};
+static const struct cli_option pool_options[] = {{"storage", "NAME,…", "these datastores, too"},
+                                                 {"move", NULL, "also out of another pool"},
+                                                 END};
+static const struct cli_option pool_leave_options[] = {
+    {"storage", "NAME,…", "these datastores, too"}, END};
 static const struct cli_option user_options[] = {
     {"password-stdin", NULL, "the password comes on standard input"},
     {"email", "ADDRESS", "e-mail"},
-    {"comment", "TEXT", "notes"},
+    COMMENT,
     {"groups", "NAME,…", "member of"},
-    YES,
     END};
+static const struct cli_option password_options[] = {
+    {"password-stdin", NULL, "the password comes on standard input"}, END};
 static const struct cli_option token_options[] = {
     {"all-rights", NULL, "the token may all that its user may; otherwise only what it is given"},
     {"expire", "SECONDS", "until then (since 1970)"},
-    {"comment", "TEXT", "notes"},
-    YES,
+    COMMENT,
     END};
 static const struct cli_option acl_options[] = {
     {"user", "NAME@REALM", "to this user"},
@@ -111,6 +143,7 @@ static const struct cli_option image_options[] = {
     {"storage", "NAME", "datastore (local)"},
     NODE,
     END};
+static const struct cli_option import_options[] = {STORE, NODE, END};
 static const struct cli_option context_options[] = {
     {"token", "TOKEN", "user@realm!name=secret"},
     {"fingerprint", "AB:CD:…", "what the node's certificate must have"},
@@ -171,36 +204,87 @@ const struct remote_verb remote_verbs[] = {
     {"images list", "", 0, 0, NULL, remote_images_list, "the templates", "wirt images list", false},
     {"images build", "RELEASE", 1, 1, image_options, remote_images_build,
      "make a template of a distribution: debian-12", "wirt images build debian-12", false},
-    {"images import", "FILE NAME", 2, 2, image_options, remote_images_import,
+    {"images import", "FILE NAME", 2, 2, import_options, remote_images_import,
      "make a template of a disk image", "wirt images import web.vmdk web", false},
-    {"net list", "", 0, 0, task_options, remote_net_list, "a node's networks", "wirt net list",
+    {"net list", "", 0, 0, node_options, remote_net_list, "a node's networks", "wirt net list",
      false},
+    {"net cards", "[VM]", 0, 1, node_options, remote_net_cards,
+     "the VMs' network cards with their addresses", "wirt net cards web1", false},
+    {"net attach", "VM", 1, 1, card_options, remote_net_attach, "give a VM a network card",
+     "wirt net attach web1 --bridge vmbr0", false},
+    {"net detach", "VM CARD", 2, 2, NULL, remote_net_detach, "take a network card out of a VM",
+     "wirt net detach web1 net1", false},
     {"storage list", "", 0, 0, NULL, remote_storage_list, "the datastores", "wirt storage list",
      false},
-    {"storage content", "", 0, 0, storage_options, remote_storage_content,
+    {"storage show", "NAME", 1, 1, NULL, remote_storage_show, "how a datastore is set up",
+     "wirt storage show local", false},
+    {"storage add", "NAME FOLDER", 2, 2, store_options, remote_storage_add,
+     "make a datastore of a folder of the node",
+     "wirt storage add big /srv/big --content images,backup", false},
+    {"storage set", "NAME KEY=VALUE…", 1, ANY, store_set_options, remote_storage_set,
+     "change a datastore", "wirt storage set big content=backup prune-backups=keep-last=3", false},
+    {"storage content", "", 0, 0, content_options, remote_storage_content,
      "what lies in a datastore", "wirt storage content --content iso", false},
-    {"storage upload", "FILE", 1, 1, storage_options, remote_storage_upload,
+    {"storage upload", "FILE", 1, 1, upload_options, remote_storage_upload,
      "send a file to a datastore", "wirt storage upload install.iso --content iso", false},
-    {"storage rm", "VOLUME", 1, 1, storage_options, remote_storage_rm, "delete a volume",
-     "wirt storage rm local:iso/install.iso", false},
+    {"storage rm", "VOLUME|NAME", 1, 1, store_rm_options, remote_storage_rm,
+     "delete a volume, or forget a datastore", "wirt storage rm local:iso/install.iso", false},
     {"user list", "", 0, 0, NULL, remote_user_list, "the users", "wirt user list", false},
     {"user add", "NAME@REALM", 1, 1, user_options, remote_user_add, "add a user",
      "wirt user add anna@wirt", false},
+    {"user set", "NAME@REALM KEY=VALUE…", 2, ANY, NULL, remote_user_set, "change a user",
+     "wirt user set anna@wirt enable=0 email=anna@example.org", false},
+    {"user rights", "NAME@REALM", 1, 1, NULL, remote_user_rights, "what a user may, and where",
+     "wirt user rights anna@wirt", false},
     {"user rm", "NAME@REALM", 1, 1, yes_options, remote_user_rm, "remove a user",
      "wirt user rm anna@wirt", false},
-    {"user password", "NAME@REALM", 1, 1, user_options, remote_user_password, "set a password",
+    {"user password", "NAME@REALM", 1, 1, password_options, remote_user_password, "set a password",
      "wirt user password anna@wirt", false},
+    {"factor list", "NAME@REALM", 1, 1, NULL, remote_factor_list, "a user's second factors",
+     "wirt factor list anna@wirt", false},
+    {"factor rm", "NAME@REALM ID", 2, 2, yes_options, remote_factor_rm,
+     "remove a second factor, as of a lost telephone", "wirt factor rm anna@wirt ID", false},
+    {"group list", "", 0, 0, NULL, remote_group_list, "the groups of users", "wirt group list",
+     false},
+    {"group add", "NAME", 1, 1, comment_options, remote_group_add, "make a group",
+     "wirt group add operators", false},
+    {"group join", "NAME USER…", 2, ANY, NULL, remote_group_join, "put users into a group",
+     "wirt group join operators anna@wirt", false},
+    {"group leave", "NAME USER…", 2, ANY, NULL, remote_group_leave, "take users out of a group",
+     "wirt group leave operators anna@wirt", false},
+    {"group rm", "NAME", 1, 1, yes_options, remote_group_rm, "remove a group",
+     "wirt group rm operators", false},
     {"token list", "NAME@REALM", 1, 1, NULL, remote_token_list, "a user's API tokens",
      "wirt token list anna@wirt", false},
     {"token add", "NAME@REALM TOKEN", 2, 2, token_options, remote_token_add,
      "make an API token; prints its secret once", "wirt token add anna@wirt ci", false},
     {"token rm", "NAME@REALM TOKEN", 2, 2, yes_options, remote_token_rm, "remove a token",
      "wirt token rm anna@wirt ci", false},
+    {"role list", "", 0, 0, NULL, remote_role_list, "the roles: privileges under a name",
+     "wirt role list", false},
+    {"role add", "NAME PRIVILEGE…", 2, ANY, NULL, remote_role_add, "make a role",
+     "wirt role add Starter VM.Audit VM.PowerMgmt", false},
+    {"role set", "NAME PRIVILEGE…", 2, ANY, role_options, remote_role_set,
+     "give a role these privileges", "wirt role set Starter VM.Console --append", false},
+    {"role rm", "NAME", 1, 1, yes_options, remote_role_rm, "remove a role", "wirt role rm Starter",
+     false},
     {"acl list", "", 0, 0, NULL, remote_acl_list, "who may what where", "wirt acl list", false},
     {"acl add", "PATH ROLE", 2, 2, acl_options, remote_acl_add, "give a role at a path",
      "wirt acl add /vms/100 PVEVMUser --user anna@wirt", false},
     {"acl rm", "PATH ROLE", 2, 2, acl_options, remote_acl_rm, "take a role away",
      "wirt acl rm /vms/100 PVEVMUser --user anna@wirt", false},
+    {"pool list", "", 0, 0, NULL, remote_pool_list, "the pools of VMs and datastores",
+     "wirt pool list", false},
+    {"pool show", "NAME", 1, 1, NULL, remote_pool_show, "what is in a pool", "wirt pool show web",
+     false},
+    {"pool add", "NAME", 1, 1, comment_options, remote_pool_add, "make a pool", "wirt pool add web",
+     false},
+    {"pool join", "NAME [VM…]", 1, ANY, pool_options, remote_pool_join, "put VMs into a pool",
+     "wirt pool join web web1 web2", false},
+    {"pool leave", "NAME [VM…]", 1, ANY, pool_leave_options, remote_pool_leave,
+     "take VMs out of a pool", "wirt pool leave web web1", false},
+    {"pool rm", "NAME", 1, 1, NULL, remote_pool_rm, "remove an empty pool", "wirt pool rm web",
+     false},
     {"task list", "", 0, 0, task_options, remote_task_list, "what runs and ran",
      "wirt task list --vm web1", false},
     {"task log", "UPID|VM", 1, 1, log_options, remote_task_log,

@@ -70,6 +70,17 @@ static void wrong_words_are_refused_by_name(void **state)
     assert_int_equal(PARSE(&words, &err, "--force=1"), -1);
 }
 
+static void distances_count_letters(void **state)
+{
+    assert_int_equal(cli_word_distance("start", "start"), 0);
+    assert_int_equal(cli_word_distance("strat", "start"), 2);
+    assert_int_equal(cli_word_distance("snapshots", "snapshot"), 1);
+    assert_int_equal(cli_word_distance("", "top"), 3);
+    assert_int_equal(cli_word_distance("kitten", "sitting"), 3);
+    assert_int_equal(cli_word_distance("a word that is longer than all commands", "ls"),
+                     CLI_DISTANCE_BYTES);
+}
+
 static void check_cell(json_t *value, enum cli_cell kind, const char *expected)
 {
     char text[CLI_CELL_BYTES];
@@ -100,6 +111,7 @@ int main(void)
         cmocka_unit_test(the_last_value_counts_and_may_be_joined),
         cmocka_unit_test(what_follows_two_dashes_is_left_alone),
         cmocka_unit_test(wrong_words_are_refused_by_name),
+        cmocka_unit_test(distances_count_letters),
         cmocka_unit_test(cells_read_well),
         cmocka_unit_test(cells_carry_no_control_characters),
     };
