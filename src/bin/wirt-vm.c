@@ -50,6 +50,7 @@ static int run(int config_fd, struct err *err)
     json_decref(json);
     if (status)
         return -1;
+    os_clock_start((struct os_clock_reading){config.launched_tsc, config.launched_ns});
     os_self_open();
     struct vm *vm = os_sandbox_enter(err) ? NULL : vm_create(&config, err);
     status = vm ? vm_run(vm, err) : -1;
@@ -65,7 +66,6 @@ int main(int argc, char **argv)
     uint64_t fd;
     struct err err = {0};
     os_layout_enter(argv);
-    os_clock_start();
     os_signals_ignore_pipe();
     if (argc != 3 || strcmp(argv[1], "--config-fd") || !units_parse_number(argv[2], 3, 1023, &fd)) {
         fputs(usage, stderr);

@@ -372,7 +372,8 @@ static int apply_net(struct option_context *c, struct err *err)
 // What src/launch puts in, descriptors above all, is nothing that a file may say.
 static int refuse_launchers(const json_t *value, const char *path, struct err *err)
 {
-    static const char *const names[] = {"fd", "status_fd", "backing", "kvm", "launched_ns"};
+    static const char *const names[] = {"fd",  "status_fd",   "backing",
+                                        "kvm", "launched_ns", "launched_tsc"};
     char inner[256];
     const char *key;
     size_t index;

@@ -274,7 +274,9 @@ struct launch *launch_create(json_t *config, const struct launch_how *how)
         abort();
     launch->config = config;
     launch->how = how;
-    json_object_set_new(config, "launched_ns", json_integer((json_int_t)os_clock_monotonic_ns()));
+    struct os_clock_reading now = os_clock_read();
+    json_object_set_new(config, "launched_ns", json_integer((json_int_t)now.ns));
+    json_object_set_new(config, "launched_tsc", json_integer((json_int_t)now.tsc));
     return launch;
 }
 

@@ -12,6 +12,9 @@
 #include <time.h>
 #include <x86intrin.h>
 
+#define MEASURE_NS       2000000u
+#define START_MAX_AGE_NS 1000000000u // a host that slept in between may have stopped one of both
+
 uint64_t os_clock_monotonic_ns(void)
 {
     struct timespec now;
@@ -41,19 +44,15 @@ void os_clock_sleep_until_ns(uint64_t monotonic_ns)
         ;
 }
 
-struct reading {
-    uint64_t tsc, ns;
-};
-
-static struct reading read_both(void)
+struct os_clock_reading os_clock_read(void)
 {
-    struct reading best = {0, 0};
+    struct os_clock_reading best = {0, 0};
     uint64_t tightest = UINT64_MAX;
     for (unsigned i = 0; i < 16; i++) {
         uint64_t before = __rdtsc(), ns = os_clock_monotonic_ns(), width = __rdtsc() - before;
         if (width < tightest) {
             tightest = width;
-            best = (struct reading){before + width / 2, ns};
+            best = (struct os_clock_reading){before + width / 2, ns};
         }
     }
     return best;
@@ -68,19 +67,22 @@ static uint64_t tsc_hz_told(void)
     return (uint64_t)crystal_hz * numerator / denominator;
 }
 
-static struct reading start;
+static struct os_clock_reading start;
 
-void os_clock_start(void)
+void os_clock_start(struct os_clock_reading earlier)
 {
-    start = read_both();
+    start = os_clock_read();
+    if (earlier.tsc < start.tsc && earlier.ns < start.ns &&
+        start.ns - earlier.ns < START_MAX_AGE_NS)
+        start = earlier;
 }
 
 static uint64_t tsc_hz_measured(void)
 {
-    struct reading first = start.ns ? start : read_both(), last;
+    struct os_clock_reading first = start.ns ? start : os_clock_read(), last;
     do
-        last = read_both();
-    while (last.ns - first.ns < 2000000);
+        last = os_clock_read();
+    while (last.ns - first.ns < MEASURE_NS);
     return (uint64_t)((unsigned __int128)(last.tsc - first.tsc) * 1000000000u /
                       (last.ns - first.ns));
 }

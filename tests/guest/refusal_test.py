@@ -141,7 +141,7 @@ with open(f"{os.path.dirname(__file__)}/../../src/wire/protocol.json", encoding=
     OBJECTS = json.load(schema_file)["objects"]
 # A valid value of each object, in which one member at a time is made wrong.
 VALID = {"net": {"kind": "none"}, "port": {"name": "a", "path": "/x"}, "console": {"kind": "none"}, "forward": {"host_port": 1, "guest_port": 1}}
-BY_WIRT = ("fd", "status_fd", "backing", "kvm", "launched_ns")
+BY_WIRT = ("fd", "status_fd", "backing", "kvm", "launched_ns", "launched_tsc")
 KINDS = {"string": "a string", "integer": "a whole number", "boolean": "true or false", "array": "a list"}
 
 

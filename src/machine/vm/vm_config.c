@@ -205,6 +205,7 @@ static void parse_scalars(struct vm_config *config, const json_t *json)
     config->cold_runs = (unsigned)number(json, "cold_runs", DEFAULT_COLD_RUNS);
     config->code_cache_bytes = (uint32_t)number(json, "code_cache", 0);
     config->launched_ns = number(json, "launched_ns", 0);
+    config->launched_tsc = number(json, "launched_tsc", 0);
     const char *stats = text(json, "stats", NULL);
     config->stats = stats;
     config->stats_json = stats && !strcmp(stats, "json");

@@ -115,6 +115,7 @@ struct vm_config {
     unsigned cold_runs;               // of code, before it is translated
     uint32_t code_cache_bytes;        // 0: the engine's default
     uint64_t launched_ns;             // host monotonic; 0: not told
+    uint64_t launched_tsc;            // the host's time-stamp counter then
     bool stats, stats_json;
 };
 
