@@ -26,6 +26,7 @@ struct os_loop {
     // The loop thread's own.
     struct os_loop_timer *timers; // by deadline
     uint64_t timer_set_ns;        // what the timerfd is armed with; 0: not
+    uint64_t turns;
     struct epoll_event batch[BATCH];
     unsigned batch_length;
     struct os_loop_post *queue, **queue_end; // posts taken off the stack, oldest first
@@ -357,6 +358,7 @@ static bool turn(struct os_loop *loop, uint64_t timeout_ns)
 {
     int n = epoll_wait(loop->epoll_fd, loop->batch, BATCH, timeout_ms(timeout_ns));
     loop->batch_length = n > 0 ? (unsigned)n : 0;
+    loop->turns++;
     bool any = run_watches(loop);
     any |= run_timers(loop);
     any |= run_posts(loop);
@@ -367,6 +369,11 @@ static void leave(struct os_loop *loop)
 {
     atomic_store(&loop->runner, 0);
     atomic_store(&loop->running, false);
+}
+
+uint64_t os_loop_turns(const struct os_loop *loop)
+{
+    return loop->turns;
 }
 
 bool os_loop_turn(struct os_loop *loop, uint64_t timeout_ns)

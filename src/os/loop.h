@@ -30,6 +30,8 @@ void os_loop_stop(struct os_loop *loop);
 // Handles what is ready now, or waits for at most `timeout_ns` (UINT64_MAX: without end) and handles the
 // first that comes. Returns whether anything was handled.
 bool os_loop_turn(struct os_loop *loop, uint64_t timeout_ns);
+// How often its thread has woken since the start.
+uint64_t os_loop_turns(const struct os_loop *loop);
 
 // Readable while something waits to be handled: for a loop that runs inside somebody else's. Borrowed.
 int os_loop_descriptor(const struct os_loop *loop);

@@ -68,11 +68,11 @@ static const int common_calls[] = {
     SCMP_SYS(seccomp), // a thread's own filter, which can only take rights away
 };
 
-// Console output and its copies to connections (os/stream.c, os/unix_socket.c), and in deterministic machines the disks.
+// The clock's alarm (os/alarm.c), console output and its copies to connections (os/stream.c, os/unix_socket.c), and in deterministic machines the disks.
 static const int vcpu_calls[] = {
-    SCMP_SYS(sendto),    SCMP_SYS(sendmsg), SCMP_SYS(pread64),   SCMP_SYS(pwrite64),
-    SCMP_SYS(preadv),    SCMP_SYS(pwritev), SCMP_SYS(fdatasync), SCMP_SYS(fallocate),
-    SCMP_SYS(epoll_ctl), SCMP_SYS(lseek),
+    SCMP_SYS(sendto),    SCMP_SYS(sendmsg), SCMP_SYS(pread64),         SCMP_SYS(pwrite64),
+    SCMP_SYS(preadv),    SCMP_SYS(pwritev), SCMP_SYS(fdatasync),       SCMP_SYS(fallocate),
+    SCMP_SYS(epoll_ctl), SCMP_SYS(lseek),   SCMP_SYS(timerfd_settime),
 };
 
 // With KVM, tier 0 is only made when it is needed, on this thread (os/memory.c).

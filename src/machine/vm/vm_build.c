@@ -30,7 +30,7 @@ static const struct vcpu_backend_ops *choose_backend(const struct vm_config *con
 static int build_board(struct vm *vm, struct err *err)
 {
     const struct vm_config *config = vm->config;
-    if (!(vm->loop = os_loop_create(err)) ||
+    if (!(vm->loop = os_loop_create(err)) || vm_clock_alarm_open(vm, err) ||
         !(vm->memory = guest_memory_create(config->memory_bytes, -1, err)))
         return -1;
     vm->ports = bus_create(BUS_PORT);
@@ -139,7 +139,9 @@ void vm_destroy(struct vm *vm)
     bus_destroy(vm->ports);
     vm_clock_destroy(vm->clock);
     guest_memory_destroy(vm->memory);
+    os_alarm_close(&vm->clock_alarm);
     os_loop_destroy(vm->loop);
+    pthread_mutex_destroy(&vm->clock_alarm_lock);
     pthread_cond_destroy(&vm->parked_changed);
     pthread_mutex_destroy(&vm->park_lock);
     free(vm);

@@ -16,6 +16,7 @@
 #include "machine/engine/trace.h"
 #include "machine/memory/guest_memory.h"
 #include "machine/vm/vm.h"
+#include "os/alarm.h"
 #include "os/loop.h"
 
 struct vm_chips;
@@ -54,8 +55,8 @@ struct vm {
     unsigned job_number;       // of the next
     struct vm_remote *remotes; // owned
     enum vm_state state;
-    struct os_loop_timer clock_timer, timeout_timer;
-    struct os_loop_post clock_post, request_post;
+    struct os_loop_timer timeout_timer;
+    struct os_loop_post request_post;
     unsigned threads_started;
     uint64_t first_instruction_ns; // after start_ns; 0: none yet
 
@@ -65,6 +66,8 @@ struct vm {
     _Atomic enum vm_end end;
     atomic_uint debug_value;
     _Atomic uint64_t first_output_ns;
+    struct os_alarm clock_alarm;      // at the clock's next deadline; set under its lock
+    pthread_mutex_t clock_alarm_lock; // before the clock's own
 
     // Parking of vCPU threads; under park_lock.
     pthread_mutex_t park_lock;
@@ -76,6 +79,7 @@ struct vm {
 
 // vm_run.c
 void vm_run_init(struct vm *vm);
+int vm_clock_alarm_open(struct vm *vm, struct err *err);
 void vm_clock_woken(void *vm); // vm_clock_wake
 
 // vcpu_thread.c

@@ -10,6 +10,7 @@
 #include "os/sandbox.h"
 
 #define NS_PER_SECOND 1000000000ull
+#define ALARM_MAX_NS  (24 * 3600 * NS_PER_SECOND)
 
 static const char *const state_names[] = {"prepared", "running", "paused", "stopped"};
 static_assert(sizeof(state_names) / sizeof(state_names[0]) == VM_STATE_COUNT,
@@ -131,40 +132,52 @@ static void handle_requests(void *context)
 }
 
 // ---- The clock's timers run on the main loop (in a deterministic machine the vCPU runs them).
+//
+// An idle guest arms a timer whenever it has handled one. Whoever does sets the alarm: the main thread is not woken for that, but when the time has come.
 
-static void arm_clock_timer(void *context)
+// A guest's timer may be centuries away: the alarm then comes in between, for nothing.
+static uint64_t wait_ns(uint64_t now, uint64_t deadline)
 {
-    struct vm *vm = context;
-    if (vm_clock_is_deterministic(vm->clock))
-        return;
-    uint64_t deadline = vm_clock_next_deadline_ns(vm->clock);
-    if (deadline == VM_CLOCK_NEVER) {
-        os_loop_timer_disarm(vm->loop, &vm->clock_timer);
-        return;
-    }
-    uint64_t now = vm_clock_now_ns(vm->clock);
     uint64_t wait = deadline > now ? deadline - now : 0;
-    os_loop_timer_arm(vm->loop, &vm->clock_timer, os_clock_monotonic_ns() + wait);
+    return wait < ALARM_MAX_NS ? wait : ALARM_MAX_NS;
 }
 
-static void clock_timer_expired(void *context)
+static void set_clock_alarm(struct vm *vm)
+{
+    pthread_mutex_lock(&vm->clock_alarm_lock); // who comes later sees what the others armed
+    uint64_t deadline = vm_clock_next_deadline_ns(vm->clock);
+    uint64_t now = vm_clock_now_ns(vm->clock);
+    if (deadline != VM_CLOCK_NEVER)
+        deadline = os_clock_monotonic_ns() + wait_ns(now, deadline);
+    os_alarm_set(&vm->clock_alarm, deadline);
+    pthread_mutex_unlock(&vm->clock_alarm_lock);
+}
+
+static void clock_alarm_expired(void *context, unsigned events)
 {
     struct vm *vm = context;
+    (void)events;
     vm_clock_run_timers(vm->clock);
-    arm_clock_timer(vm);
+    set_clock_alarm(vm);
 }
 
-static void timeout_expired(void *context)
+int vm_clock_alarm_open(struct vm *vm, struct err *err)
 {
-    vm_request_end(context, VM_END_TIMEOUT, 0);
+    return vm->config->deterministic
+               ? 0
+               : os_alarm_open(&vm->clock_alarm, vm->loop, clock_alarm_expired, vm, err);
 }
 
 void vm_clock_woken(void *context)
 {
     struct vm *vm = context;
-    if (vm_clock_is_deterministic(vm->clock))
-        return;
-    os_loop_post(vm->loop, &vm->clock_post);
+    if (!vm_clock_is_deterministic(vm->clock))
+        set_clock_alarm(vm);
+}
+
+static void timeout_expired(void *context)
+{
+    vm_request_end(context, VM_END_TIMEOUT, 0);
 }
 
 static void tell_panic(void *context)
@@ -174,9 +187,9 @@ static void tell_panic(void *context)
 
 void vm_run_init(struct vm *vm)
 {
-    vm->clock_timer = (struct os_loop_timer){.expired = clock_timer_expired, .context = vm};
+    vm->clock_alarm.fd = -1;
+    pthread_mutex_init(&vm->clock_alarm_lock, NULL);
     vm->timeout_timer = (struct os_loop_timer){.expired = timeout_expired, .context = vm};
-    vm->clock_post = (struct os_loop_post){.function = arm_clock_timer, .context = vm};
     vm->panic_post = (struct os_loop_post){.function = tell_panic, .context = vm};
     vm->request_post = (struct os_loop_post){.function = handle_requests, .context = vm};
     pthread_mutex_init(&vm->park_lock, NULL);

@@ -67,14 +67,15 @@ json_t *vm_statistics(struct vm *vm)
                        ? INSTRUCTIONS_NOT_COUNTED
                        : interpreted + translated;
     return json_pack(
-        "{s:I, s:I, s:I, s:I, s:o*, s:o*, s:o*, s:o, s:o, s:o, s:o, s:I, s:o}", //
+        "{s:I, s:I, s:I, s:I, s:o*, s:o*, s:o*, s:o, s:I, s:o, s:o, s:o, s:I, s:o}", //
         "started_ns", (json_int_t)vm->start_ns, "wall_ns",
         (json_int_t)(os_clock_monotonic_ns() - vm->start_ns),                                 //
         "first_instruction_ns", (json_int_t)vm->first_instruction_ns,                         //
         "first_output_ns", (json_int_t)vm->first_output_ns,                                   //
         "instructions", if_counted(all), "instructions_interpreted", if_counted(interpreted), //
         "instructions_translated", if_counted(translated), "exits", exits_by_reason(vm),      //
-        "disks", vm_devices_statistics(vm, "disk"), "nets", vm_devices_statistics(vm, "net"), //
+        "main_wakeups", (json_int_t)os_loop_turns(vm->loop), "disks",
+        vm_devices_statistics(vm, "disk"), "nets", vm_devices_statistics(vm, "net"), //
         "balloon", vm_balloon_statistics(vm), "host_memory_bytes", beyond, "host_memory", memory);
 }
 
