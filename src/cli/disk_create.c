@@ -308,12 +308,8 @@ int disk_convert(const struct disk_words *w, int *status, struct err *err)
 {
     disk_heed_signals();
     struct block_chain chain;
-    const struct block_format *suffix = block_format_by_suffix(w->operand[0]);
     struct disk_opening how = {
         .format = w->source_format, .read_only = true, .direct = w->direct, .no_lock = w->no_lock};
-    // A suffix that says raw is common on other formats too (.img): then the header decides.
-    if (!how.format && suffix && strcmp(suffix->name, "raw") != 0)
-        how.format = suffix->name;
     struct block_disk *source = disk_open(w->operand[0], &how, &chain, err);
     if (!source)
         return -1;

@@ -4,6 +4,8 @@
 // asks about this file now, no guest has a word in it.
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <strings.h>
 
 #include "base/bits.h"
 #include "base/units.h"
@@ -22,11 +24,20 @@ void disk_allow_backing(const char *folder)
     backing_folders[1] = folder;
 }
 
+// Suffixes that belong to one format. Images of any are called .img and .iso: there the header tells.
+static const char *format_of(const char *path, const char *stated)
+{
+    const struct block_format *format = block_format_by_suffix(path);
+    bool own =
+        format && !block_is_remote(path) && !strcasecmp(strrchr(path, '.') + 1, format->name);
+    return stated || !own ? stated : format->name;
+}
+
 struct block_disk *disk_open(const char *path, const struct disk_opening *how,
                              struct block_chain *chain, struct err *err)
 {
     struct block_chain_rules rules = {
-        .format = how->format,
+        .format = format_of(path, how->format),
         .probe = true,
         .read_only = how->read_only,
         .direct = how->direct,

@@ -92,6 +92,15 @@ static const struct block_format *choose_format(int fd, const char *name, const 
         err_set_errno(err, -rc, "cannot read '%s'", name);
     else
         format = block_format_probe(header, PROBE_BYTES, name);
+    const char *foreign =
+        format && !format->probe ? block_format_foreign(header, PROBE_BYTES) : NULL;
+    if (foreign) {
+        err_set(err, ERR_UNSUPPORTED,
+                "'%s' looks like %s, which is not supported; convert it with qemu-img first, or "
+                "state the format raw to take its bytes as they are",
+                name, foreign);
+        format = NULL;
+    }
     os_aligned_free(header);
     return format;
 }

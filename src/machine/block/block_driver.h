@@ -210,6 +210,8 @@ const struct block_format *block_format_find(const char *name);
 const struct block_format *block_format_by_suffix(const char *path);
 const struct block_format *block_format_probe(const uint8_t *header, size_t length,
                                               const char *name);
+// What else it looks like: an image that nothing here reads, and that is nobody's raw disk by accident. NULL: nothing known.
+const char *block_format_foreign(const uint8_t *header, size_t length);
 
 // ---- A disk on a stack that the caller built. It takes the node over, whatever happens.
 struct block_disk *block_disk_on(struct block_node *node, const struct block_options *options,

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/bits.h"
 #include "machine/block/block_driver.h"
 
 static struct block_node *raw_open(struct block_node *file, bool read_only, struct err *err)
@@ -67,4 +68,25 @@ const struct block_format *block_format_probe(const uint8_t *header, size_t leng
             return *format;
     }
     return &raw_format;
+}
+
+const char *block_format_foreign(const uint8_t *header, size_t length)
+{
+    static const struct {
+        const char *begin;
+        size_t length;
+        const char *what;
+    } known[] = {
+        {"LUKS\xba\xbe", 6, "an encrypted image (LUKS)"},
+        {"QED", 4, "a QED image"},
+        {"QFI\xfb\0\0\0\1", 8, "a qcow image of version 1"},
+        {"conectix", 8, "a VHD image"},
+        {"WithoutFreeSpace", 16, "a Parallels image"},
+        {"WithouFreSpacExt", 16, "a Parallels image"},
+    };
+    for (size_t i = 0; i < ARRAY_LENGTH(known); i++) {
+        if (length >= known[i].length && memcmp(header, known[i].begin, known[i].length) == 0)
+            return known[i].what;
+    }
+    return NULL;
 }

@@ -239,6 +239,22 @@ def refusals():
         file.write((2).to_bytes(4, "big"))
     if "encrypted" not in wirt("info", "secret.qcow2", status=16):
         sys.exit("an encrypted image is not called so")
+    # Where a suffix names one format, that is it: nothing is copied as another one. Elsewhere the header tells, and what nobody here reads is named.
+    for name, format in (("guest.raw", "raw"), ("guest.img", "qcow2"), ("guest", "qcow2")):
+        shutil.copy("new.qcow2", name)
+        assert json.loads(wirt("info", name, "--json"))["format"] == format, name
+    for name in ("no.qcow2", "no.vmdk", "no.vhdx", "no.vdi"):
+        with open(name, "wb") as file:
+            file.write(b"x" * 65536)
+        wirt("info", name, status=2)
+        wirt("convert", name, "never.raw", status=2)
+    for begin, word in ((b"LUKS\xba\xbe\0\1", "encrypted"), (b"QED\0", "QED"), (b"QFI\xfb\0\0\0\1", "version 1"), (b"conectix", "VHD"), (b"WithoutFreeSpace", "Parallels")):
+        with open("foreign.img", "wb") as file:
+            file.write(begin + bytes(1 << 20))
+        assert word in wirt("info", "foreign.img", status=16), word
+        wirt("convert", "foreign.img", "never.raw", status=16)
+        wirt("info", "foreign.img", "--format", "raw")
+    assert not os.path.exists("never.raw")
     # A backing file outside the image's directory is not followed.
     os.mkdir("elsewhere")
     qemu("create", "-q", "-f", "qcow2", "-b", "../new.qcow2", "-F", "qcow2", "elsewhere/top.qcow2")
