@@ -279,7 +279,11 @@ export interface Column<T> {
     /** What to sort by; a column without it cannot be sorted. */
     by?: (row: T) => string | number;
     number?: boolean;
+    /** Takes what room the others leave: what does not fit is cut, so that these stay in sight. */
+    rest?: boolean;
 }
+
+const classOf = (column: Column<never>) => (column.number ? "number" : column.rest ? "rest" : "");
 
 export function Table<T>(props: { name: string; /** Undefined: they are on their way. */ rows: T[] | undefined; columns: Column<T>[]; id: (row: T) => string; empty: ComponentChildren; filter?: boolean; choosing?: Choosing<T> }) {
     const [sort, setSort] = useState<{ column: number; down: boolean }>();
@@ -320,7 +324,7 @@ export function Table<T>(props: { name: string; /** Undefined: they are on their
                                 </th>
                             )}
                             {props.columns.map((column, index) => (
-                                <th key={column.title} scope="col" class={column.number ? "number" : ""} aria-sort={direction(index)}>
+                                <th key={column.title} scope="col" class={classOf(column)} aria-sort={direction(index)}>
                                     {column.by === undefined ? (
                                         column.title || <span class="hidden">Actions</span>
                                     ) : (
@@ -342,7 +346,7 @@ export function Table<T>(props: { name: string; /** Undefined: they are on their
                                     </td>
                                 )}
                                 {props.columns.map((column) => (
-                                    <td key={column.title} class={column.number ? "number" : ""}>
+                                    <td key={column.title} class={classOf(column)}>
                                         {column.cell(row)}
                                     </td>
                                 ))}

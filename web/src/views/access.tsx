@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// Users, tokens, groups, roles, rights. What the logged-in user may not change is refused by the server, which says why.
+// Users, tokens, groups, roles, pools, rights. What the logged-in user may not change is refused by the server, which says why.
 import { href } from "../state";
 import { Tabs } from "../ui/parts";
 import { Groups } from "./groups";
+import { Pools } from "./pools";
 import { Rights } from "./rights";
 import { Roles } from "./roles";
 import { Self } from "./self";
@@ -12,6 +13,7 @@ const TABS: [string, string][] = [
     ["users", "Users and tokens"],
     ["groups", "Groups"],
     ["roles", "Roles"],
+    ["pools", "Pools"],
     ["rights", "Rights"],
     ["self", "My account"],
 ];
@@ -24,6 +26,7 @@ export function Access(props: { tab: string }) {
             {props.tab === "users" && <Users />}
             {props.tab === "groups" && <Groups />}
             {props.tab === "roles" && <Roles />}
+            {props.tab === "pools" && <Pools />}
             {props.tab === "rights" && <Rights />}
             {props.tab === "self" && <Self />}
         </>

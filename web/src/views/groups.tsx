@@ -2,9 +2,8 @@
 import { useState } from "preact/hooks";
 import { api } from "../api/client";
 import type { Group } from "../api/types";
-import { run } from "../state";
 import { useLoad } from "../ui/load";
-import { Button, Dialog, Failure, Table, TextField } from "../ui/parts";
+import { Button, Confirm, Dialog, Failure, Table, TextField } from "../ui/parts";
 
 function Add(props: { done: () => void }) {
     const [groupid, setGroupid] = useState("");
@@ -46,7 +45,7 @@ async function leave(userid: string, group: string): Promise<void> {
 
 export function Groups() {
     const list = useLoad("/access/groups", {}, 10000);
-    const [open, setOpen] = useState<"add" | Group>();
+    const [open, setOpen] = useState<{ what: "add" } | { what: "members" | "remove"; group: Group }>();
     const done = () => {
         setOpen(undefined);
         list.again();
@@ -55,7 +54,7 @@ export function Groups() {
     return (
         <>
             <div class="actions">
-                <Button kind="main" onClick={() => setOpen("add")}>
+                <Button kind="main" onClick={() => setOpen({ what: "add" })}>
                     Add group
                 </Button>
             </div>
@@ -72,10 +71,10 @@ export function Groups() {
                         title: "",
                         cell: (one) => (
                             <>
-                                <Button kind="quiet" label={`Members of ${one.groupid}`} onClick={() => setOpen(one)}>
+                                <Button kind="quiet" label={`Members of ${one.groupid}`} onClick={() => setOpen({ what: "members", group: one })}>
                                     Members
                                 </Button>
-                                <Button kind="quiet" label={`Remove ${one.groupid}`} onClick={() => void run(`Remove group ${one.groupid}`, () => api.delete("/access/groups/{groupid}", { groupid: one.groupid })).then(list.again)}>
+                                <Button kind="quiet" label={`Remove ${one.groupid}`} onClick={() => setOpen({ what: "remove", group: one })}>
                                     Remove
                                 </Button>
                             </>
@@ -83,8 +82,11 @@ export function Groups() {
                     },
                 ]}
             />
-            {open === "add" && <Add done={done} />}
-            {open !== undefined && open !== "add" && <Members group={open} done={done} />}
+            {open?.what === "add" && <Add done={done} />}
+            {open?.what === "members" && <Members group={open.group} done={done} />}
+            {open?.what === "remove" && (
+                <Confirm title={`Remove the group ${open.group.groupid}?`} text="Its members leave it, and lose what it gave." submit="Remove" done={done} onSubmit={() => api.delete("/access/groups/{groupid}", { groupid: open.group.groupid })} />
+            )}
         </>
     );
 }

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 import { useEffect, useState } from "preact/hooks";
-import { type AnswerOf, api } from "../api/client";
+import { type AnswerOf, api, ApiError } from "../api/client";
 import { farewell, type LoginAnswer, logIn, reason, secondFactor } from "../state";
 import { Button, Choice, TextField } from "../ui/parts";
 
 type Realm = AnswerOf<"GET", "/access/domains">[number];
+
+const WRONG_CODE = "This is not the code of now: each holds for half a minute. Has the device that shows it the right time?";
 
 function useRealms(): [Realm[], string, (realm: string) => void] {
     const [realms, setRealms] = useState<Realm[]>([]);
@@ -40,10 +42,17 @@ export function Login() {
                 if (answer.NeedTFA === 1) setChallenge(answer);
             }
         } catch (refused) {
-            setError(reason(refused));
+            setError(challenge !== undefined && refused instanceof ApiError && refused.status === 401 ? WRONG_CODE : reason(refused));
         } finally {
             setBusy(false);
         }
+    };
+
+    const begin = () => {
+        setChallenge(undefined);
+        setError(undefined);
+        setPassword("");
+        setCode("");
     };
 
     return (
@@ -72,6 +81,11 @@ export function Login() {
                 <Button type="submit" kind="main" disabled={busy}>
                     Log in
                 </Button>
+                {challenge !== undefined && (
+                    <Button kind="quiet" onClick={begin}>
+                        Log in as somebody else
+                    </Button>
+                )}
             </form>
         </main>
     );

@@ -2,25 +2,27 @@
 import { api } from "../api/client";
 import type { Resource } from "../api/types";
 import { history } from "../history";
-import { names } from "../state";
+import { names, reason } from "../state";
 import { useEffect, useState } from "preact/hooks";
 import { duration, percent, rate, size } from "../ui/format";
 import { useLoad } from "../ui/load";
 import { Facts, Failure, Meter, Tags } from "../ui/parts";
 import { Graphs, useTimeframe } from "./graphs";
 
-/** Addresses as the guest's agent tells them; why there are none where it does not answer. */
+/** Addresses as the guest's agent tells them; where it does not answer those that the network keeps for its cards. */
 function useAddresses(guest: Resource): string {
     const [text, setText] = useState("–");
     useEffect(() => {
-        if (guest.status !== "running") return setText("–");
+        const { node, vmid } = names(guest);
         const abort = new AbortController();
-        api.get("/nodes/{node}/qemu/{vmid}/agent/network-get-interfaces", names(guest), abort.signal)
-            .then(({ result }) => {
-                const all = result.filter((one) => one.name !== "lo").flatMap((one) => one["ip-addresses"] ?? []);
-                setText(all.map((one) => one["ip-address"]).join(", ") || "none yet");
-            })
-            .catch(() => !abort.signal.aborted && setText("unknown: the guest's agent does not answer"));
+        const told = async () => {
+            const { result } = await api.get("/nodes/{node}/qemu/{vmid}/agent/network-get-interfaces", { node, vmid }, abort.signal);
+            return result.filter((one) => one.name !== "lo").flatMap((one) => one["ip-addresses"] ?? []).map((one) => one["ip-address"]);
+        };
+        const kept = async () => (await api.get("/nodes/{node}/cards", { node, vmid }, abort.signal)).flatMap((card) => (card.address === undefined ? [] : [`${card.address} (${card.card})`]));
+        (guest.status === "running" ? told().catch(kept) : kept())
+            .then((all) => setText(all.join(", ") || "none known"))
+            .catch((error) => !abort.signal.aborted && setText(reason(error)));
         return () => abort.abort();
     }, [guest.status, guest.vmid]);
     return text;

@@ -13,7 +13,7 @@ const LOG_EVERY_MS = 1000;
 
 function outcome(task: Task) {
     if (task.endtime === undefined) return <span class="state busy">running{task.progress === undefined ? "" : `, ${percent(task.progress)}`}</span>;
-    return <span class={task.status === "OK" ? "state good" : "state bad"}>{task.status}</span>;
+    return <span class={task.status === "OK" ? "state good" : "state bad"} title={task.status}>{task.status}</span>;
 }
 
 /** A guest is called by its name, where it still is there. */
@@ -29,7 +29,7 @@ function columns(open: (upid: string) => void): Column<Task>[] {
         { title: "What", cell: (task) => taskName(task.type), by: (task) => taskName(task.type) },
         { title: "Of", cell: (task) => <span class="short" title={object(task)}>{object(task)}</span>, by: (task) => task.id },
         { title: "User", cell: (task) => task.user, by: (task) => task.user },
-        { title: "Result", cell: outcome, by: (task) => task.status ?? "" },
+        { title: "Result", cell: outcome, by: (task) => task.status ?? "", rest: true },
         {
             title: "Log",
             cell: (task) => (
