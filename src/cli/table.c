@@ -43,13 +43,13 @@ static void time_text(double seconds, char text[CLI_CELL_BYTES])
     strftime(text, CLI_CELL_BYTES, "%Y-%m-%d %H:%M:%S", &parts);
 }
 
-// Text of the node's shown on a terminal: what could steer the terminal is replaced.
-static void plain_text(const char *from, char text[CLI_CELL_BYTES])
+const char *cli_plain_text(const char *from, char *text, size_t size)
 {
     size_t i;
-    for (i = 0; i < CLI_CELL_BYTES - 1 && from[i]; i++)
+    for (i = 0; i < size - 1 && from[i]; i++)
         text[i] = (unsigned char)from[i] < ' ' || from[i] == 127 ? ' ' : from[i];
     text[i] = 0;
+    return text;
 }
 
 const char *cli_cell_text(const json_t *value, enum cli_cell kind, char text[CLI_CELL_BYTES])
@@ -59,12 +59,12 @@ const char *cli_cell_text(const json_t *value, enum cli_cell kind, char text[CLI
     if (!value || json_is_null(value))
         return text;
     if (json_is_string(value)) {
-        plain_text(json_string_value(value), text);
+        cli_plain_text(json_string_value(value), text, CLI_CELL_BYTES);
         return text;
     }
     if (!json_is_number(value)) {
         char *dump = json_dumps(value, JSON_COMPACT | JSON_ENCODE_ANY);
-        plain_text(dump, text);
+        cli_plain_text(dump, text, CLI_CELL_BYTES);
         free(dump);
         return text;
     }

@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 #include <stdbool.h>
+#include <stddef.h>
 
 enum cli_cell {
     CELL_TEXT,
@@ -32,6 +33,9 @@ void cli_table_print(const json_t *rows, const struct cli_column *columns, bool 
 void cli_facts_print(const json_t *object, const struct cli_column *rows, bool json);
 
 void cli_json_print(const json_t *value);
+
+// Text of the node's for a terminal: what could steer the terminal is replaced. Returns `text`.
+const char *cli_plain_text(const char *from, char *text, size_t size);
 
 #define CLI_CELL_BYTES 2048
 const char *cli_cell_text(const json_t *value, enum cli_cell kind, char text[CLI_CELL_BYTES]);

@@ -24,7 +24,7 @@ bool client_task_node(const char *upid, char *node, size_t size)
 
 // The lines from *next on; tells them and moves *next behind them.
 static int tell_lines(struct client *client, const char *path, int *next, client_task_tell *tell,
-                      void *user, double seconds, struct err *err)
+                      void *user, double seconds, double done, struct err *err)
 {
     json_t *query = json_pack("{s:i, s:i}", "start", *next, "limit", 500);
     json_t *lines = NULL, *line;
@@ -33,7 +33,7 @@ static int tell_lines(struct client *client, const char *path, int *next, client
     json_decref(query);
     json_array_foreach(lines, i, line)
     {
-        tell(user, json_string_value(json_object_get(line, "t")), seconds);
+        tell(user, json_string_value(json_object_get(line, "t")), seconds, done);
         ++*next;
     }
     json_decref(lines);
@@ -63,9 +63,11 @@ int client_task_wait(struct client *client, const char *upid, client_task_tell *
         if (client_call(client, "GET", path, NULL, &status, err))
             return -1;
         double seconds = (double)(os_clock_monotonic_ns() - start) / 1e9;
+        const json_t *progress = json_object_get(status, "progress");
+        double done = progress ? json_number_value(progress) : -1;
         const char *state = json_string_value(json_object_get(status, "status"));
         bool ended = state && !strcmp(state, "stopped");
-        if (tell && tell_lines(client, log, &next, tell, user, seconds, err)) {
+        if (tell && tell_lines(client, log, &next, tell, user, seconds, done, err)) {
             json_decref(status);
             return -1;
         }
@@ -74,7 +76,7 @@ int client_task_wait(struct client *client, const char *upid, client_task_tell *
         if (ended)
             return result;
         if (tell)
-            tell(user, NULL, seconds);
+            tell(user, NULL, seconds, done);
         os_clock_sleep_until_ns(os_clock_monotonic_ns() + pause);
         pause = pause * 3 / 2 < POLL_LAST_NS ? pause * 3 / 2 : POLL_LAST_NS;
     }

@@ -9,8 +9,8 @@
 
 #include "client/client.h"
 
-// Told about once a second, and at each new line of the task's log (NULL between lines).
-typedef void client_task_tell(void *user, const char *line, double seconds);
+// Told about once a second, and at each new line of the task's log (NULL between lines). `done` is 0 to 1, or negative when it is not known.
+typedef void client_task_tell(void *user, const char *line, double seconds, double done);
 
 // Waits until the task has ended; its exit status, when that is not OK, is the error. `upid` names the node.
 int client_task_wait(struct client *client, const char *upid, client_task_tell *tell, void *user,

@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
 """Every verb of the command line that talks to a node, against a wirtd, as a person and as a script use it."""
+import http.server
 import json
 import os
 import pty
@@ -8,9 +9,11 @@ import re
 import select
 import signal
 import socket
+import socketserver
 import subprocess
 import tempfile
 import termios
+import threading
 import time
 
 from wirt_node import PASSWORD, Node, busybox_args, own_network
@@ -513,6 +516,55 @@ def test_tasks(person):
     person.run("stop web2 --force")
 
 
+class SlowNode(http.server.BaseHTTPRequestHandler):
+    """A node with one VM, whose start stands at a quarter until `seen`."""
+    seen = threading.Event()
+
+    def do_GET(self):
+        if self.path.startswith("/api2/json/cluster/resources"):
+            data = [{"id": "qemu/100", "type": "qemu", "vmid": 100, "name": "slow", "node": "n", "status": "stopped"}]
+        elif self.path.partition("?")[0].endswith("/status"):
+            data = {"status": "stopped", "exitstatus": "OK"} if self.seen.is_set() else {"status": "running", "progress": 0.25}
+        else:
+            data = [] if "start=1" in self.path else [{"n": 1, "t": "copying \033[2J" + "x" * 200}]
+        self.answer(data)
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"] or 0))
+        self.answer("UPID:n:00000001:00000001:00000001:qmstart:100:root@pam:")
+
+    def answer(self, data):
+        body = json.dumps({"data": data}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def address_string(self):
+        return ""
+
+    def log_message(self, *_):
+        pass
+
+
+def test_progress(person):
+    """On a terminal one line tells how far a task is, and what its log said last, without what could steer the terminal; elsewhere nothing does."""
+    path = f"{person.node.folder}/slow.sock"
+    server = socketserver.ThreadingUnixStreamServer(path, SlowNode)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    here, person.environment["WIRT_SOCKET"] = person.environment["WIRT_SOCKET"], path
+    terminal = Terminal(person, "start slow", 60)
+    line = terminal.waits_for(r"\rstart slow: \d+ s, 25 %  copying  \[2Jx+\x1b\[K")
+    assert max(len(part) for part in line.replace("\x1b[K", "").split("\r")) < 60, line
+    SlowNode.seen.set()
+    assert "start slow: done" in terminal.ends()
+    done = subprocess.run(person.words("start slow"), env=person.environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True)
+    assert done.stderr == "start slow: done\n" and done.stdout == "", done
+    person.environment["WIRT_SOCKET"] = here
+    server.shutdown()
+    server.server_close()
+
+
 def test_requests(person):
     """`wirt api`: any request, as JSON; what is a task is waited for."""
     assert {row["name"] for row in person.json("api get /cluster/resources type=vm")} >= {"web1"}
@@ -599,6 +651,7 @@ def main():
         test_widths(person, listed)
         test_contexts(person, token)
         test_tasks(person)
+        test_progress(person)
         test_requests(person)
         test_completion(person, listed)
         left = set(listed) - person.used

@@ -245,22 +245,38 @@ int remote_print_list(struct remote *remote, json_t *query, const struct cli_col
 struct waiting {
     const char *what;
     bool terminal, with_log;
+    char last[64]; // line of the task's log
 };
 
-static void tell(void *user, const char *line, double seconds)
+// One line of the terminal, written over the one before.
+static void show_progress(const struct waiting *waiting, double seconds, double done)
+{
+    char percent[16] = "", text[PATH_BYTES];
+    unsigned columns = os_tty_columns(2);
+    if (done >= 0)
+        snprintf(percent, sizeof(percent), ", %.0f %%", done * 100);
+    snprintf(text, sizeof(text), "%s: %.0f s%s  %s", waiting->what, seconds, percent,
+             waiting->last);
+    fprintf(stderr, "\r%.*s\033[K", columns > 1 ? (int)columns - 1 : 79, text);
+}
+
+static void tell(void *user, const char *line, double seconds, double done)
 {
     struct waiting *waiting = user;
+    char plain[CLI_CELL_BYTES];
+    if (line)
+        cli_plain_text(line, waiting->last, sizeof(waiting->last));
     if (line && waiting->with_log)
-        printf("%s\n", line);
+        printf("%s\n", cli_plain_text(line, plain, sizeof(plain)));
     else if (!waiting->with_log && waiting->terminal && seconds > 0.5)
-        fprintf(stderr, "\r%s: %.0f s  %.60s\033[K", waiting->what, seconds, line ? line : "");
+        show_progress(waiting, seconds, done);
     fflush(stdout);
 }
 
 int remote_wait(struct remote *remote, const char *what, const char *upid, bool with_log,
                 struct err *err)
 {
-    struct waiting waiting = {what, os_tty_is_terminal(2) && !remote->json, with_log};
+    struct waiting waiting = {what, os_tty_is_terminal(2) && !remote->json, with_log, ""};
     bool tells = waiting.terminal || with_log;
     int result = client_task_wait(remote->client, upid, tells ? tell : NULL, &waiting, err);
     if (waiting.terminal && !with_log)

@@ -16,8 +16,9 @@ int remote_task_list(struct remote *remote, struct err *err)
     static const struct cli_column columns[] = {
         {"START", "starttime", CELL_TIME}, {"END", "endtime", CELL_TIME},
         {"WHAT", "type", CELL_TEXT},       {"OF", "id", CELL_TEXT},
-        {"USER", "user", CELL_TEXT},       {"RESULT", "status", CELL_STATE},
-        {"UPID", "upid", CELL_TEXT},       {NULL, NULL, CELL_TEXT},
+        {"USER", "user", CELL_TEXT},       {"DONE", "progress", CELL_FRACTION},
+        {"RESULT", "status", CELL_STATE},  {"UPID", "upid", CELL_TEXT},
+        {NULL, NULL, CELL_TEXT},
     };
     struct remote_guest guest;
     char node[NAME_BYTES];
