@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import tempfile
 
-from wirt_node import Node, skip, unverified
+from wirt_node import Node, own_network, skip, unverified
 
 
 class Page(html.parser.HTMLParser):
@@ -88,6 +88,7 @@ def in_browser(node, query):
 
 
 def main():
+    own_network()
     with Node() as node:
         table = node.owner("GET", "/describe")
         answer, text = get(node, "/api.html")
