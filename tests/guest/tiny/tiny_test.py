@@ -23,10 +23,20 @@ EXIT_STATUS = 1  # debug exit of 0
 GROWTH_BYTES = 16 << 20  # what wirt-vm may have beyond guest memory and code under a hostile guest, however long it goes on
 
 
+# QEMU 7.2's TCG with several CPUs: an interrupt that is gone when a CPU comes for it is delivered as number -1, in long mode a #GP with the code -1 * 16 + 2.
+QEMU_NO_INTERRUPT = "uncaught: #d(fffffffffffffff2)"
+
+
+class QemuError(Exception):
+    """QEMU shows a fault of its own."""
+
+
 def run(command):
     done = subprocess.run(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                           timeout=SECONDS + 30, check=False)
     text = done.stdout.decode("latin-1").replace("\r", "")
+    if command[0].startswith("qemu") and QEMU_NO_INTERRUPT in text:
+        raise QemuError("it delivered interrupt -1")
     if done.returncode != EXIT_STATUS:
         sys.exit(f"{' '.join(command)}: status {done.returncode}\n{text[-2000:]}\n{done.stderr.decode()[-2000:]}")
     check_growth(command, done.stderr.decode())
@@ -105,7 +115,10 @@ def main():
     if ("*", "*") in differences:
         print("not compared with QEMU: see differences.txt")
     elif shutil.which("qemu-system-x86_64"):
-        compare(f"{name} under QEMU", expected, run_qemu(guest, cpus), differences)
+        try:
+            compare(f"{name} under QEMU", expected, run_qemu(guest, cpus), differences)
+        except QemuError as error:
+            print(f"not compared with QEMU: {error}")
     else:
         print("no qemu-system-x86_64: not compared with it")
 
