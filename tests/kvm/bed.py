@@ -27,7 +27,7 @@ TOP = os.path.realpath(os.environ.get("TOP") or os.path.dirname(os.path.dirname(
 BUILD = os.path.realpath(os.environ.get("BUILD") or os.path.join(TOP, "build"))
 IMAGES = os.path.realpath(os.environ.get("WIRT_GUEST_IMAGES") or os.path.join(TOP, "build/guest"))
 DEFAULT_IMAGES = "vmlinuz-cloud busybox-cloud.cpio"
-UP_SECONDS = 45
+UP_SECONDS = 90
 BEDS = 3
 SKIPPED = 77
 

@@ -108,7 +108,7 @@ class Node:
         self.process = subprocess.Popen(
             [*self.before, os.environ["WIRTD"], "--state", self.state, "--listen", f"127.0.0.1:{self.port}", "--node", self.name,
              "--accel", ACCEL, *self.check, *self.words], stdin=subprocess.DEVNULL, stdout=self.log, stderr=subprocess.STDOUT)
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 120
         while True:
             assert self.process.poll() is None, f"wirtd ended: {self.text()}"
             assert time.monotonic() < deadline, f"wirtd does not listen: {self.text()}"
@@ -152,7 +152,7 @@ class Node:
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
-        self.process.wait(30)
+        self.process.wait(120)
         self.process = None
 
     def kill(self):
