@@ -19,6 +19,9 @@
 // What a lost connection had brought to the storage, unanswered, is the storage's to end or to drop before long: one that did it after what the next
 // connection brings would put old bytes over newer ones. Nothing here can keep it from that; the pause before another process is made with it in mind.
 //
+// Nobody who ends waits for a lost storage for ever: when the client has sent "ending" on the status socket, a storage that does not come back soon is
+// given up, and with it what was not flushed.
+//
 // It gives up all rights but Internet sockets (os_sandbox_enter_storage()) before it reads a byte from anybody, and ends when its client does.
 #ifndef WIRT_IO_IO_H
 #define WIRT_IO_IO_H

@@ -17,6 +17,7 @@
 #define OPTIONS_MAX     16
 #define RECONNECT_NS    200000000ull // after the first failure; twice as long each time
 #define RECONNECT_MAX_S 5
+#define ENDING_NS       5000000000ull // who ends waits so long for a storage that is lost
 
 struct server {
     int fd, status_fd;
@@ -24,6 +25,7 @@ struct server {
     const char *url;
     bool read_only;
     bool leaving;  // the client ends, or does not make sense
+    bool ending;   // it has said that it is about to
     uint64_t size; // as it was at first
     struct storage storage;
     struct requests requests;
@@ -59,12 +61,23 @@ static bool client_left(const struct server *s)
     return os_poll(&wait, 1, 0) > 0 && (wait.revents & POLLHUP);
 }
 
+// The one thing that comes by the status socket: "ending".
+static bool client_ends(struct server *s)
+{
+    struct pollfd wait = {.fd = s->status_fd, .events = POLLIN};
+    s->ending |=
+        os_poll(&wait, 1, 0) > 0 && (wait.revents & POLLIN) && !os_unix_hung_up(s->status_fd);
+    return s->ending;
+}
+
 static int connect_again(struct server *s)
 {
     struct err err;
-    uint64_t pause = RECONNECT_NS;
+    uint64_t pause = RECONNECT_NS, ends_ns = UINT64_MAX;
     while (open_again(s, &err)) {
-        if (client_left(s))
+        if (ends_ns == UINT64_MAX && client_ends(s))
+            ends_ns = os_clock_monotonic_ns() + ENDING_NS;
+        if (client_left(s) || os_clock_monotonic_ns() > ends_ns)
             return -1;
         log_warn("%s: %s; trying again", s->url, err.text);
         os_clock_sleep_until_ns(os_clock_monotonic_ns() + pause);

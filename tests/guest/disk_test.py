@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""disk_test device | cache | full stop|report | error stop|report | gone stop|report | clones NUMBER: a disk as the guest sees it.
+"""disk_test device | cache | full stop|report | error stop|report | gone stop|report | lost | clones NUMBER: a disk as the guest sees it.
 
 device: a running guest sees queues, discard, write zeroes, cache mode and a new size; limits slow it down; statistics count.
 
@@ -13,6 +13,9 @@ when the storage is well again, as if nothing had been; with "report" the guest 
 
 gone: both processes that stand between the machine and a remote disk are killed while the guest writes: the one that would begin another, then the other.
 The machine tells that they have ended; then the disk's policy applies, and what was synced is on the server.
+
+lost: the server of a remote disk is killed while the guest writes and does not come back. The machine can be stopped all the same; it says that something
+may be lost, and what was synced is on the server.
 
 clones: so many linked clones of a template, with the time and disk use of each.
 """
@@ -255,6 +258,26 @@ def test_gone(folder, policy):
     print(f"{policy}: {len(synced)} files synced, none lost")
 
 
+def test_lost(folder):
+    raw = needs_nbd(folder)
+    with storage_servers.Nbd(folder, raw) as server:
+        with Console(busybox("cloud", "", "--disk", f"{server.url},format=raw", "--control", f"{folder}/control"), 200) as guest:
+            guest.wait_for(BUSYBOX_PROMPT)
+            control = Control(f"{folder}/control")
+            start_writing(guest, 20, 4)
+            guest.wait_for("synced=5\r?\n")
+            server.kill()
+            assert control.wait_for("disk-connection")["state"] == "lost"
+            while not control.disk()["in_flight"]:  # the guest goes on until it has to wait
+                pass
+            synced = synced_files(guest, 20)
+            control.do("stop")
+            guest.finish(0)
+            assert "could not be made durable" in guest.text, "nothing was told of what is lost"
+    check_files(raw, synced, 4)
+    print(f"{len(synced)} files synced, none lost")
+
+
 def synced_files(guest, count):
     return [n for n in range(1, count + 1) if f"synced={n}\r\n" in guest.text or f"synced={n}\n" in guest.text]
 
@@ -364,6 +387,11 @@ with tempfile.TemporaryDirectory(prefix="wirt-disk-") as where:
     elif sys.argv[1] in ("error", "gone"):
         try:
             (test_error if sys.argv[1] == "error" else test_gone)(where, sys.argv[2])
+        except storage_servers.Missing as missing:
+            skip(str(missing))
+    elif sys.argv[1] == "lost":
+        try:
+            test_lost(where)
         except storage_servers.Missing as missing:
             skip(str(missing))
     elif sys.argv[1] == "full":

@@ -69,6 +69,7 @@ void vm_device_destroy(struct vm_device *device)
         *link = device->next;
     if (device->ops->give_up)
         device->ops->give_up(device);
+    vm_remotes_end(device->vm, device->id);
     if (device->virtio)
         virtio_device_quiesce(device->virtio);
     device->ops->destroy(device);

@@ -76,6 +76,8 @@ int vm_add_ports(struct vm *vm, struct err *err); // vm_ports.c
 
 // vm_remote.c: tell what the process behind a remote disk tells on `fd`, which it owns from here on.
 int vm_remote_watch(struct vm *vm, const char *id, int fd, struct err *err);
+// This disk's, or all without an id, are told that it ends: a storage that is lost is not waited for much longer.
+void vm_remotes_end(struct vm *vm, const char *id);
 void vm_remotes_destroy(struct vm *vm);
 
 // First on each I/O thread and each job's: its sandbox.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //
 // What the processes behind remote disks tell: the connection is lost, or there again. They hold the disk's requests back meanwhile; nothing is done
-// here but to tell it on. Main thread.
+// here but to tell it on, and to tell them when the disk's end is waited for. Main thread.
 #define LOG_MODULE "vm"
 #include <errno.h>
 #include <stdio.h>
@@ -86,6 +86,15 @@ int vm_remote_watch(struct vm *vm, const char *id, int fd, struct err *err)
         return -1;
     }
     return 0;
+}
+
+void vm_remotes_end(struct vm *vm, const char *id)
+{
+    static const char word[] = "ending";
+    for (struct vm_remote *remote = vm->remotes; remote; remote = remote->next) {
+        if (!id || !strcmp(remote->id, id))
+            (void)os_unix_send_ready(remote->fd, word, strlen(word));
+    }
 }
 
 void vm_remotes_destroy(struct vm *vm)

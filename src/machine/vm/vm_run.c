@@ -5,6 +5,7 @@
 #include <assert.h>
 
 #include "base/log.h"
+#include "machine/vm/vm_devices.h"
 #include "machine/vm/vm_internal.h"
 #include "os/clock.h"
 #include "os/sandbox.h"
@@ -210,6 +211,7 @@ int vm_run(struct vm *vm, struct err *err)
         vm_resume(vm);
     os_loop_run(vm->loop);
     vm_threads_finish(vm);
+    vm_remotes_end(vm, NULL);
     vm_devices_pause(vm);
     enum vm_end end = atomic_load(&vm->end);
     int status = vm_end_status(end, vm->debug_value);
