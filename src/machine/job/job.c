@@ -52,6 +52,15 @@ void job_set_state(struct job *job, enum job_state state)
         job->options.changed(job->options.user);
 }
 
+void job_set_holds(struct job *job)
+{
+    pthread_mutex_lock(&job->lock);
+    job->holds = true;
+    pthread_mutex_unlock(&job->lock);
+    if (job->options.holds)
+        job->options.holds(job->options.user);
+}
+
 void job_progress(struct job *job, uint64_t done, uint64_t total)
 {
     pthread_mutex_lock(&job->lock);
@@ -316,6 +325,7 @@ void job_status(struct job *job, struct job_status *status)
                                   .kind = job->options.kind,
                                   .state = job->state,
                                   .paused = job->paused,
+                                  .holds = job->holds,
                                   .settled = is_settled(job),
                                   .done = job->done,
                                   .total = job->total,

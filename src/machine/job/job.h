@@ -79,6 +79,8 @@ struct job_options {
     uint64_t bytes_per_s; // 0: as fast as it goes
 
     void (*begin)(void); // first on the job's thread (its sandbox); may be NULL
+    // On the job's thread: a backup holds the disk as it is now, whatever is written from here on. May be NULL.
+    void (*holds)(void *user);
     // On the job's thread, after each change of its state; short. May be NULL.
     void (*changed)(void *user);
     void *user;
@@ -89,6 +91,7 @@ struct job_status {
     enum job_kind kind;
     enum job_state state;
     bool paused;
+    bool holds;           // a backup: the instant is taken
     bool settled;         // it has ended, or is ready and was not told what to do
     uint64_t done, total; // bytes; total grows while a guest writes
     uint64_t bytes_per_s;

@@ -308,6 +308,7 @@ int job_run_backup(struct job *job, struct err *err)
     }
     block_stack_end_change(disk);
     if (!rc) {
+        job_set_holds(job);
         rc = copy_all(job, b, err);
         if (rc) // cancelled: nothing need be copied any more
             block_bitmap_clear(b->left, 0, b->left->size);

@@ -29,7 +29,7 @@ struct job {
     pthread_cond_t changed;
     // Under lock.
     enum job_state state;
-    bool paused, cancel, complete, pivot;
+    bool holds, paused, cancel, complete, pivot;
     uint64_t done, total, bytes_per_s;
     struct err err;
 };
@@ -49,6 +49,7 @@ void job_progress(struct job *job, uint64_t done, uint64_t total);
 // `bytes` were moved: the rate counts them.
 void job_moved(struct job *job, uint64_t bytes);
 void job_set_state(struct job *job, enum job_state state);
+void job_set_holds(struct job *job); // see job_options.holds
 
 // Opens options.target as job->target, of the disk's size, and sets up copying to it.
 int job_open_target(struct job *job, struct err *err);

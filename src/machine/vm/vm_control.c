@@ -35,6 +35,7 @@ struct connection {
     char *line;
     json_t *waiting;      // owned: the id of a request that is not answered yet; NULL: none
     char waiting_for[32]; // job-wait: the job; guest-memory: FOR_MEMORY
+    enum vm_job_stage waiting_stage; // of the job
 };
 
 struct vm_control {
@@ -221,20 +222,23 @@ static void drop_passed(struct connection *c)
 
 // The request is answered later, whatever it is. False: the connection waits for something already.
 static bool begin_waiting(struct connection *c, const struct wire_request *request,
-                          const char *what)
+                          const char *what, enum vm_job_stage stage)
 {
     if (c->waiting)
         return false;
     c->waiting = request->id ? json_incref(request->id) : json_null();
     snprintf(c->waiting_for, sizeof(c->waiting_for), "%s", what);
+    c->waiting_stage = stage;
     return true;
 }
 
-static void end_waiting(struct vm *vm, const char *what, const json_t *ok, const struct err *err)
+static void end_waiting(struct vm *vm, const char *what, enum vm_job_stage stage, const json_t *ok,
+                        const struct err *err)
 {
     for (unsigned i = 0; vm->control && i < MAX_CONNECTIONS; i++) {
         struct connection *c = &vm->control->connections[i];
-        if (c->fd < 0 || !c->waiting || strcmp(c->waiting_for, what) != 0)
+        if (c->fd < 0 || !c->waiting || strcmp(c->waiting_for, what) != 0 ||
+            c->waiting_stage > stage)
             continue;
         json_t *id = c->waiting;
         c->waiting = NULL;
@@ -249,7 +253,7 @@ static void wait_for_memory(struct connection *c, const struct wire_request *req
     struct err err = {0};
     if (c->control->vm->state != VM_RUNNING)
         err_set(&err, ERR_BUSY, "the machine does not run");
-    else if (!begin_waiting(c, request, FOR_MEMORY))
+    else if (!begin_waiting(c, request, FOR_MEMORY, VM_JOB_BEGINS))
         err_set(&err, ERR_BUSY, "this connection waits for an answer already");
     else if (!vm_balloon_ask(c->control->vm))
         vm_control_memory_told(c->control->vm, false);
@@ -264,32 +268,35 @@ void vm_control_memory_told(struct vm *vm, bool told)
     if (!told)
         err_set(&err, ERR_UNSUPPORTED,
                 "the guest does not tell: it has no driver for the balloon (virtio_balloon) now");
-    end_waiting(vm, FOR_MEMORY, ok, &err);
+    end_waiting(vm, FOR_MEMORY, VM_JOB_BEGINS, ok, &err);
     json_decref(ok);
 }
 
-// Answered now when the job has settled, else by vm_control_job_settled().
+// Answered now when the job has come so far, else by vm_control_job_told().
 static void wait_for_job(struct connection *c, const struct wire_request *request)
 {
     const char *id = json_string_value(json_object_get(request->members, "job"));
+    const char *what = json_string_value(json_object_get(request->members, "for"));
+    enum vm_job_stage wanted = what && !strcmp(what, "instant") ? VM_JOB_HOLDS : VM_JOB_SETTLED;
+    enum vm_job_stage stage = VM_JOB_SETTLED;
     struct err err = {0};
-    bool settled = true;
     json_t *status = NULL;
     if (c->waiting)
         err_set(&err, ERR_BUSY, "this connection waits for an answer already");
     else
-        status = vm_job_status(c->control->vm, id, &settled, &err);
-    if (settled || !status) {
+        status = vm_job_status(c->control->vm, id, &stage, &err);
+    if (stage >= wanted || !status) {
         answer(c, request->id, status, &err);
         return;
     }
     json_decref(status);
-    begin_waiting(c, request, id);
+    begin_waiting(c, request, id, wanted);
 }
 
-void vm_control_job_settled(struct vm *vm, const char *id, const json_t *status)
+void vm_control_job_told(struct vm *vm, const char *id, const json_t *status,
+                         enum vm_job_stage stage)
 {
-    end_waiting(vm, id, status, NULL);
+    end_waiting(vm, id, stage, status, NULL);
 }
 
 static void handle_line(struct connection *c, const char *line, size_t length)

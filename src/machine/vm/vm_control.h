@@ -52,9 +52,12 @@ json_t *vm_do_bitmap_remove(struct vm *vm, const json_t *request, struct vm_pass
                             struct err *err);
 json_t *vm_do_bitmap_clear(struct vm *vm, const json_t *request, struct vm_passed *passed,
                            struct err *err);
-// A job as `job-wait` tells it, a new reference; *settled: it has ended, or is ready. NULL and *err when there is none.
-json_t *vm_job_status(struct vm *vm, const char *id, bool *settled, struct err *err);
-// vm_control.c: answers those who wait for the job.
-void vm_control_job_settled(struct vm *vm, const char *id, const json_t *status);
+// What one may wait for: a backup holds its instant; a job has ended, or is ready.
+enum vm_job_stage { VM_JOB_BEGINS, VM_JOB_HOLDS, VM_JOB_SETTLED };
+// A job as `job-wait` tells it, a new reference. NULL and *err when there is none.
+json_t *vm_job_status(struct vm *vm, const char *id, enum vm_job_stage *stage, struct err *err);
+// vm_control.c: answers those who wait for the job to come so far.
+void vm_control_job_told(struct vm *vm, const char *id, const json_t *status,
+                         enum vm_job_stage stage);
 
 #endif

@@ -22,15 +22,15 @@ struct vm_job {
     struct vm_device *device; // borrowed: it drops its jobs before it goes
     struct job *job;          // owned
     char id[32];
-    struct os_loop_post changed;
+    struct os_loop_post changed, holds;
     struct vm_job *next;
 };
 
-static json_t *status_json(const struct vm_job *j, bool *settled)
+static json_t *status_json(const struct vm_job *j, enum vm_job_stage *stage)
 {
     struct job_status s;
     job_status(j->job, &s);
-    *settled = s.settled;
+    *stage = s.settled ? VM_JOB_SETTLED : s.holds ? VM_JOB_HOLDS : VM_JOB_BEGINS;
     json_t *json = json_pack(
         "{s:s, s:s, s:s, s:s, s:b, s:I, s:I, s:I}", "id", j->id, "kind", job_kind_name(s.kind),
         "disk", j->device->id, "state", job_state_name(s.state), "paused", s.paused, "done",
@@ -48,15 +48,29 @@ static void on_changed(void *user)
     os_loop_post(j->device->vm->loop, &j->changed);
 }
 
+static void on_holds(void *user)
+{
+    struct vm_job *j = user;
+    os_loop_post(j->device->vm->loop, &j->holds);
+}
+
+static json_t *answer_waiting(struct vm_job *j)
+{
+    enum vm_job_stage stage;
+    json_t *status = status_json(j, &stage);
+    vm_control_job_told(j->device->vm, j->id, status, stage);
+    return status;
+}
+
+static void tell_holds(void *context)
+{
+    json_decref(answer_waiting(context));
+}
+
 static void tell(void *context)
 {
     struct vm_job *j = context;
-    struct vm *vm = j->device->vm;
-    bool settled;
-    json_t *status = status_json(j, &settled);
-    if (settled)
-        vm_control_job_settled(vm, j->id, status);
-    vm_control_event(vm, "job", status);
+    vm_control_event(j->device->vm, "job", answer_waiting(j));
 }
 
 static void destroy(struct vm *vm, struct vm_job *j)
@@ -67,6 +81,7 @@ static void destroy(struct vm *vm, struct vm_job *j)
     *link = j->next;
     job_destroy(j->job);
     os_loop_post_cancel(vm->loop, &j->changed);
+    os_loop_post_cancel(vm->loop, &j->holds);
     free(j);
 }
 
@@ -114,10 +129,10 @@ static struct vm_job *find_job(struct vm *vm, const char *id, struct err *err)
     return NULL;
 }
 
-json_t *vm_job_status(struct vm *vm, const char *id, bool *settled, struct err *err)
+json_t *vm_job_status(struct vm *vm, const char *id, enum vm_job_stage *stage, struct err *err)
 {
     struct vm_job *j = find_job(vm, id, err);
-    return j ? status_json(j, settled) : NULL;
+    return j ? status_json(j, stage) : NULL;
 }
 
 // ---- disks, jobs
@@ -177,9 +192,9 @@ json_t *vm_do_disks(struct vm *vm, const json_t *request, struct vm_passed *pass
 json_t *vm_do_jobs(struct vm *vm, const json_t *request, struct vm_passed *passed, struct err *err)
 {
     json_t *list = json_array();
-    bool settled;
+    enum vm_job_stage stage;
     for (struct vm_job *j = vm->jobs; j; j = j->next)
-        json_array_insert_new(list, 0, status_json(j, &settled));
+        json_array_insert_new(list, 0, status_json(j, &stage));
     return json_pack("{s:o}", "jobs", list);
 }
 
@@ -251,6 +266,7 @@ static struct vm_job *start(struct vm *vm, struct vm_device *device, struct job_
     snprintf(j->id, sizeof(j->id), "job%u", vm->job_number++);
     j->device = device;
     j->changed = (struct os_loop_post){.function = tell, .context = j};
+    j->holds = (struct os_loop_post){.function = tell_holds, .context = j};
     options->id = j->id;
     options->user = j;
     j->job = job_start(options, err);
@@ -285,6 +301,7 @@ json_t *vm_do_disk_job(struct vm *vm, const json_t *request, struct vm_passed *p
         .bytes_per_s = (uint64_t)json_integer_value(json_object_get(request, "rate")),
         .begin = vm_io_thread_begin,
         .changed = on_changed,
+        .holds = on_holds,
     };
     if (!format)
         options.target.format = options.kind == JOB_SNAPSHOT ? "qcow2" : "raw";

@@ -147,6 +147,8 @@ void guest_overrule(struct guests *guests, int64_t vmid);
 // Starts a job; its id goes to `job`. `request` is taken over; the descriptor stays the caller's; -1: none.
 int guest_job_start(struct guests *guests, int64_t vmid, json_t *request, int fd, char job[32],
                     struct err *err);
+// Waits until a backup keeps the disk as it is, or the job has ended. The machine must be at rest until then where several disks are to be of one instant.
+int guest_job_hold(struct guests *guests, int64_t vmid, const char *job, struct err *err);
 // Waits until it has ended or is ready, telling the task; it is cancelled when the task is. "done" or "ready" is well.
 int guest_job_wait(struct guests *guests, struct task *task, int64_t vmid, const char *job,
                    uint64_t done, uint64_t total, struct err *err);

@@ -6,6 +6,7 @@
 
 #define ASK_SECONDS  10
 #define TURN_SECONDS 1.0
+#define HOLD_SECONDS 60
 
 static const char *text_of(const json_t *object, const char *key)
 {
@@ -78,6 +79,15 @@ int guest_job_wait(struct guests *guests, struct task *task, int64_t vmid, const
     }
 }
 
+int guest_job_hold(struct guests *guests, int64_t vmid, const char *job, struct err *err)
+{
+    json_t *request = ask_job("job-wait", job);
+    json_object_set_new(request, "for", json_string("instant"));
+    json_t *ok = guest_control(guests, vmid, request, HOLD_SECONDS, err);
+    json_decref(ok);
+    return ok ? 0 : -1;
+}
+
 int guest_job_complete(struct guests *guests, int64_t vmid, const char *job, bool pivot,
                        struct err *err)
 {
@@ -141,6 +151,11 @@ static int start_copies(void *user, struct err *err)
             json_object_set_new(request, "rate",
                                 json_integer((json_int_t)at_once->copying->bytes_per_s));
         if (guest_job_start(at_once->guests, at_once->vmid, request, copy->fd, copy->job, err))
+            return err_wrap(err, "disk %s", copy->disk);
+    }
+    for (size_t i = 0; i < at_once->copying->count; i++) {
+        const struct guest_copy *copy = &at_once->copying->copies[i];
+        if (guest_job_hold(at_once->guests, at_once->vmid, copy->job, err))
             return err_wrap(err, "disk %s", copy->disk);
     }
     return 0;

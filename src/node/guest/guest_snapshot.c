@@ -145,6 +145,9 @@ static int start_jobs(void *user, struct err *err)
         if (start_job(t->guests, t->vmid, t->keys[i], t->layers[i].path, t->layers[i].fd,
                       t->jobs[i], err))
             return err_wrap(err, "disk %s", t->keys[i]);
+    for (size_t i = 0; i < t->count; i++)
+        if (guest_job_hold(t->guests, t->vmid, t->jobs[i], err))
+            return err_wrap(err, "disk %s", t->keys[i]);
     return 0;
 }
 

@@ -428,7 +428,7 @@ static void wait_for_instant(struct job *job)
     do {
         os_clock_sleep_until_ns(os_clock_monotonic_ns() + 100000);
         job_status(job, &status);
-    } while (!status.total && !job_ended(job));
+    } while (!status.holds && !job_ended(job));
 }
 
 // A full backup, and incremental ones upon it by a bitmap.
