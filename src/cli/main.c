@@ -67,23 +67,26 @@ int cli_version(int argc, char **argv)
     return 0;
 }
 
+static void guess_one(const char *word, const char *name, unsigned *nearest, char text[64])
+{
+    unsigned distance = cli_word_distance(word, name);
+    if (distance >= *nearest)
+        return;
+    *nearest = distance;
+    snprintf(text, 64, " (did you mean \"%s\"?)", name);
+}
+
 // The command that a mistyped one is most like, as " (did you mean …?)"; or nothing.
 static void guess(const char *word, char text[64])
 {
     unsigned nearest = strlen(word) > 4 ? 3 : 2; // less than so many letters are wrong
     *text = 0;
     for (const struct cli_verb *v = cli_verbs; v->name; v++)
-        if (cli_word_distance(word, v->name) < nearest) {
-            nearest = cli_word_distance(word, v->name);
-            snprintf(text, 64, " (did you mean \"%s\"?)", v->name);
-        }
+        guess_one(word, v->name, &nearest, text);
     for (const struct remote_verb *v = remote_verbs; v->name; v++) {
         char first[CLI_DISTANCE_BYTES];
         snprintf(first, sizeof(first), "%.*s", (int)strcspn(v->name, " "), v->name);
-        if (cli_word_distance(word, first) < nearest) {
-            nearest = cli_word_distance(word, first);
-            snprintf(text, 64, " (did you mean \"%s\"?)", first);
-        }
+        guess_one(word, first, &nearest, text);
     }
 }
 
