@@ -392,6 +392,14 @@ json_t *remote_pairs(const struct cli_words *words, int first, const char *key, 
     return pairs;
 }
 
+json_t *remote_list_add(json_t *list, const char *word)
+{
+    json_t *longer =
+        json_sprintf("%s%s%s", json_string_value(list), json_string_length(list) ? "," : "", word);
+    json_decref(list);
+    return longer;
+}
+
 void remote_add_word(const struct remote *remote, json_t *parameters, const char *name)
 {
     const char *value = cli_word(remote->words, name);

@@ -66,6 +66,8 @@ json_t *remote_pairs(const struct cli_words *words, int first, const char *key, 
 
 // The option's value as a parameter of its name, when it was given.
 void remote_add_word(const struct remote *remote, json_t *parameters, const char *name);
+// The text "A,B" with another word behind it. `list` is taken over; a new reference.
+json_t *remote_list_add(json_t *list, const char *word);
 
 // A request whose path is printed together; `parameters` is taken over (may be NULL), *data is the caller's (may be NULL).
 int remote_call(struct remote *remote, const char *method, json_t *parameters, json_t **data,

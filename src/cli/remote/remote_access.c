@@ -80,13 +80,7 @@ int remote_user_rights(struct remote *remote, struct err *err)
     json_object_foreach(paths, path, rights)
     {
         json_t *list = json_string("");
-        json_object_foreach(rights, privilege, propagated)
-        {
-            json_t *longer = json_sprintf("%s%s%s", json_string_value(list),
-                                          json_string_length(list) ? "," : "", privilege);
-            json_decref(list);
-            list = longer;
-        }
+        json_object_foreach(rights, privilege, propagated) list = remote_list_add(list, privilege);
         json_array_append_new(rows, json_pack("{s:s, s:o}", "path", path, "privileges", list));
     }
     json_decref(paths);

@@ -57,14 +57,11 @@ static json_t *without(const json_t *groups, const char *gone, bool *was)
     json_t *group;
     json_array_foreach(groups, i, group)
     {
-        const char *name = json_string_value(group), *so_far = json_string_value(left);
-        if (name && !strcmp(name, gone)) {
+        const char *name = json_string_value(group);
+        if (name && !strcmp(name, gone))
             *was = true;
-            continue;
-        }
-        json_t *longer = json_sprintf("%s%s%s", so_far, *so_far ? "," : "", name ? name : "");
-        json_decref(left);
-        left = longer;
+        else
+            left = remote_list_add(left, name ? name : "");
     }
     return left;
 }
@@ -110,12 +107,8 @@ int remote_role_list(struct remote *remote, struct err *err)
 static json_t *privileges(const struct cli_words *words)
 {
     json_t *list = json_string("");
-    for (int i = 1; i < words->operands; i++) {
-        json_t *longer =
-            json_sprintf("%s%s%s", json_string_value(list), i > 1 ? "," : "", words->operand[i]);
-        json_decref(list);
-        list = longer;
-    }
+    for (int i = 1; i < words->operands; i++)
+        list = remote_list_add(list, words->operand[i]);
     return list;
 }
 
@@ -192,10 +185,9 @@ static int change_pool(struct remote *remote, bool gone, struct err *err)
             json_decref(members);
             return -1;
         }
-        json_t *longer =
-            json_sprintf("%s%s%d", json_string_value(vms), i > 1 ? "," : "", guest.vmid);
-        json_decref(vms);
-        vms = longer;
+        char number[16];
+        snprintf(number, sizeof(number), "%d", guest.vmid);
+        vms = remote_list_add(vms, number);
     }
     if (json_string_length(vms))
         json_object_set(members, "vms", vms);
